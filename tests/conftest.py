@@ -1,0 +1,44 @@
+"""
+What every test may ask for.
+
+Each pytest process (one, or one per xdist worker) starts one server of its own, and each test takes a namespace
+of its own on it: tests share the server and never meet. A test that breaks its server takes `own_server`.
+"""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from invalidator.testing import EmbeddedServer
+
+# A slow machine is no failure; what must not hang is bounded by pytest's own time-out.
+settings.register_profile("invalidator", deadline=None)
+settings.load_profile("invalidator")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    """A running server, shared: do not stop, pause or flush it. Where none can start, the test fails."""
+    with EmbeddedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_server() -> Iterator[EmbeddedServer]:
+    """A running server that this test may kill, pause, flush and restart."""
+    with EmbeddedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(server: EmbeddedServer) -> str:
+    """Where the shared server listens."""
+    return server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace nobody else uses."""
+    return f"test-{uuid.uuid4().hex}"

