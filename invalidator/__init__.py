@@ -1,0 +1,58 @@
+"""
+Coherent in-memory caches for applications on many servers.
+
+    >>> from invalidator import Invalidator, NearCache
+    >>> bus = Invalidator("memory://", namespace="shop")  # or "redis://localhost:6379/0"
+    >>> cache = NearCache(bus, ttl=300)
+    >>> cache.get_or_set("product:42", lambda: "a lamp")
+    'a lamp'
+    >>> bus.invalidate("product:42").accepted
+    True
+
+This is the front door: everything an application needs is imported from here. docs/guarantees.md says what is promised.
+"""
+
+from .bus import Invalidator
+from .config import Config
+from .entry import Entry, WhenUnleased
+from .errors import (
+    ClosedError,
+    InvalidatorError,
+    InvalidMessage,
+    InvalidName,
+    InvalidSetting,
+    PublishError,
+)
+from .ledger import now_ns
+from .names import Tag, check_key, check_tag, tag
+from .near_cache import DEFAULT, Loaded, NearCache
+from .receipt import Receipt
+from .status import Invalidation, Past, Stats, Status
+from .store import Cause
+
+__all__ = [
+    "DEFAULT",
+    "Cause",
+    "ClosedError",
+    "Config",
+    "Entry",
+    "InvalidMessage",
+    "InvalidName",
+    "InvalidSetting",
+    "Invalidation",
+    "Invalidator",
+    "InvalidatorError",
+    "Loaded",
+    "NearCache",
+    "Past",
+    "PublishError",
+    "Receipt",
+    "Stats",
+    "Status",
+    "Tag",
+    "WhenUnleased",
+    "check_key",
+    "check_tag",
+    "now_ns",
+    "tag",
+]

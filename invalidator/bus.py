@@ -1,0 +1,364 @@
+"""
+One process' part in a namespace: its ledger, its publisher and, once something is cached, its listener.
+
+Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. After a fork the child has a new node
+id, new locks, and starts its own listener with its own first fill; the lease and the position it has read stay valid.
+
+Rule 1: an invalidation is stamped here before it is published, so that who calls `invalidate` never reads what it replaced.
+Rule 2: callbacks run without any lock held, and their exceptions end with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from .config import Config
+from .entry import ValidityRule
+from .errors import InvalidName, InvalidSetting
+from .ledger import Clock, Ledger, now_ns
+from .link import Link, make_link
+from .listener import Listener
+from .message import Body
+from .names import check_key, check_tags, name_slots, redis_names
+from .publisher import Publisher
+from .receipt import Receipt
+from .status import Invalidation, Past, Status
+from .subscription import Happening, Journal, Subscription, Tally
+
+log = logging.getLogger("invalidator.bus")
+
+Callback = Callable[[Invalidation], object]
+
+
+class Attached(Protocol):
+    """A cache that keeps entries under this bus' names."""
+
+    def drop(self, keys: Iterable[str], loaded_before: int) -> None:
+        """Let the entries of *keys* leave that were loaded before that time: their names were invalidated."""
+
+    def before_fork(self) -> None:
+        """Take the locks, so that the child finds everything whole."""
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Release the locks; in the child, make new ones and forget whoever was at work."""
+
+
+class Invalidator:
+    """
+    Tells every server of a namespace what became stale, and hears it from them.
+
+    Args:
+        url: `redis://host:port/db`, `rediss://…`, `unix:///path`, or `memory://` for one process alone.
+        namespace: who hears whom, and the other options: see `Config`.
+        clock: nanoseconds on this host's steady clock; for tests.
+        link: the way to the server, instead of *url*; for tests.
+
+    Raises:
+        InvalidSetting: an option cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str,
+        sidecar: None = None,
+        clock: Clock = now_ns,
+        link: Link | None = None,
+        **options: Any,
+    ) -> None:
+        if sidecar is not None:
+            raise InvalidSetting("sidecar must be None: the sidecar is not part of this version")
+        try:
+            self.config = Config(namespace=namespace, **options)
+        except TypeError as error:
+            raise InvalidSetting(f"unknown option: {error}") from None
+        self.url = url
+        self.clock = clock
+        self.ledger = Ledger.private(slots=self.config.slots, namespace=namespace)
+        self._link = link or make_link(url, timeout_s=self.config.publish_timeout)
+        self._names = redis_names(namespace)
+        self._publisher = Publisher(
+            self._link,
+            self._names,
+            journal_length=self.config.journal_length,
+            when_down=self.config.publish,
+            queue_size=self.config.queue_size,
+        )
+        self._caches: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._callbacks: dict[object, tuple[Callback, frozenset[str], frozenset[str]]] = {}
+        self._journal: Journal | None = None
+        self._closed = False
+        self._begin()
+        _living.add(self)
+
+    def _begin(self) -> None:
+        """What a process has for itself."""
+        self.node = secrets.token_hex(6)
+        self._publisher.node = self.node
+        self._lock = threading.Lock()
+        self._listener: Listener | None = None
+
+    @property
+    def namespace(self) -> str:
+        """Who hears whom."""
+        return self.config.namespace
+
+    # Saying.
+
+    def invalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+        """
+        Say that *keys*, and everything with one of *tags*, became stale: here at once, everywhere within `max_staleness`.
+
+        Call it after the change is committed; until then a loader reads the old value.
+
+        Raises:
+            InvalidName: a name cannot be one, or there is none.
+            PublishError: Redis did not take it and `publish` is "raise".
+            ClosedError: after `close`.
+        """
+        checked_keys, checked_tags = self._invalidate_here(keys, tags)
+        return self._publisher.publish(checked_keys, checked_tags)
+
+    async def ainvalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+        """`invalidate` for coroutines: in force here when it is called; the event loop does not wait for Redis."""
+        checked_keys, checked_tags = self._invalidate_here(keys, tags)
+        return await asyncio.to_thread(self._publisher.publish, checked_keys, checked_tags)
+
+    def clear(self) -> Receipt:
+        """Say that everything in the namespace became stale. Raises as `invalidate` does."""
+        self.ledger.flush(self.clock())
+        return self._publisher.publish((), (), clear=True)
+
+    def _invalidate_here(self, keys: tuple[str, ...], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        keys = tuple(dict.fromkeys(check_key(key) for key in keys))
+        tags = check_tags(tags)
+        if not keys and not tags:
+            raise InvalidName("nothing to invalidate: name keys or tags, or call clear() for everything")
+        now = self.clock()
+        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)
+        self._drop(keys, now)
+        return keys, tags
+
+    # Hearing.
+
+    def start(self) -> None:
+        """Start the listener now instead of with the first fill. Does nothing if it runs, or after `close`."""
+        if self._listener is not None or self._closed:
+            return
+        with self._lock:
+            if self._listener is None and not self._closed:
+                listener = Listener(self._make_subscription(), self._link, self.ledger, self, self.clock)
+                try:
+                    listener.start()
+                except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
+                    log.warning("listener cannot start namespace=%s error=%s", self.namespace, error)
+                else:
+                    self._listener = listener
+
+    def wait_until_leased(self, timeout: float) -> bool:
+        """Start the listener and wait until there is a lease, at most *timeout* seconds. Returns whether there is one."""
+        self.start()
+        rule = self.make_rule()
+        listener = self._listener
+        return listener is not None and listener.wait_until(lambda: rule.lease_remaining_ns() > 0, timeout)
+
+    def on_invalidate(
+        self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str] = ()
+    ) -> Callable[[], None]:
+        """
+        Call *callback* with an `Invalidation` when one of *keys* or *tags* (without any: anything) became stale, said by whomever.
+
+        It also hears of everything that may have made it stale: a clear, or a flush because something may have been missed. It runs
+        in the listener's thread, which proves nothing while it waits: be quick, or hand over.
+
+        Returns:
+            a function that ends this.
+        """
+        if isinstance(keys, str):
+            raise InvalidName(f"keys must be a list, tuple or set of strings; for one key write keys=[{keys!r}]")
+        token = object()
+        self._callbacks[token] = (callback, frozenset(map(check_key, keys)), frozenset(check_tags(tags)))
+        self.start()
+
+        def end() -> None:
+            self._callbacks.pop(token, None)
+
+        return end
+
+    def invalidated(self, body: Body, id: str, now: int) -> None:
+        """Called by the listener: a message was applied to the ledger."""
+        if body.node != self.node:
+            self._drop(body.keys, now)
+        everything = body.op == "clear"
+        self._tell(Invalidation(body.keys, body.tags, everything, body.op, id, body.node))
+
+    def flushed(self, reason: str, now: int) -> None:
+        """Called by the listener: the ledger was voided."""
+        self._tell(Invalidation((), (), True, reason, "", ""))
+
+    def _tell(self, invalidation: Invalidation) -> None:
+        for callback, keys, tags in list(self._callbacks.values()):
+            wanted = not (keys or tags) or invalidation.everything
+            if wanted or not keys.isdisjoint(invalidation.keys) or not tags.isdisjoint(invalidation.tags):
+                try:
+                    callback(invalidation)
+                except Exception:
+                    log.exception("on_invalidate callback failed callback=%r", callback)
+
+    def _drop(self, keys: Iterable[str], loaded_before: int) -> None:
+        if keys:
+            for cache in list(self._caches):
+                cache.drop(keys, loaded_before)
+
+    def _make_subscription(self) -> Subscription:
+        return Subscription(
+            self._names,
+            node=self.node,
+            proof_interval_ns=self.config.proof_interval_ns,
+            answer_timeout_ns=self.config.answer_timeout_ns,
+            open_journal=self._link.open_journal(self._names, self.config.journal_length),
+            journal=self._journal,
+        )
+
+    # For caches.
+
+    def make_rule(self) -> ValidityRule:
+        """The rule by which entries under this bus are served."""
+        return ValidityRule(
+            self.ledger,
+            self.clock,
+            max_staleness_ns=self.config.max_staleness_ns,
+            when_unleased=self.config.when_unleased,
+            replica_lag_ns=self.config.replica_lag_ns,
+        )
+
+    def attach(self, cache: Attached) -> None:
+        """Let *cache* hear of every key that became stale, as long as it lives."""
+        self._caches.add(cache)
+
+    # Looking.
+
+    def status(self) -> Status:
+        """How we are doing. Cheap: no I/O, no lock."""
+        subscription = self._listener.subscription if self._listener else None
+        tally = subscription.tally if subscription else Tally()
+        remaining_ns = self.make_rule().lease_remaining_ns()
+        state = "closed" if self._closed else str(subscription.state) if subscription else "idle"
+        now = self.clock()
+        return Status(
+            namespace=self.namespace,
+            node=self.node,
+            state=state,
+            listener="own",
+            leased=remaining_ns > 0,
+            lease_remaining_s=max(0, remaining_ns) / 1e9,
+            max_staleness_s=self.config.max_staleness,
+            position=subscription.journal.position if subscription and subscription.journal else None,
+            flushes=tally.flushes,
+            replays=tally.replays,
+            reconnects=tally.reconnects,
+            received=tally.received,
+            refused=dict(tally.refused),
+            published=self._publisher.published,
+            queued=self._publisher.waiting,
+            undelivered=self._publisher.undelivered,
+            queue_overflows=self._publisher.overflows,
+            last_flush=_past(tally.last_flush, now),
+            last_gap=_past(tally.last_gap, now),
+            last_error=tally.last_error or self._publisher.last_error,
+        )
+
+    # Ending and forking.
+
+    def close(self) -> None:
+        """
+        Deliver what waits (for at most `close_timeout` seconds), then stop. May be called again.
+
+        Caches on this bus go on answering: without a lease, as `when_unleased` says.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            listener = self._listener
+        self._publisher.close(self.config.close_timeout)
+        if listener is not None:
+            listener.close(self.config.close_timeout)
+        self._link.close()
+        _living.discard(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Invalidator namespace={self.namespace} node={self.node} state={self.status().state}>"
+
+    def before_fork(self) -> None:
+        """Hold everything still."""
+        self._lock.acquire()
+        self.ledger.lock.acquire()
+        for cache in list(self._caches):
+            cache.before_fork()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on; in the child, as a new node."""
+        for cache in list(self._caches):
+            cache.after_fork(in_child=in_child)
+        self.ledger.lock.release()
+        self._lock.release()
+        if in_child:
+            self._link.after_fork()
+            listener = self._listener
+            if listener is not None:
+                self._journal = listener.subscription.journal
+                listener.let_go()
+            self._publisher.after_fork()
+            self._begin()
+
+
+_living: weakref.WeakSet[Invalidator] = weakref.WeakSet()
+_forking: list[Invalidator] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = _living
+    for bus in _forking:
+        bus.before_fork()
+
+
+def _after_fork(*, in_child: bool) -> None:
+    for bus in _forking:
+        bus.after_fork(in_child=in_child)
+    _forking.clear()
+
+
+def _close_all() -> None:
+    for bus in list(_living):
+        bus.close()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(in_child=False),
+    after_in_child=lambda: _after_fork(in_child=True),
+)
+atexit.register(_close_all)
+
+
+def _past(happening: Happening | None, now: int) -> Past | None:
+    return Past(happening.reason, (now - happening.at) / 1e9) if happening else None

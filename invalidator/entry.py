@@ -1,0 +1,122 @@
+"""
+An entry, and the rule that says whether it may be served.
+
+The rule (docs/guarantees.md derives it):
+
+    every stamp of its key and tags  <  loaded_at
+    flushed_at                       <  loaded_at
+    now < expires_at
+    now < proven_at + max_staleness  or  now < loaded_at + max_staleness
+
+An entry keeps two numbers from the last time the rule was looked at: the `changes` the ledger had, and `good_until`, the
+time up to which the last two lines hold. While `changes` stands still and `good_until` is ahead, the rule still
+holds: a hit costs one read of the ledger and one of the clock. (`proven_at` only grows, so an old `good_until` is early, never late.)
+
+Nothing here does I/O or takes a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, Literal, TypeVar
+
+from .ledger import FOREVER, Clock, LedgerView
+
+V = TypeVar("V")
+
+WhenUnleased = Literal["short", "bypass", "serve"]
+Verdict = Literal["valid", "invalidated", "expired", "unleased"]
+
+_NOT_LOOKED_AT = -1
+
+
+class Entry(Generic[V]):
+    """
+    A value and what decides how long it may be served.
+
+    Args:
+        value: what the loader returned.
+        loaded_at: nanoseconds on the ledger's clock, *before* the loader began.
+        expires_at: the end of its TTL on the same clock.
+        slots: those of its key and tags.
+        tags: for people to look at; `slots` is what counts.
+    """
+
+    __slots__ = ("changes", "expires_at", "good_until", "hits", "hits_at_turn", "loaded_at", "slots", "tags", "value")
+
+    def __init__(
+        self, value: V, *, loaded_at: int, slots: tuple[int, ...], expires_at: int = FOREVER, tags: tuple[str, ...] = ()
+    ) -> None:
+        self.value = value
+        self.loaded_at = loaded_at
+        self.expires_at = expires_at
+        self.slots = slots
+        self.tags = tags
+        self.changes = _NOT_LOOKED_AT
+        self.good_until = 0
+        self.hits = 0
+        self.hits_at_turn = 0
+
+    def age_s(self, now: int) -> float:
+        """Seconds since its loader began."""
+        return (now - self.loaded_at) / 1e9
+
+
+class ValidityRule:
+    """
+    The rule for one ledger, one staleness bound and one policy.
+
+    Args:
+        max_staleness_ns: how long silence is trusted.
+        when_unleased: "short" serves an entry for `max_staleness` after its own load; "bypass" serves
+            nothing; "serve" serves until the TTL and gives up the bound.
+        replica_lag_ns: how old the data may be that a loader reads; a load counts from that much earlier.
+    """
+
+    def __init__(
+        self,
+        ledger: LedgerView,
+        clock: Clock,
+        *,
+        max_staleness_ns: int,
+        when_unleased: WhenUnleased = "short",
+        replica_lag_ns: int = 0,
+    ) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self.max_staleness_ns = max_staleness_ns
+        self.when_unleased = when_unleased
+        self.replica_lag_ns = replica_lag_ns
+
+    def check(self, entry: Entry[V]) -> Verdict:
+        """Look at the whole rule, and let the entry remember what was seen."""
+        proven_at, changes = self.ledger.read_lease()
+        as_of = entry.loaded_at - self.replica_lag_ns
+        if self.ledger.newest_stamp(entry.slots) >= as_of:
+            return "invalidated"
+        served_until = self._served_until(proven_at, as_of)
+        entry.good_until = min(entry.expires_at, served_until)
+        entry.changes = changes
+        # The clock comes last: whoever is paused between any two lines above wakes up to a time that is past its lease.
+        now = self.clock()
+        if now < entry.good_until:
+            return "valid"
+        return "expired" if now >= entry.expires_at else "unleased"
+
+    def holds_for_load(self, slots: Iterable[int], loaded_at: int) -> bool:
+        """Whether a load of *slots* begun at *loaded_at* may still be handed to somebody who asks now."""
+        probe: Entry[None] = Entry(None, loaded_at=loaded_at, slots=tuple(slots))
+        return self.check(probe) == "valid"
+
+    def lease_remaining_ns(self) -> int:
+        """How long the lease lasts without another proof; 0 or less when there is none."""
+        proven_at, _ = self.ledger.read_lease()
+        return proven_at + self.max_staleness_ns - self.clock() if proven_at else 0
+
+    def _served_until(self, proven_at: int, as_of: int) -> int:
+        if self.when_unleased == "serve":
+            return FOREVER
+        leased_until = proven_at + self.max_staleness_ns if proven_at else 0
+        if self.when_unleased == "bypass":
+            return leased_until
+        return max(leased_until, as_of + self.max_staleness_ns)

@@ -1,0 +1,34 @@
+"""
+Everything that can go wrong, by whose fault it is.
+
+The docstring of an error says what happened and what would be right; messages raised add the facts.
+Bad input is also a `ValueError`, so that code which knows nothing of us catches it as usual.
+"""
+
+
+class InvalidatorError(Exception):
+    """The base of every error raised by this library."""
+
+
+class InvalidName(InvalidatorError, ValueError):
+    """A key or tag cannot be used: it must be a non-empty `str` of at most 512 bytes of UTF-8."""
+
+
+class InvalidSetting(InvalidatorError, ValueError):
+    """An option has a value that cannot work; the message says which values can."""
+
+
+class InvalidMessage(InvalidatorError, ValueError):
+    """Bytes on the wire are not a message of a version we know; whoever reads them flushes."""
+
+
+class PublishError(InvalidatorError):
+    """Redis did not accept an invalidation (`publish="raise"`). Here it is in force; elsewhere it is not: try again."""
+
+
+class ClosedError(InvalidatorError):
+    """The `Invalidator` was closed: make a new one, or invalidate before closing."""
+
+
+class LinkDown(InvalidatorError):
+    """The connection is gone or could not be made. Raised by links to their listener and publisher, never to users."""

@@ -1,0 +1,130 @@
+"""
+The ledger: for each name, the last time it became stale, on this host's steady clock.
+
+A table of signed 64-bit integers over one buffer: a header of `HEADER_WORDS`, then one slot per hash of a name.
+The buffer is private memory here; the layout is that of a file shared between processes.
+
+One writer, many readers, no locks on the read path:
+
+Rule 1: the writer stores slots and `FLUSHED_AT`, then `CHANGES`, then `POSITION_*`, then `PROVEN_AT`.
+Rule 2: a reader reads `PROVEN_AT`, then `CHANGES`, then the slots (`read_lease` and `newest_stamp`, in that order), and remembers the
+*value* of `CHANGES`. While it has not moved, nothing it looked at has become stale.
+Rule 3: a stamp never goes down. (Two names in one slot cause an unneeded miss, never staleness.)
+Rule 4: time is `now_ns()`, of this host. Nobody else's clock is ever written here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, MutableSequence
+from functools import partial
+
+from .names import fingerprint
+
+Clock = Callable[[], int]
+
+# One clock for all processes of a host, counting suspended time. Python's time.monotonic() stops during sleep on both systems.
+_STEADY = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
+now_ns: Clock = partial(time.clock_gettime_ns, _STEADY)
+"""Nanoseconds on this host's steady clock."""
+
+NEVER = 0
+"""Before every time of the clock: a slot never stamped, a lease never proven."""
+FOREVER = 2**63 - 1
+"""After every time of the clock."""
+
+MAGIC = int.from_bytes(b"INVALEDG", "big")
+LAYOUT = 1
+
+HEADER_WORDS = 64
+MAGIC_WORD, LAYOUT_WORD, SLOTS_WORD, NAMESPACE_WORD, WRITER_WORD = range(5)
+# What every read looks at shares one cache line, which the words above and below do not.
+CHANGES, FLUSHED_AT, PROVEN_AT = range(8, 11)
+POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH = range(16, 20)
+
+Words = MutableSequence[int]
+
+
+class LedgerView:
+    """The reader's side of a ledger."""
+
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self.slots = words[SLOTS_WORD]
+
+    def read_lease(self) -> tuple[int, int]:
+        """Return (`proven_at`, `changes`), read in this order, which must come before the stamps (rule 2)."""
+        words = self.words
+        return words[PROVEN_AT], words[CHANGES]
+
+    def newest_stamp(self, slots: Iterable[int]) -> int:
+        """The last time anything in *slots*, or the whole ledger, became stale. Slots are those of `names`."""
+        words = self.words
+        newest = words[FLUSHED_AT]
+        for slot in slots:
+            stamp = words[HEADER_WORDS + slot]
+            if stamp > newest:
+                newest = stamp
+        return newest
+
+
+class Ledger(LedgerView):
+    """
+    The writer's side. Methods may be called by several threads of the writing process.
+
+    Args:
+        words: the buffer, zeroed or written by an earlier `Ledger` of the same layout.
+        slots: how many slots it has.
+        namespace: what it is for.
+    """
+
+    def __init__(self, words: Words, *, slots: int, namespace: str) -> None:
+        words[MAGIC_WORD] = MAGIC
+        words[LAYOUT_WORD] = LAYOUT
+        words[SLOTS_WORD] = slots
+        words[NAMESPACE_WORD] = fingerprint(namespace)
+        words[WRITER_WORD] = os.getpid()
+        super().__init__(words)
+        self.lock = threading.Lock()
+
+    @classmethod
+    def private(cls, *, slots: int, namespace: str) -> Ledger:
+        """A ledger in this process' own memory. Untouched pages of it cost nothing."""
+        return cls(memoryview(bytearray(8 * (HEADER_WORDS + slots))).cast("q"), slots=slots, namespace=namespace)
+
+    def stamp(self, slots: Iterable[int], now: int) -> None:
+        """Everything in *slots* that was loaded before *now* is stale."""
+        words = self.words
+        with self.lock:
+            for slot in slots:
+                index = HEADER_WORDS + slot
+                if words[index] < now:
+                    words[index] = now
+            words[CHANGES] += 1
+
+    def flush(self, now: int) -> None:
+        """Everything that was loaded before *now* is void."""
+        with self.lock:
+            self.words[FLUSHED_AT] = max(self.words[FLUSHED_AT], now)
+            self.words[CHANGES] += 1
+
+    def touch(self) -> None:
+        """Make every reader look again. For a process that was forked while a stamp was being written."""
+        with self.lock:
+            self.words[CHANGES] += 1
+
+    def move(self, position: tuple[int, int], server_run: int, epoch: int) -> None:
+        """Record how far the journal has been applied: a stream id, and fingerprints of the journal it belongs to."""
+        words = self.words
+        with self.lock:
+            words[POSITION_MS], words[POSITION_SEQ] = position
+            words[SERVER_RUN] = server_run
+            words[EPOCH] = epoch
+
+    def prove(self, at: int) -> None:
+        """Every invalidation accepted before *at* is in here."""
+        with self.lock:
+            self.words[PROVEN_AT] = max(self.words[PROVEN_AT], at)

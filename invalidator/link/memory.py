@@ -1,0 +1,212 @@
+"""
+A server in this process, and the link to it: for tests, and for development in a single process.
+
+`MemoryServer` answers the few commands a subscription sends as Redis would, so that everything above the link runs unchanged on
+`memory://`. Links with the same name in one process meet in one server; nothing crosses a process or outlives it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from ..errors import LinkDown
+from ..message import seal_envelope
+from ..names import RedisNames
+from ..subscription import Command, Failure, Frame, Push, Reply
+from . import Accepted
+
+StreamId = tuple[int, int]
+Deliver = Callable[[Frame], None]
+
+_EPOCH_BODY = b'{"v":1,"op":"epoch"}'
+
+
+class MemoryServer:
+    """
+    As much of a Redis server as the protocol needs. Not thread-safe: `MemoryLink` holds a lock around it.
+
+    Args:
+        clock_ms: the server's own wall clock, for the ids of stream entries.
+        token: draws the run id and the epochs.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        token: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self.clock_ms = clock_ms
+        self.token = token
+        self.run_id = token()
+        self.role = "master"
+        self.streams: dict[str, list[tuple[StreamId, bytes, bytes]]] = {}
+        self.last_ids: dict[str, StreamId] = {}
+        self.strings: dict[str, str] = {}
+        self.subscribers: dict[str, list[Deliver]] = {}
+
+    def execute(self, command: Command, client: Deliver) -> None:
+        """Carry out one command of *client* and deliver its answer."""
+        match command:
+            case ("PING", token):
+                client(Reply(str(token).encode()))
+            case ("ROLE",):
+                client(Reply([self.role.encode(), 0, []]))
+            case ("INFO",):
+                client(Reply(f"# Server\r\nrun_id:{self.run_id}\r\nrole:{self.role}\r\n".encode()))
+            case ("SUBSCRIBE", str(channel)):
+                self.subscribers.setdefault(channel, []).append(client)
+                client(Push(b"subscribe", channel.encode(), 1))
+            case ("GET", str(key)):
+                client(Reply(self.strings[key].encode() if key in self.strings else None))
+            case ("XREVRANGE", str(key), "+", "-", "COUNT", 1):
+                client(Reply([_entry(*entry) for entry in self.streams.get(key, [])[-1:]]))
+            case ("XRANGE", str(key), str(start), "+", "COUNT", int(count)):
+                after = _parse_id(start.removeprefix("("))
+                found = [entry for entry in self.streams.get(key, []) if entry[0] > after]
+                client(Reply([_entry(*entry) for entry in found[:count]]))
+            case ("OPEN", str(journal), str(epoch)):
+                self.begin_journal(journal, epoch)
+                client(Reply([]))
+            case _:
+                client(Failure(f"ERR unknown command {command[0]!r}"))
+
+    def publish(self, names: RedisNames, journal_length: int, bodies: Sequence[bytes]) -> Accepted:
+        """What the publish script does."""
+        last = self.begin_journal(names.journal, names.epoch, keep_epoch=True)
+        reached = 0
+        for body in bodies:
+            previous, last = last, self._append(names.journal, last, body)
+            stream = self.streams[names.journal]
+            del stream[: max(0, len(stream) - journal_length)]
+            listeners = self.subscribers.get(names.channel, [])
+            for deliver in list(listeners):
+                deliver(Push(b"message", names.channel.encode(), seal_envelope(_id(last), _id(previous), body)))
+            reached = len(listeners)
+        return Accepted(_id(last), reached)
+
+    def begin_journal(self, journal: str, epoch: str, *, keep_epoch: bool = False) -> StreamId:
+        """Make sure that there is a journal and, unless *keep_epoch*, its epoch. Returns the journal's last id."""
+        stream = self.streams.setdefault(journal, [])
+        if stream:
+            if not keep_epoch:
+                self.strings.setdefault(epoch, self.token())
+            return stream[-1][0]
+        self.strings[epoch] = self.token()
+        return self._append(journal, None, _EPOCH_BODY)
+
+    def forget(self, client: Deliver) -> None:
+        """The connection of *client* is gone."""
+        for listeners in self.subscribers.values():
+            if client in listeners:
+                listeners.remove(client)
+
+    def _append(self, journal: str, previous: StreamId | None, body: bytes) -> StreamId:
+        now = self.clock_ms()
+        last = self.last_ids.get(journal, (0, 0))
+        id = (now, 0) if now > last[0] else (last[0], last[1] + 1)
+        self.last_ids[journal] = id
+        self.streams[journal].append((id, b"" if previous is None else _id(previous).encode(), body))
+        return id
+
+
+def _id(id: StreamId) -> str:
+    return f"{id[0]}-{id[1]}"
+
+
+def _parse_id(text: str) -> StreamId:
+    ms, _, seq = text.partition("-")
+    return int(ms), int(seq)
+
+
+def _entry(id: StreamId, predecessor: bytes, body: bytes) -> list[object]:
+    return [_id(id).encode(), [b"p", predecessor, b"m", body]]
+
+
+class _Meeting:
+    """A server and the lock around it."""
+
+    def __init__(self) -> None:
+        self.server = MemoryServer()
+        self.lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def after_fork(self) -> None:
+        """The child has a server of its own, as it is at the moment of the fork, without the parent's subscribers."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self.lock = threading.Lock()
+            self.server.subscribers.clear()
+
+
+_meetings: dict[str, _Meeting] = {}
+
+
+class MemoryConnection:
+    """A subscription's connection: a queue."""
+
+    def __init__(self, meeting: _Meeting) -> None:
+        self._meeting = meeting
+        self._arrived: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._closed = False
+
+    def send(self, commands: Sequence[Command]) -> None:
+        if self._closed:
+            raise LinkDown("closed")
+        with self._meeting.lock:
+            for command in commands:
+                self._meeting.server.execute(command, self._arrived.put)
+
+    def receive(self, timeout_s: float) -> list[Frame]:
+        try:
+            frame = self._arrived.get(timeout=max(0.0, timeout_s))
+            frames = [frame]
+            while not self._arrived.empty():
+                frames.append(self._arrived.get_nowait())
+        except queue.Empty:
+            return []
+        if None in frames:
+            raise LinkDown("closed")
+        return [frame for frame in frames if frame is not None]
+
+    def interrupt(self) -> None:
+        self._arrived.put(None)
+
+    def close(self) -> None:
+        with self._meeting.lock:
+            self._closed = True
+            self._meeting.server.forget(self._arrived.put)
+
+
+class MemoryLink:
+    """The way to the server of this process that is called as the URL says: `memory://` or `memory://name`."""
+
+    def __init__(self, url: str) -> None:
+        self._meeting = _meetings.setdefault(urlsplit(url).netloc, _Meeting())
+
+    @property
+    def server(self) -> MemoryServer:
+        """The server, for tests that break it."""
+        return self._meeting.server
+
+    def connect(self) -> MemoryConnection:
+        return MemoryConnection(self._meeting)
+
+    def publish(self, names: RedisNames, journal_length: int, bodies: Sequence[bytes]) -> Accepted:
+        with self._meeting.lock:
+            return self._meeting.server.publish(names, journal_length, bodies)
+
+    def open_journal(self, names: RedisNames, journal_length: int) -> Command:
+        return ("OPEN", names.journal, names.epoch)
+
+    def after_fork(self) -> None:
+        self._meeting.after_fork()
+
+    def close(self) -> None:
+        pass

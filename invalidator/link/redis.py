@@ -1,0 +1,149 @@
+"""
+The link to a real Redis or Valkey server. The only importer of redis.
+
+redis-py connects, authenticates, encrypts and parses (with hiredis); it never reconnects or retries on its own here, because whoever
+reconnects without telling has missed messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import DefaultParser
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from ..errors import InvalidSetting, LinkDown
+from ..names import RedisNames
+from ..subscription import Command, Failure, Frame, Push, Reply
+from . import PUBLISH_SCRIPT, Accepted
+
+FRAMES_AT_ONCE = 1000
+"""How much is read before the listener acts on it and looks at the time again."""
+MAX_CONNECTIONS = 64
+"""Of publishing threads, at once. A thread that finds none free is told that the link is down, and its message waits in the queue."""
+
+
+class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
+    """Marks what the server says unasked, and does not format each message for a debug log."""
+
+    def handle_pubsub_push_response(self, response: list[Any]) -> Push:
+        kind, channel, payload = (*response, None, None)[:3]
+        return Push(kind, channel or b"", payload)
+
+
+class RedisConnection:
+    """A subscription's connection."""
+
+    def __init__(self, connection: redis.Connection) -> None:
+        self._connection = connection
+        try:
+            connection.connect()
+        except (redis.RedisError, OSError) as error:
+            raise LinkDown(_describe(error)) from error
+
+    def send(self, commands: Sequence[Command]) -> None:
+        try:
+            self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+        except (redis.RedisError, OSError) as error:
+            raise LinkDown(_describe(error)) from error
+
+    def receive(self, timeout_s: float) -> list[Frame]:
+        try:
+            if not self._connection.can_read(timeout_s):
+                return []
+            frames = [self._read_frame()]
+            while len(frames) < FRAMES_AT_ONCE and self._connection.can_read(0):
+                frames.append(self._read_frame())
+        except (redis.RedisError, OSError) as error:
+            raise LinkDown(_describe(error)) from error
+        return frames
+
+    def interrupt(self) -> None:
+        # redis-py has no public way to the socket, and its disconnect() pulls it away from under a reading thread.
+        connected = self._connection._sock
+        if connected is not None:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._connection.disconnect()  # redis-py shuts the socket down only in the process that opened it
+
+    def _read_frame(self) -> Frame:
+        try:
+            answer = self._connection.read_response(disable_decoding=True, push_request=True)
+        except redis.ResponseError as error:
+            return Failure(str(error))
+        return answer if isinstance(answer, Push) else Reply(answer)
+
+
+class RedisLink:
+    """
+    The way to one server.
+
+    Args:
+        url: as redis-py's `from_url` takes it, options in the query included.
+        timeout_s: for connecting, and for each answer to a publish.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        options: dict[str, Any] = {
+            "protocol": 3,
+            "parser_class": _Parser,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "health_check_interval": 0,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            "max_connections": MAX_CONNECTIONS,
+        }
+        try:
+            self._pool = redis.ConnectionPool.from_url(url, **options)
+            self._make_connection()  # options that redis-py does not know show here
+        except (ValueError, TypeError, redis.RedisError) as error:
+            raise InvalidSetting(f"url cannot work: {error}") from error
+        self._client = redis.Redis(connection_pool=self._pool)
+        self._script = self._client.register_script(PUBLISH_SCRIPT)
+
+    def connect(self) -> RedisConnection:
+        return RedisConnection(self._make_connection())
+
+    def publish(self, names: RedisNames, journal_length: int, bodies: Sequence[bytes]) -> Accepted:
+        arguments = [names.channel, journal_length, secrets.token_hex(8), *bodies]
+        try:
+            id, listeners = self._script(keys=[names.journal, names.epoch], args=arguments)
+        except (redis.RedisError, OSError) as error:
+            raise LinkDown(_describe(error)) from error
+        return Accepted(id.decode(), listeners)
+
+    def open_journal(self, names: RedisNames, journal_length: int) -> Command:
+        return (
+            "EVAL",
+            PUBLISH_SCRIPT,
+            2,
+            names.journal,
+            names.epoch,
+            names.channel,
+            journal_length,
+            secrets.token_hex(8),
+        )
+
+    def after_fork(self) -> None:
+        self._pool.reset()
+
+    def close(self) -> None:
+        self._pool.disconnect()
+
+    def _make_connection(self) -> redis.Connection:
+        """A connection of its own, which the pool does not count: it is never given back."""
+        return self._pool.connection_class(**self._pool.connection_kwargs)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

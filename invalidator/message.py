@@ -1,0 +1,124 @@
+"""
+What is said on the wire, and nothing else: names, never values.
+
+A *body* is compact JSON. On the channel it follows its id and its predecessor's id (`<id> <predecessor> <body>`); a bare
+body is a message that bypassed the journal, such as a `PUBLISH` typed into redis-cli: it is applied, but nobody
+can replay it. docs/wire-protocol.md is the specification.
+
+Rule 1: any bytes either decode or raise InvalidMessage.
+Rule 2: unknown fields are ignored, so that a fleet can be upgraded one host at a time; an unknown version or
+operation is InvalidMessage, because it could have been an invalidation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from .errors import InvalidMessage
+from .names import MAX_NAME_BYTES
+
+VERSION = 1
+MAX_BODY_BYTES = 16 * 1024
+"""What we write. A page of the journal's replay is then at most 4 MiB, well below Redis' default limit of a
+subscriber's output buffer (32 MiB, or 8 MiB for a minute)."""
+MAX_PAYLOAD_BYTES = 4 * MAX_BODY_BYTES
+"""What we read: generous to other publishers, but nobody can make us hold a gigabyte."""
+
+Operation = Literal["invalidate", "clear", "epoch"]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES)]
+
+
+class Body(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """
+    One message.
+
+    Args:
+        v: the major version of the format.
+        op: what to do; "epoch" only marks the beginning of a journal.
+        node: who says it, "" if nobody in particular. A node does not apply its own echo.
+        keys, tags: the names that became stale.
+    """
+
+    v: int
+    op: Operation = "invalidate"
+    node: str = ""
+    keys: tuple[_Name, ...] = ()
+    tags: tuple[_Name, ...] = ()
+
+
+class Envelope(NamedTuple):
+    """A payload of the channel, taken apart. `id` and `predecessor` are "" for a bare body."""
+
+    id: str
+    predecessor: str
+    body: bytes
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Body)
+_ID = re.compile(rb"\d{1,20}-\d{1,20}")
+
+
+def encode(body: Body) -> bytes:
+    """Return *body* as compact JSON."""
+    return _encoder.encode(body)
+
+
+def decode(data: bytes) -> Body:
+    """Return the body in *data*. Raises InvalidMessage for everything that is not one."""
+    if len(data) > MAX_PAYLOAD_BYTES:
+        raise InvalidMessage(f"oversized: {len(data)} bytes, at most {MAX_PAYLOAD_BYTES} are read")
+    try:
+        body = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidMessage(f"malformed: {error}") from None
+    if body.v != VERSION:
+        raise InvalidMessage(f"unknown version: {body.v}, this is a reader of version {VERSION}")
+    return body
+
+
+def open_envelope(payload: bytes) -> Envelope:
+    """Split a payload of the channel. Raises InvalidMessage if it is neither an envelope nor a bare body."""
+    if payload[:1] == b"{":
+        return Envelope("", "", payload)
+    id, _, rest = payload.partition(b" ")
+    predecessor, _, body = rest.partition(b" ")
+    if not (_ID.fullmatch(id) and _ID.fullmatch(predecessor)):
+        raise InvalidMessage("malformed: a payload is '<id> <predecessor> <body>' or a bare JSON body")
+    return Envelope(id.decode(), predecessor.decode(), body)
+
+
+def seal_envelope(id: str, predecessor: str, body: bytes) -> bytes:
+    """The payload that the publish script sends for *body*."""
+    return f"{id} {predecessor} ".encode() + body
+
+
+def bodies(node: str, keys: Iterable[str], tags: Iterable[str]) -> Iterator[bytes]:
+    """Encode an invalidation of *keys* and *tags* as one body, or as several below MAX_BODY_BYTES each."""
+    room = MAX_BODY_BYTES - len(encode(Body(v=VERSION, node=node, keys=("",), tags=("",))))
+    chunk: dict[str, list[str]] = {"keys": [], "tags": []}
+    size = 0
+    for kind, names in (("keys", keys), ("tags", tags)):
+        for name in names:
+            cost = len(_encoder.encode(name)) + 1  # its quotes and escapes, and a comma
+            if size + cost > room and size:
+                yield _chunk(node, chunk)
+                chunk = {"keys": [], "tags": []}
+                size = 0
+            chunk[kind].append(name)
+            size += cost
+    if size:
+        yield _chunk(node, chunk)
+
+
+def _chunk(node: str, names: dict[str, list[str]]) -> bytes:
+    return encode(Body(v=VERSION, node=node, keys=tuple(names["keys"]), tags=tuple(names["tags"])))
+
+
+def clear_body(node: str) -> bytes:
+    """Encode "the whole namespace is stale"."""
+    return encode(Body(v=VERSION, op="clear", node=node))

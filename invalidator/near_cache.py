@@ -1,0 +1,422 @@
+"""
+The near cache of one process: get, set, get_or_set.
+
+Rule 1: `loaded_at` is taken before the loader runs, so that a load which overlaps an invalidation is born invalid.
+Rule 2: every read checks the lease and the ledger itself (`entry.py`); a hit is a handful of attribute reads and nothing else.
+Rule 3: the loader, and every other code of the user, runs without any lock of ours.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, overload
+
+from .bus import Invalidator
+from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
+from .entry import Entry
+from .errors import InvalidSetting
+from .flight import AnyEntry, Flight, Flights, Landing
+from .ledger import CHANGES, FOREVER
+from .misses import Misses
+from .names import check_key, check_tags, name_slots
+from .receipt import Receipt
+from .status import Stats
+from .store import CAUSES, Cause, Evicted, Store
+
+V = TypeVar("V")
+D = TypeVar("D")
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+class Default:
+    """The type of DEFAULT: "the cache's own"."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT = Default()
+"""A TTL that was not given. None means "never expires"."""
+Ttl = float | None | Default
+
+_NOT_THERE = object()
+_ABOUT_TO_LOAD = object()
+
+OnEvict = Callable[[str, Any, Cause], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[V]):
+    """What a loader may return instead of a bare value, when the value itself decides its TTL or tags. Tags add to those given."""
+
+    value: V
+    ttl: Ttl = DEFAULT
+    tags: Iterable[str] = ()
+
+
+class NearCache:
+    """
+    Live objects in this process' memory, dropped when anybody invalidates their key or one of their tags.
+
+    Args:
+        bus: an `Invalidator`, or the URL of one that this cache makes, and closes, itself.
+        maxsize: how many entries; with *getsizeof*, the sum of their sizes.
+        ttl: seconds after which an entry expires, whatever happens; None for never.
+        getsizeof: the size of a value, in any unit.
+        on_evict: called with key, value and cause when an entry leaves: "invalidated", "expired", "room" or "hand".
+        bus_options: those of the `Invalidator`, if *bus* is a URL.
+
+    Raises:
+        InvalidSetting: an option cannot work.
+    """
+
+    def __init__(
+        self,
+        bus: Invalidator | str,
+        *,
+        maxsize: float = 50_000,
+        ttl: float | None = None,
+        getsizeof: Callable[[Any], float] | None = None,
+        on_evict: OnEvict | None = None,
+        **bus_options: Any,
+    ) -> None:
+        if not isinstance(maxsize, int | float) or not maxsize > 0:
+            raise InvalidSetting(f"maxsize must be more than 0, not {maxsize!r}")
+        if isinstance(bus, Invalidator) and bus_options:
+            raise InvalidSetting(f"options of the Invalidator are given where it is made: {', '.join(bus_options)}")
+        self._owns_bus = not isinstance(bus, Invalidator)
+        self.ttl = _check_ttl(ttl)
+        self.maxsize = maxsize
+        self.bus = bus if isinstance(bus, Invalidator) else Invalidator(bus, **bus_options)
+        self._store = Store(maxsize, getsizeof)
+        self._on_evict = on_evict
+        self._rule = self.bus.make_rule()
+        self._flights = Flights()
+        self._misses = Misses()
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(("misses", "loads", "load_failures", "joins", "fills", "refused_fills"), 0)
+        self._evictions: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
+        # What a hit reads, one attribute away.
+        self._find = self._store.find
+        self._words = self.bus.ledger.words
+        self._clock = self.bus.clock
+        self.bus.attach(self)
+
+    # Reading.
+
+    @overload
+    def get(self, key: str) -> Any | None: ...
+    @overload
+    def get(self, key: str, default: D) -> Any | D: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """
+        Return the value of *key*, or *default* if there is none that may be served.
+
+        A miss is remembered: the next `set` of *key* by the same thread or task counts from here, not from when it is called.
+
+        Raises:
+            InvalidName: *key* cannot be a key.
+        """
+        try:
+            entry = self._find(key)
+        except (KeyError, TypeError):
+            return self._missed(key, default)
+        # The order is that of docs/guarantees.md: changes, then the clock. (good_until was found before changes.)
+        if self._words[CHANGES] == entry.changes and self._clock() < entry.good_until:
+            entry.hits += 1
+            return entry.value
+        return self._look_closer(key, entry, default)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values of those *keys* that may be served."""
+        found = {key: self.get(key, _NOT_THERE) for key in keys}
+        return {key: value for key, value in found.items() if value is not _NOT_THERE}
+
+    def peek(self, key: str) -> AnyEntry | None:
+        """Return the entry of *key* if it may be served. Counts as nothing: for pages that show what is cached."""
+        try:
+            entry = self._find(key)
+        except KeyError:
+            return None
+        return entry if self._rule.check(entry) == "valid" else None
+
+    def __contains__(self, key: str) -> bool:
+        return self.peek(key) is not None
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def _look_closer(self, key: str, entry: AnyEntry, default: Any) -> Any:
+        verdict = self._rule.check(entry)
+        if verdict == "valid":
+            entry.hits += 1
+            return entry.value
+        if verdict != "unleased":  # an unleased entry is good again with the next proof
+            self._report(self._store.remove_entry(key, entry, verdict))
+        return self._missed(key, default)
+
+    def _missed(self, key: str, default: Any) -> Any:
+        check_key(key)
+        self._count("misses")
+        if default is not _ABOUT_TO_LOAD:
+            self._misses.note(key, self._clock())
+        return default
+
+    # Storing.
+
+    def set(self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> bool:
+        """
+        Store *value* here, and tell nobody: a fill. To tell that the source changed, call `invalidate`.
+
+        It counts from the last miss of *key* in this thread or task, if there was one.
+
+        Args:
+            ttl: seconds; None for never; without it, the cache's own.
+            tags: names shared with other entries.
+
+        Returns:
+            whether it was stored: not if *key* or *tags* were invalidated since that miss.
+
+        Raises:
+            InvalidName, InvalidSetting: an argument cannot work.
+        """
+        check_key(key)
+        tags = check_tags(tags)
+        ttl = self._own_ttl(_check_ttl(ttl))
+        return self._fill(key, self._make_entry(key, value, self._misses.take(key, self._clock()), ttl, tags))
+
+    def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> list[str]:
+        """`set` for each key. Returns the keys that were not stored."""
+        tags = check_tags(tags)
+        return [key for key, value in mapping.items() if not self.set(key, value, ttl=ttl, tags=tags)]
+
+    def get_or_set(self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> Any:
+        """
+        Return the value of *key*, calling *loader* once per process if it is missing or stale.
+
+        A value whose key or tags were invalidated while *loader* ran is returned to the callers that asked before the
+        invalidation, and not stored; later callers start a load of their own. An exception of *loader* reaches every
+        waiting caller.
+
+        Args:
+            loader: returns the value, or `Loaded(value, ttl=…, tags=…)`.
+            ttl: seconds; None for never; without it, the cache's own.
+            tags: names shared with other entries.
+
+        Raises:
+            InvalidName, InvalidSetting: an argument cannot work; *loader* is not called.
+        """
+        value = self.get(key, _ABOUT_TO_LOAD)
+        while value is _ABOUT_TO_LOAD:
+            flight, is_mine = self._board(key, tags, ttl, blocking=True)
+            if is_mine:
+                with _Load(self, key, flight) as load:
+                    if not load.is_needless():
+                        load.finish(loader(), ttl)
+                return load.value
+            value = self._disembark(key, flight, flight.wait())
+        return value
+
+    async def aget_or_set(
+        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+    ) -> Any:
+        """`get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks."""
+        value = self.get(key, _ABOUT_TO_LOAD)
+        while value is _ABOUT_TO_LOAD:
+            flight, is_mine = self._board(key, tags, ttl, blocking=False)
+            if is_mine:
+                with _Load(self, key, flight) as load:
+                    if not load.is_needless():
+                        load.finish(await loader(), ttl)
+                return load.value
+            value = self._disembark(key, flight, await flight.await_landing())
+        return value
+
+    def cached(
+        self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None
+    ) -> Callable[[F], CachedFunction[F]]:
+        """
+        Decorate a function, sync or async, so that its results are cached.
+
+        Args:
+            ttl: as in `get_or_set`.
+            tags: templates such as `"category:{category_id}"`, or a function of the same arguments that returns the tags.
+            key: a template, or a function of the same arguments; without it, the function's name and its arguments, which
+                must then be strings, numbers, booleans, None, or tuples of such.
+
+        The decorated function has `key(…)` and `invalidate(…)`, with the function's own arguments.
+        """
+        return cached_function(lambda: self, ttl=ttl, tags=tags, key=key)
+
+    # Dropping.
+
+    def invalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+        """Tell everybody that *keys*, and everything with one of *tags*, became stale. See `Invalidator.invalidate`."""
+        return self.bus.invalidate(*keys, tags=tags)
+
+    def evict(self, *keys: str) -> int:
+        """Let the entries of *keys* leave, here only. Returns how many there were."""
+        gone = self._store.remove([check_key(key) for key in keys], "hand")
+        self._report(gone)
+        return len(gone)
+
+    def sweep(self) -> int:
+        """Let everything leave that cannot be served any more, though nobody asks for it. Returns how many entries left."""
+
+        def why(entry: AnyEntry) -> Cause | None:
+            verdict = self._rule.check(entry)
+            return verdict if verdict in ("invalidated", "expired") else None
+
+        gone = self._store.remove_if(why)
+        self._report(gone)
+        return len(gone)
+
+    def stats(self) -> Stats:
+        """How this cache is doing. Counting the hits takes a walk through the store (about a millisecond for 50,000 entries)."""
+        with self._lock:
+            counts, evictions = dict(self._counts), dict(self._evictions)
+        return Stats(
+            hits=self._store.hits(), evictions=evictions, size=self._store.size, maxsize=self.maxsize, **counts
+        )
+
+    def close(self) -> None:
+        """Close the bus, if this cache made it."""
+        if self._owns_bus:
+            self.bus.close()
+
+    # Loading and filling.
+
+    def _board(self, key: str, tags: Iterable[str], ttl: Ttl, *, blocking: bool) -> tuple[Flight, bool]:
+        tags = check_tags(tags)
+        _check_ttl(ttl)
+        slots = name_slots((key,), tags, self.bus.ledger.slots)
+        flight, is_mine = self._flights.board(
+            key, slots, tags, now=self._clock, still_good=self._rule.holds_for_load, blocking=blocking
+        )
+        if not is_mine:
+            self._count("joins")
+        return flight, is_mine
+
+    def _disembark(self, key: str, flight: Flight, landing: Landing) -> Any:
+        """What a caller who waited is handed: a value, the loader's error, or _ABOUT_TO_LOAD to start anew."""
+        if landing.error is not None:
+            raise landing.error
+        entry = landing.entry
+        if entry is None:
+            return _ABOUT_TO_LOAD
+        # Only the slots known at boarding were checked then; those that the loader added have to pass now.
+        added = set(entry.slots) - set(flight.slots)
+        if added and not self._rule.holds_for_load(added, entry.loaded_at):
+            return self.get(key, _ABOUT_TO_LOAD)
+        return entry.value
+
+    def _make_entry(self, key: str, value: Any, loaded_at: int, ttl: float | None, tags: tuple[str, ...]) -> AnyEntry:
+        expires_at = FOREVER if ttl is None else self._clock() + int(ttl * 1e9)
+        slots = name_slots((key,), tags, self.bus.ledger.slots)
+        return Entry(value, loaded_at=loaded_at, slots=slots, expires_at=expires_at, tags=tags)
+
+    def _fill(self, key: str, entry: AnyEntry) -> bool:
+        self.bus.start()
+        verdict = self._rule.check(entry)
+        if verdict == "invalidated":
+            self._count("refused_fills")
+            return False
+        if verdict == "expired":  # a TTL of 0
+            self._report(self._store.remove((key,), "expired"))
+            return False
+        gone = self._store.put(key, entry)
+        self._count("fills")
+        self._report(gone)
+        return all(left.entry is not entry for left in gone)
+
+    def _own_ttl(self, ttl: Ttl) -> float | None:
+        return self.ttl if isinstance(ttl, Default) else ttl
+
+    # What the bus tells us.
+
+    def drop(self, keys: Iterable[str], loaded_before: int) -> None:
+        """Called by the bus: *keys* were invalidated."""
+        self._report(self._store.remove(keys, "invalidated", loaded_before=loaded_before))
+
+    def before_fork(self) -> None:
+        """Called by the bus: take the locks."""
+        self._lock.acquire()
+        self._store.lock.acquire()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Called by the bus: release the locks. In the child nobody is loading."""
+        self._store.lock.release()
+        self._lock.release()
+        if in_child:
+            self._flights = Flights()
+
+    # Counting.
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+    def _report(self, gone: list[Evicted]) -> None:
+        if not gone:
+            return
+        with self._lock:
+            for left in gone:
+                self._evictions[left.cause] += 1
+        if self._on_evict is not None:
+            for left in gone:
+                self._on_evict(left.key, left.entry.value, left.cause)
+
+
+class _Load:
+    """One call of a loader: whatever happens in it, the flight lands."""
+
+    def __init__(self, cache: NearCache, key: str, flight: Flight) -> None:
+        self._cache = cache
+        self._key = key
+        self._flight = flight
+        self._landing = Landing()
+        self.value: Any = None
+
+    def __enter__(self) -> _Load:
+        return self
+
+    def is_needless(self) -> bool:
+        """Whether another flight has landed since we looked."""
+        entry = self._cache.peek(self._key)
+        if entry is None:
+            self._cache._count("loads")
+            return False
+        self.value = entry.value
+        self._landing = Landing(entry)
+        return True
+
+    def finish(self, loaded: Any, ttl: Ttl) -> None:
+        """The loader returned."""
+        cache, flight, tags = self._cache, self._flight, self._flight.tags
+        if isinstance(loaded, Loaded):
+            tags = tuple(dict.fromkeys((*tags, *check_tags(loaded.tags))))
+            ttl = ttl if isinstance(loaded.ttl, Default) else _check_ttl(loaded.ttl)
+            loaded = loaded.value
+        entry = cache._make_entry(self._key, loaded, flight.loaded_at, cache._own_ttl(ttl), tags)
+        cache._fill(self._key, entry)
+        self.value = loaded
+        self._landing = Landing(entry)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            self._cache._count("load_failures")
+            self._landing = Landing(error=error)
+        self._cache._flights.leave(self._key, self._flight)
+        self._flight.land(self._landing)
+
+
+def _check_ttl(ttl: T) -> T:
+    if ttl is None or isinstance(ttl, Default):
+        return ttl
+    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or not math.isfinite(ttl) or ttl < 0:
+        raise InvalidSetting(f"ttl must be None (never expires) or seconds, 0 or more, not {ttl!r}")
+    return ttl

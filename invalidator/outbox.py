@@ -1,0 +1,93 @@
+"""
+The invalidations that wait for Redis. Pure: no I/O, no threads, no time.
+
+Equal names are said once, since saying them later is as good as saying them twice. What does not fit any more turns everything into one
+"clear": nothing is lost, and the queue is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .receipt import Receipt
+
+
+@dataclass(slots=True)
+class Batch:
+    """Names to publish together, and the receipts that wait for them."""
+
+    keys: dict[str, None] = field(default_factory=dict)
+    tags: dict[str, None] = field(default_factory=dict)
+    clear: bool = False
+    receipts: list[Receipt] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.keys) + len(self.tags) + self.clear
+
+    def add(self, keys: Iterable[str], tags: Iterable[str], *, clear: bool, limit: int) -> bool:
+        """Add names. Returns True if they did not fit and everything became one clear."""
+        self.clear |= clear
+        if not self.clear:
+            self.keys.update(dict.fromkeys(keys))
+            self.tags.update(dict.fromkeys(tags))
+        overflow = len(self) > limit
+        if self.clear or overflow:
+            self.clear = True
+            self.keys.clear()
+            self.tags.clear()
+        return overflow
+
+
+class Outbox:
+    """
+    One batch that is collected and, perhaps, one that is under way.
+
+    Args:
+        limit: how many names may wait before they become one clear.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.overflows = 0
+        self._waiting = Batch()
+        self._under_way: Batch | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting) + (len(self._under_way) if self._under_way else 0)
+
+    def put(self, keys: Iterable[str], tags: Iterable[str], receipt: Receipt, *, clear: bool = False) -> None:
+        """Let names wait. A name that is under way waits again: it may be accepted before this change was made."""
+        self.overflows += self._waiting.add(keys, tags, clear=clear, limit=self.limit)
+        self._waiting.receipts.append(receipt)
+
+    def take(self) -> Batch | None:
+        """What to publish now; it stays under way until `delivered` or `failed`. None if nothing waits."""
+        if self._under_way is None and self._waiting:
+            self._under_way, self._waiting = self._waiting, Batch()
+        return self._under_way
+
+    def delivered(self, id: str, listeners: int) -> None:
+        """What was under way has been accepted."""
+        batch, self._under_way = self._under_way, None
+        for receipt in batch.receipts if batch else ():
+            receipt.accept(id, listeners)
+
+    def failed(self) -> None:
+        """What was under way has to be tried again, with what has come to wait since."""
+        batch, self._under_way = self._under_way, None
+        if batch is not None:
+            self.overflows += batch.add(
+                self._waiting.keys, self._waiting.tags, clear=self._waiting.clear, limit=self.limit
+            )
+            batch.receipts += self._waiting.receipts
+            self._waiting = batch
+
+    def abandon(self, reason: str) -> int:
+        """Give up everything. Returns how many names were lost."""
+        lost = len(self)
+        self.failed()
+        for receipt in self._waiting.receipts:
+            receipt.lose(reason)
+        self._waiting = Batch()
+        return lost

@@ -1,0 +1,180 @@
+"""
+Says invalidations to Redis, or keeps them until it can.
+
+The calling thread publishes itself, so that `invalidate()` returns accepted, while nothing waits. As soon as something waits, everything goes through the
+outbox, which one background thread empties in order; it lives only as long as there is something to deliver.
+
+Rule 1: accepted means that the server has answered. A lost answer is tried again: names may be said twice, never not at all.
+Rule 2: nothing overtakes what waits.
+Rule 3: what can never be delivered is counted, logged and told to its receipt.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from random import Random
+from typing import Literal
+
+from . import message
+from .errors import ClosedError, LinkDown, PublishError
+from .link import Accepted, Link
+from .names import RedisNames
+from .outbox import Batch, Outbox
+from .receipt import Receipt
+
+log = logging.getLogger("invalidator.publisher")
+
+WhenDown = Literal["queue", "raise"]
+
+BODIES_AT_ONCE = 64
+"""Of one script call: 1 MiB, a few milliseconds of the server's time."""
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 2.0
+
+
+class Publisher:
+    """
+    One process' way of saying things.
+
+    Args:
+        link: the way to the server.
+        names: what the namespace is called there.
+        journal_length: how many messages the journal keeps.
+        when_down: "queue" keeps what Redis does not take and tries again; "raise" raises PublishError.
+        queue_size: how many names may wait before they become one clear.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        names: RedisNames,
+        *,
+        journal_length: int,
+        when_down: WhenDown,
+        queue_size: int,
+        random: Random | None = None,
+    ) -> None:
+        self.node = ""
+        self.published = 0
+        self.undelivered = 0
+        self.last_error: str | None = None
+        self._link = link
+        self._names = names
+        self._journal_length = journal_length
+        self._when_down = when_down
+        self._queue_size = queue_size
+        self._random = random or Random()
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """What waits is the parent's to deliver."""
+        self._outbox = Outbox(self._queue_size)
+        self._lock = threading.Lock()
+        self._courier: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._out_of_time = threading.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many names wait for Redis."""
+        return len(self._outbox)
+
+    @property
+    def overflows(self) -> int:
+        """How often so many names waited that they became one clear."""
+        return self._outbox.overflows
+
+    def publish(self, keys: Sequence[str], tags: Sequence[str], *, clear: bool = False) -> Receipt:
+        """
+        Say that *keys* and *tags*, or with *clear* everything, became stale.
+
+        Raises:
+            PublishError: Redis did not take it, and `when_down` is "raise".
+            ClosedError: after `close`.
+        """
+        if self._closing.is_set():
+            raise ClosedError("this Invalidator is closed")
+        receipt = Receipt()
+        if not self._outbox:
+            try:
+                accepted = self._say(Batch(dict.fromkeys(keys), dict.fromkeys(tags), clear))
+            except LinkDown as error:
+                self._note_down(error)
+                if self._when_down == "raise":
+                    raise PublishError(f"Redis did not accept the invalidation: {error}") from error
+            else:
+                self.last_error = None
+                receipt.accept(*accepted)
+                return receipt
+        elif self._when_down == "raise":
+            raise PublishError(f"Redis did not accept earlier invalidations yet: {self.last_error}")
+        self._queue(keys, tags, receipt, clear=clear)
+        return receipt
+
+    def close(self, timeout_s: float) -> None:
+        """Deliver what waits, for at most *timeout_s* seconds; count and report what could not be."""
+        self._closing.set()
+        courier = self._courier
+        if courier is not None and courier is not threading.current_thread():
+            courier.join(timeout_s)
+        self._out_of_time.set()
+        with self._lock:
+            lost = self._outbox.abandon("closed before Redis came back")
+        if lost:
+            self.undelivered += lost
+            log.error("invalidations lost: closed before Redis took them names=%d error=%s", lost, self.last_error)
+
+    def _queue(self, keys: Sequence[str], tags: Sequence[str], receipt: Receipt, *, clear: bool) -> None:
+        with self._lock:
+            self._outbox.put(keys, tags, receipt, clear=clear)
+            if self._courier is None:
+                self._courier = threading.Thread(target=self._deliver, name="invalidator-publisher", daemon=True)
+                self._courier.start()
+
+    def _deliver(self) -> None:
+        """The courier: empty the outbox, then end."""
+        delay_s = FIRST_RETRY_S
+        while True:
+            with self._lock:
+                batch = self._outbox.take()
+                if batch is None:
+                    self._courier = None
+                    return
+            try:
+                accepted = self._say(batch)
+            except LinkDown as error:
+                self._note_down(error)
+                with self._lock:
+                    self._outbox.failed()
+                if self._closing.is_set():
+                    delay_s = FIRST_RETRY_S  # the time that is left is short
+                    if self._out_of_time.wait(delay_s):
+                        return
+                else:
+                    self._closing.wait(self._random.uniform(0, delay_s))
+                    delay_s = min(2 * delay_s, LAST_RETRY_S)
+                continue
+            delay_s = FIRST_RETRY_S
+            log.info("redis took what waited names=%d id=%s", len(batch), accepted.id)
+            self.last_error = None
+            with self._lock:
+                self._outbox.delivered(*accepted)
+
+    def _say(self, batch: Batch) -> Accepted:
+        if batch.clear:
+            bodies = [message.clear_body(self.node)]
+        else:
+            bodies = list(message.bodies(self.node, batch.keys, batch.tags))
+        accepted = Accepted("", 0)
+        for start in range(0, len(bodies), BODIES_AT_ONCE):
+            some = bodies[start : start + BODIES_AT_ONCE]
+            accepted = self._link.publish(self._names, self._journal_length, some)
+            self.published += len(some)
+        return accepted
+
+    def _note_down(self, error: LinkDown) -> None:
+        if self.last_error is None:  # once per outage, not once per retry
+            log.warning("redis does not take invalidations error=%s", error)
+        self.last_error = str(error)

@@ -1,0 +1,116 @@
+"""What an `Invalidator` and a `NearCache` tell about themselves: plain values, JSON-ready by `as_dict()`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from .store import Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Something that happened: why, and how many seconds ago."""
+
+    reason: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """
+    How an `Invalidator` is doing.
+
+    Args:
+        state: of the subscription: "idle" (nothing was read yet), "connecting", "subscribing", "replaying", "live" or "closed".
+        listener: who listens: "own" (a thread of this process).
+        leased: whether everything accepted until a moment ago is known to have been applied.
+        lease_remaining_s: how long that stays proven without another proof.
+        position: the id of the last applied message of the journal.
+        flushes, replays, reconnects: how often everything was voided; the journal was caught up; a connection was lost.
+        received, refused: messages that came; that could not be read, by reason.
+        published, queued, undelivered: messages Redis took; names that wait for it; names given up.
+        queue_overflows: how often too many names waited and became one clear.
+        last_error: what went wrong last and has not recovered.
+    """
+
+    namespace: str
+    node: str
+    state: str
+    listener: str
+    leased: bool
+    lease_remaining_s: float
+    max_staleness_s: float
+    position: str | None
+    flushes: int
+    replays: int
+    reconnects: int
+    received: int
+    refused: dict[str, int]
+    published: int
+    queued: int
+    undelivered: int
+    queue_overflows: int
+    last_flush: Past | None
+    last_gap: Past | None
+    last_error: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """
+    How a `NearCache` is doing, since it was made.
+
+    Args:
+        hits, misses: reads that were answered from the store; that were not.
+        loads, load_failures: loaders called; that raised.
+        joins: reads that waited for somebody else's load.
+        fills, refused_fills: values stored; not stored because their names were invalidated while they were loaded.
+        evictions: entries that left, by cause.
+        size, maxsize: entries (or the sum of their sizes) in the store; how many may be.
+    """
+
+    hits: int
+    misses: int
+    loads: int
+    load_failures: int
+    joins: int
+    fills: int
+    refused_fills: int
+    evictions: dict[Cause, int]
+    size: float
+    maxsize: float
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits among all reads; 0 before the first."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {**asdict(self), "hit_ratio": self.hit_ratio}
+
+
+class Invalidation(NamedTuple):
+    """
+    What `on_invalidate` callbacks are told.
+
+    Args:
+        keys, tags: the names that became stale; empty if `everything` did.
+        everything: the whole namespace was cleared, or this process may have missed something.
+        reason: "invalidate", "clear", or why this process flushed.
+        id: of the message in the journal, "" if it has none.
+        node: who said it, "" if nobody in particular.
+    """
+
+    keys: tuple[str, ...]
+    tags: tuple[str, ...]
+    everything: bool
+    reason: str
+    id: str
+    node: str

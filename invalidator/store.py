@@ -1,0 +1,135 @@
+"""
+Where a near cache keeps its entries.
+
+cachetools counts what is in and decides what leaves for room; we add a second chance, and a cause to every departure.
+The store knows nothing of staleness: it is told.
+
+Rule 1: `find` takes no lock and moves nothing, so that a hit costs one dictionary look-up.
+Rule 2: every entry that leaves is returned, with its cause, by the method that made it leave.
+Rule 3: no user code runs under the lock, except `getsizeof`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, get_args
+
+from cachetools import FIFOCache
+
+from .entry import Entry
+
+AnyEntry = Entry[Any]
+Cause = Literal["invalidated", "expired", "room", "hand"]
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+
+
+class Evicted(NamedTuple):
+    """An entry that left, and why."""
+
+    key: str
+    entry: AnyEntry
+    cause: Cause
+
+
+class _SecondChance(FIFOCache[str, AnyEntry]):
+    """
+    First in, first out, but an entry that was hit since its last turn goes to the back of the queue instead.
+
+    Known as CLOCK (Corbató 1968): close to the hit ratio of LRU, and a hit need not move anything.
+    """
+
+    MAX_TURNS = 64
+    """Where everything was hit, somebody leaves all the same: a fill must not walk through 50,000 entries."""
+
+    def __init__(self, maxsize: float, getsizeof: Callable[[AnyEntry], float] | None) -> None:
+        super().__init__(maxsize, getsizeof)
+        self.pushed_out: list[tuple[str, AnyEntry]] = []
+
+    def popitem(self) -> tuple[str, AnyEntry]:
+        for _ in range(self.MAX_TURNS):
+            key, entry = super().popitem()
+            if entry.hits == entry.hits_at_turn:
+                break
+            entry.hits_at_turn = entry.hits
+            self[key] = entry
+        else:
+            key, entry = super().popitem()
+        self.pushed_out.append((key, entry))
+        return key, entry
+
+
+class Store:
+    """
+    A bounded table of entries.
+
+    Args:
+        maxsize: how many entries; with *getsizeof*, the sum of their sizes.
+        getsizeof: the size of a value, in any unit. An entry larger than *maxsize* is not kept.
+    """
+
+    def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
+        self.lock = threading.Lock()
+        measure = None if getsizeof is None else (lambda entry: getsizeof(entry.value))
+        self._entries = _SecondChance(maxsize, measure)
+        self._hits_of_the_gone = 0
+        self.find: Callable[[str], AnyEntry] = self._entries.__getitem__
+        """Return the entry of a key. Raises KeyError."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def size(self) -> float:
+        """Entries, or the sum of their sizes."""
+        return self._entries.currsize
+
+    def hits(self) -> int:
+        """How often entries were served, those that have left included. Costs a walk through the store."""
+        with self.lock:
+            return self._hits_of_the_gone + sum(entry.hits for entry in self._entries.values())
+
+    def put(self, key: str, entry: AnyEntry) -> list[Evicted]:
+        """Keep *entry*, and return what had to leave for it: perhaps itself, if it is larger than the store."""
+        with self.lock:
+            replaced = self._entries.get(key)
+            try:
+                self._entries[key] = entry
+            except ValueError:  # cachetools' "value too large"
+                gone = [*self._remove((key,), "room"), Evicted(key, entry, "room")]
+            else:
+                gone = [self._left(*item, "room") for item in self._entries.pushed_out]
+                if replaced is not None and all(key != left.key for left in gone):
+                    self._hits_of_the_gone += replaced.hits
+            self._entries.pushed_out.clear()
+            return gone
+
+    def remove(self, keys: Iterable[str], cause: Cause, *, loaded_before: int | None = None) -> list[Evicted]:
+        """Let the entries of *keys* leave; with *loaded_before*, only those loaded before that time."""
+        with self.lock:
+            return self._remove(keys, cause, loaded_before)
+
+    def remove_entry(self, key: str, entry: AnyEntry, cause: Cause) -> list[Evicted]:
+        """Let *entry* leave, unless another has taken its place."""
+        with self.lock:
+            return self._remove((key,), cause) if self._entries.get(key) is entry else []
+
+    def remove_if(self, why: Callable[[AnyEntry], Cause | None]) -> list[Evicted]:
+        """Let every entry leave for which *why* names a cause."""
+        with self.lock:
+            items = list(self._entries.items())
+        causes = [(key, entry, cause) for key, entry in items if (cause := why(entry)) is not None]
+        return [left for key, entry, cause in causes for left in self.remove_entry(key, entry, cause)]
+
+    def _remove(self, keys: Iterable[str], cause: Cause, loaded_before: int | None = None) -> list[Evicted]:
+        gone = []
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is not None and (loaded_before is None or entry.loaded_at <= loaded_before):
+                del self._entries[key]
+                gone.append(self._left(key, entry, cause))
+        return gone
+
+    def _left(self, key: str, entry: AnyEntry, cause: Cause) -> Evicted:
+        self._hits_of_the_gone += entry.hits
+        return Evicted(key, entry, cause)

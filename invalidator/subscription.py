@@ -1,0 +1,524 @@
+"""
+The life of one subscription, as a state machine.
+
+Nothing here does I/O or looks at the time. The owner tells us what happened and when (`connected`, `received`, `disconnected`,
+`tick`); we answer with effects, which the owner carries out in order, each before it tells us anything else.
+
+All commands go through the subscription's own connection (RESP3, where a subscriber may run any command). Redis answers a connection in
+order, and that is what everything below rests on:
+
+Rule 1: the confirmed subscription is read before any answer about the journal. Whatever is published later comes to us live;
+whatever was published before is in the journal that is read after. So a live message that arrives during a replay can be
+dropped: a page of the replay that is still to come holds it.
+Rule 2: `position` moves along the chain (an entry names `position` as its predecessor), or together with a flush. Nothing else moves it.
+Rule 3: a proof counts from the time its PING was *sent*, and only if we were live when its PONG was read.
+Rule 4: when in doubt, flush. A cold cache is slow; a stale one is wrong.
+Rule 5: `TRANSITIONS` holds everything that can change `state`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from random import Random
+from typing import Any, NamedTuple
+
+from .errors import InvalidMessage
+from .message import Body, decode, open_envelope
+from .names import RedisNames
+
+Command = tuple[str | bytes | int, ...]
+
+PAGE = 200
+"""Entries of the journal read at once: at most 4 MiB of bodies."""
+JOURNAL_ATTEMPTS = 3
+"""How often we try to begin a journal before giving the connection up: somebody deletes it as fast as we write."""
+FIRST_RETRY_NS = 20_000_000
+LAST_RETRY_NS = 2_000_000_000
+"""Reconnects are spread over a window that doubles from the first to the last ("full jitter", AWS Architecture Blog, 2015)."""
+MAX_UNANSWERED_PROOFS = 64
+
+
+class State(StrEnum):
+    """Where a subscription stands."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    SUBSCRIBING = "subscribing"
+    REPLAYING = "replaying"
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.IDLE: frozenset({State.CONNECTING, State.CLOSED}),
+    State.CONNECTING: frozenset({State.CONNECTING, State.SUBSCRIBING, State.CLOSED}),
+    State.SUBSCRIBING: frozenset({State.CONNECTING, State.REPLAYING, State.CLOSED}),
+    State.REPLAYING: frozenset({State.CONNECTING, State.LIVE, State.CLOSED}),
+    State.LIVE: frozenset({State.CONNECTING, State.REPLAYING, State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+# What the link hands us: one answer of the server.
+
+
+class Reply(NamedTuple):
+    """The answer to one command, in the order of the commands."""
+
+    value: Any
+
+
+class Failure(NamedTuple):
+    """An error answer to one command."""
+
+    text: str
+
+
+class Push(NamedTuple):
+    """What the server says unasked: a confirmed subscription, a message."""
+
+    kind: bytes
+    channel: bytes
+    payload: Any
+
+
+Frame = Reply | Failure | Push
+
+
+# What we ask of our owner.
+
+
+class Send(NamedTuple):
+    """Send these commands, in one piece."""
+
+    commands: tuple[Command, ...]
+
+
+class Apply(NamedTuple):
+    """Carry out a message: stamp the ledger (unless it is our *own* echo), then tell whoever wants to know."""
+
+    body: Body
+    id: str
+    own: bool
+
+
+class Flush(NamedTuple):
+    """Void the ledger."""
+
+    reason: str
+
+
+class Move(NamedTuple):
+    """Record how far the journal has been applied."""
+
+    journal: Journal
+
+
+class Prove(NamedTuple):
+    """The ledger holds everything accepted before this time (nanoseconds)."""
+
+    at: int
+
+
+class Disconnect(NamedTuple):
+    """Close the connection, then call `disconnected` with this reason."""
+
+    reason: str
+
+
+class Enter(NamedTuple):
+    """Nothing to do: the state has changed, for logs and status."""
+
+    state: State
+    reason: str
+
+
+class Refuse(NamedTuple):
+    """Nothing to do: a message could not be read, for logs and counters."""
+
+    reason: str
+
+
+Effect = Send | Apply | Flush | Move | Prove | Disconnect | Enter | Refuse
+Effects = Iterator[Effect]
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """
+    How far which journal has been applied.
+
+    Args:
+        position: the id of its last applied message.
+        server: which run of which server it was read from; "" when that could not be learnt.
+        epoch: the token that was drawn when it began.
+    """
+
+    position: str
+    server: str
+    epoch: str
+
+
+@dataclass(slots=True)
+class Happening:
+    """Something that happened: why, and when (nanoseconds)."""
+
+    reason: str
+    at: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened so far, for people to look at."""
+
+    received: int = 0
+    flushes: int = 0
+    replays: int = 0
+    reconnects: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    last_flush: Happening | None = None
+    last_gap: Happening | None = None
+    last_error: str | None = None
+
+
+class _Awaited(NamedTuple):
+    """An answer that must come: what to do with it, and when its command was sent."""
+
+    handle: Callable[[Any, int], Effects]
+    sent_at: int
+    failure_is_an_answer: bool = False
+
+
+class Subscription:
+    """
+    One subscription of one node to one namespace.
+
+    Args:
+        names: what the namespace is called in Redis.
+        node: our own id, to know our echo by.
+        proof_interval_ns: how often to send a PING.
+        answer_timeout_ns: how long to wait for any answer before the connection is given up.
+        open_journal: the command that begins a journal where there is none.
+        journal: how far an earlier subscription to this ledger came, if there was one.
+        random: draws the delays between reconnects.
+    """
+
+    def __init__(
+        self,
+        names: RedisNames,
+        *,
+        node: str,
+        proof_interval_ns: int,
+        answer_timeout_ns: int,
+        open_journal: Command,
+        journal: Journal | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self.names = names
+        self.node = node
+        self.state = State.IDLE
+        self.tally = Tally()
+        self.journal = journal
+        self.retry_at = 0
+        self._channel = names.channel.encode()
+        self._proof_interval_ns = proof_interval_ns
+        self._answer_timeout_ns = answer_timeout_ns
+        self._open_journal = open_journal
+        self._random = random or Random()
+        self._attempts = 0
+        self._next_proof_at = 0
+        self._begin_connection()
+
+    def _begin_connection(self) -> None:
+        self._awaited: deque[_Awaited] = deque()
+        self._server = ""
+        self._why_no_server = ""
+        self._epoch = ""
+        self._last_id = ""
+        self._subscribed = False
+        self._can_ask_role = True
+        self._openings = 0
+        self._round = 0
+        self._heard_at = 0
+
+    # What happens to us.
+
+    def connecting(self, now: int) -> Effects:
+        """The owner begins to connect."""
+        yield from self._enter(State.CONNECTING, "")
+
+    def connected(self, now: int) -> Effects:
+        """A new connection is up. Everything is asked in one piece: recovery costs one round trip."""
+        self._begin_connection()
+        yield from self._enter(State.SUBSCRIBING, "")
+        self._await(self._on_info, now, failure_is_an_answer=True)
+        yield Send((("INFO",), ("SUBSCRIBE", self.names.channel), *self._ask_journal(now)))
+
+    def received(self, frame: Frame, now: int) -> Effects:
+        """The server said something."""
+        self._heard_at = now
+        if isinstance(frame, Push):
+            yield from self._on_push(frame, now)
+            return
+        if not self._awaited:
+            yield Disconnect("the server answered what was not asked")
+            return
+        awaited = self._awaited.popleft()
+        if isinstance(frame, Failure) and not awaited.failure_is_an_answer:
+            yield Disconnect(frame.text)
+            return
+        yield from awaited.handle(frame if isinstance(frame, Failure) else frame.value, now)
+
+    def disconnected(self, reason: str, now: int) -> Effects:
+        """The connection is gone, or could not be made. `retry_at` says when to try again."""
+        if self.state is State.CLOSED:
+            return
+        if self.state is not State.CONNECTING:
+            self.tally.reconnects += 1
+        self.tally.last_error = reason
+        self._begin_connection()
+        window = min(LAST_RETRY_NS, FIRST_RETRY_NS << min(self._attempts, 16))
+        self.retry_at = now + int(self._random.random() * window)
+        self._attempts += 1
+        yield from self._enter(State.CONNECTING, reason)
+
+    def tick(self, now: int) -> Effects:
+        """Time has passed. To be called at `next_tick` at the latest, after everything that has arrived was passed to `received`."""
+        if self.state in (State.IDLE, State.CONNECTING, State.CLOSED):
+            return
+        if self._awaited and now >= self._answer_due_at():
+            yield Disconnect(f"no answer for {(now - self._awaited[0].sent_at) / 1e9:.1f} s")
+        elif now >= self._next_proof_at and len(self._awaited) < MAX_UNANSWERED_PROOFS:
+            yield Send(self._ask_proof(now))
+
+    def next_tick(self) -> int:
+        """When `tick` has something to do (nanoseconds)."""
+        if self._awaited:
+            return min(self._next_proof_at, self._answer_due_at())
+        return self._next_proof_at
+
+    def _answer_due_at(self) -> int:
+        # A server that sends us a storm of messages is not silent, though our answer is still far behind them.
+        return max(self._awaited[0].sent_at, self._heard_at) + self._answer_timeout_ns
+
+    def close(self) -> Effects:
+        """The end. Nothing follows."""
+        yield from self._enter(State.CLOSED, "closed")
+
+    # Asking.
+
+    def _ask_journal(self, now: int) -> tuple[Command, ...]:
+        """Begin a round of questions about the journal. Answers of earlier rounds no longer count."""
+        self._round += 1
+        self._await(self._on_epoch, now)
+        self._await(partial(self._on_last, round=self._round), now)
+        asked: tuple[Command, ...] = (
+            ("GET", self.names.epoch),
+            ("XREVRANGE", self.names.journal, "+", "-", "COUNT", 1),
+        )
+        return (*asked, *(self._ask_page(now) if self.journal else self._ask_proof(now)))
+
+    def _ask_page(self, now: int) -> tuple[Command, ...]:
+        """The next page, and a PING behind it: if this page is the last, its PONG is a proof."""
+        assert self.journal is not None
+        self._await(partial(self._on_page, round=self._round), now)
+        page: Command = ("XRANGE", self.names.journal, f"({self.journal.position}", "+", "COUNT", PAGE)
+        return (page, *self._ask_proof(now))
+
+    def _ask_proof(self, now: int) -> tuple[Command, ...]:
+        self._next_proof_at = now + self._proof_interval_ns
+        asked: list[Command] = []
+        if self._can_ask_role:
+            self._await(self._on_role, now, failure_is_an_answer=True)
+            asked.append(("ROLE",))
+        token = str(now)
+        self._await(partial(self._on_pong, token=token, sent_at=now), now)
+        asked.append(("PING", token))
+        return tuple(asked)
+
+    def _await(self, handle: Callable[[Any, int], Effects], now: int, *, failure_is_an_answer: bool = False) -> None:
+        self._awaited.append(_Awaited(handle, now, failure_is_an_answer))
+
+    # Answers.
+
+    def _on_info(self, answer: bytes | str | Failure, now: int) -> Effects:
+        if isinstance(answer, Failure):
+            self._why_no_server = f"INFO refused: {answer.text}"
+            self.tally.last_error = self._why_no_server
+            return
+        text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+        info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        # A server that was demoted and promoted again is the same run, with another history: it has drawn a new replication id.
+        self._server = "/".join(info[field] for field in ("run_id", "master_replid") if field in info)
+        self._why_no_server = "" if self._server else "INFO names no run_id"
+        if info.get("role", "master") != "master":
+            yield Disconnect(f"this server is a {info['role']}: subscribe to the primary, which takes the publishes")
+        elif info.get("cluster_enabled") == "1":
+            yield Disconnect("this server is a cluster node: cluster mode is not supported yet")
+
+    def _on_role(self, answer: Sequence[bytes | str] | Failure, now: int) -> Effects:
+        if isinstance(answer, Failure):
+            self._can_ask_role = False
+        elif _text(answer[0]) != "master":
+            yield Disconnect(f"this server has become a {_text(answer[0])}: subscribe to the primary")
+
+    def _on_epoch(self, answer: bytes | str | None, now: int) -> Effects:
+        self._epoch = "" if answer is None else _text(answer)
+        yield from ()
+
+    def _on_last(self, answer: Sequence[Any], now: int, *, round: int) -> Effects:
+        if round != self._round:
+            return
+        self._last_id = _text(answer[0][0]) if answer else ""
+        if self.state is State.SUBSCRIBING:
+            if not self._subscribed:
+                yield Disconnect("the server answered about the journal before it confirmed the subscription")
+                return
+            yield from self._enter(State.REPLAYING, "")
+        if not self._last_id or not self._epoch:
+            yield from self._begin_journal(now)
+        elif reason := self._why_not_replay():
+            yield from self._start_over(reason, now)
+
+    def _why_not_replay(self) -> str:
+        """The reason why what follows our position cannot be known to be everything; "" if it can."""
+        if self.journal is None:
+            return "the journal or its epoch was missing" if self._openings else "first subscription"
+        if not self._server:
+            return f"cannot tell whether the server restarted ({self._why_no_server})"
+        if self.journal.server != self._server:
+            return "the server restarted or failed over" if self.journal.server else "the server was unknown before"
+        if self.journal.epoch != self._epoch:
+            return "the journal was begun anew"
+        return ""
+
+    def _begin_journal(self, now: int) -> Effects:
+        """An empty journal proves nothing: write its first entry, and ask again."""
+        if self._openings == JOURNAL_ATTEMPTS:
+            yield Disconnect("the journal disappears as fast as it is written")
+            return
+        self._openings += 1
+        self.journal = None  # whatever it was about is gone
+        self._await(self._on_opened, now)
+        yield Send((self._open_journal, *self._ask_journal(now)))
+
+    def _on_opened(self, answer: Any, now: int) -> Effects:
+        yield from ()
+
+    def _start_over(self, reason: str, now: int) -> Effects:
+        """What was missed cannot be known. Everything published before the answer that named `_last_id` is covered by this flush."""
+        yield from self._flush(reason, now)
+        yield from self._move(self._last_id)
+        yield from self._go_live()
+
+    def _on_page(self, answer: Sequence[Any], now: int, *, round: int) -> Effects:
+        if round != self._round or self.journal is None or self.state is not State.REPLAYING:
+            return  # asked before we knew that we would start over
+        if not answer and self.journal.position != self._last_id:
+            yield from self._start_over("the journal ends before our position", now)
+            return
+        for id, fields in answer:
+            yield from self._replay(_text(id), _fields(fields), now)
+        if len(answer) == PAGE:
+            yield Send(self._ask_page(now))
+        else:
+            self.tally.replays += 1
+            yield from self._go_live()
+
+    def _replay(self, id: str, fields: dict[str, bytes], now: int) -> Effects:
+        assert self.journal is not None
+        if _text(fields.get("p", b"")) != self.journal.position:
+            # From here on the chain may be whole again: go on along it.
+            yield from self._flush("the chain is broken: the journal was trimmed past us, deleted or rolled back", now)
+        yield from self._apply(fields.get("m", b""), id, now)
+        yield from self._move(id)
+
+    def _go_live(self) -> Effects:
+        self._attempts = 0
+        self._openings = 0
+        self.tally.last_error = self._why_no_server or None
+        yield from self._enter(State.LIVE, "")
+
+    def _on_pong(self, answer: bytes | str, now: int, *, token: str, sent_at: int) -> Effects:
+        if _text(answer) != token:
+            yield Disconnect("a PONG does not answer its PING")
+        elif self.state is State.LIVE:
+            yield Prove(sent_at)
+
+    # Messages.
+
+    def _on_push(self, push: Push, now: int) -> Effects:
+        if push.channel != self._channel:
+            self.tally.refused["foreign channel"] += 1
+        elif push.kind == b"subscribe":
+            self._subscribed = True
+        elif push.kind == b"message":
+            self.tally.received += 1
+            yield from self._on_message(push.payload, now)
+        elif push.kind == b"unsubscribe":
+            yield Disconnect("the server ended the subscription")
+
+    def _on_message(self, payload: bytes, now: int) -> Effects:
+        try:
+            envelope = open_envelope(payload)
+        except InvalidMessage as error:
+            yield from self._refuse(str(error), now)
+            return
+        if not envelope.id:
+            yield from self._apply(envelope.body, "", now)  # it is in no journal: now or never
+        elif self.state is not State.LIVE or self.journal is None or envelope.id == self.journal.position:
+            return  # rule 1; or said twice
+        elif envelope.predecessor == self.journal.position:
+            yield from self._apply(envelope.body, envelope.id, now)
+            yield from self._move(envelope.id)
+        else:
+            self.tally.last_gap = Happening(f"after {self.journal.position} came {envelope.predecessor}", now)
+            yield from self._enter(State.REPLAYING, "gap")
+            yield Send(self._ask_journal(now))
+
+    def _apply(self, data: bytes, id: str, now: int) -> Effects:
+        try:
+            body = decode(data)
+        except InvalidMessage as error:
+            yield from self._refuse(str(error), now)
+            return
+        if body.op != "epoch":
+            yield Apply(body, id, own=body.node == self.node)
+
+    def _refuse(self, reason: str, now: int) -> Effects:
+        """It could have been an invalidation."""
+        self.tally.refused[reason.partition(":")[0]] += 1
+        yield Refuse(reason)
+        yield from self._flush(f"unreadable message ({reason.partition(':')[0]})", now)
+
+    # Changes of our own.
+
+    def _flush(self, reason: str, now: int) -> Effects:
+        self.tally.flushes += 1
+        self.tally.last_flush = Happening(reason, now)
+        yield Flush(reason)
+
+    def _move(self, position: str) -> Effects:
+        self.journal = Journal(position, self._server, self._epoch)
+        yield Move(self.journal)
+
+    def _enter(self, state: State, reason: str) -> Effects:
+        if state not in TRANSITIONS[self.state]:
+            if state is State.CLOSED:
+                return
+            raise AssertionError(f"{self.state} -> {state}: not in TRANSITIONS")
+        self.state = state
+        yield Enter(state, reason)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _fields(flat: Sequence[bytes]) -> dict[str, bytes]:
+    """A stream entry's fields, which Redis sends as a flat list in RESP3 too."""
+    return {_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=False)}
