@@ -13,8 +13,9 @@ This is the front door: everything an application needs is imported from here. d
 """
 
 from .bus import Invalidator
-from .config import Config
-from .entry import Entry, WhenUnleased
+from .config import Config, WhenUnleased
+from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
+from .entry import Entry
 from .errors import (
     ClosedError,
     InvalidatorError,
@@ -25,13 +26,13 @@ from .errors import (
 )
 from .ledger import now_ns
 from .names import Tag, check_key, check_tag, tag
-from .near_cache import DEFAULT, Loaded, NearCache
+from .near_cache import DEFAULT, Loaded, NearCache, Ttl
 from .receipt import Receipt
-from .status import Invalidation, Past, Stats, Status
-from .store import Cause
+from .status import Cause, Invalidation, Past, Stats, Status
 
 __all__ = [
     "DEFAULT",
+    "CachedFunction",
     "Cause",
     "ClosedError",
     "Config",
@@ -42,6 +43,7 @@ __all__ = [
     "Invalidation",
     "Invalidator",
     "InvalidatorError",
+    "KeySpec",
     "Loaded",
     "NearCache",
     "Past",
@@ -50,7 +52,10 @@ __all__ = [
     "Stats",
     "Status",
     "Tag",
+    "TagsSpec",
+    "Ttl",
     "WhenUnleased",
+    "cached_function",
     "check_key",
     "check_tag",
     "now_ns",

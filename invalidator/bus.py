@@ -1,10 +1,12 @@
 """
 One process' part in a namespace: its ledger, its publisher and, once something is cached, its listener.
 
-Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. After a fork the child has a new node
-id, new locks, and starts its own listener with its own first fill; the lease and the position it has read stay valid.
+Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. After a fork the
+child has a new node id, new locks, and starts its own listener with its own first fill; the lease and the position it
+has read stay valid.
 
-Rule 1: an invalidation is stamped here before it is published, so that who calls `invalidate` never reads what it replaced.
+Rule 1: an invalidation is stamped here before it is published, so that who calls `invalidate` never reads what it
+replaced.
 Rule 2: callbacks run without any lock held, and their exceptions end with them.
 """
 
@@ -117,7 +119,8 @@ class Invalidator:
 
     def invalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
         """
-        Say that *keys*, and everything with one of *tags*, became stale: here at once, everywhere within `max_staleness`.
+        Say that *keys*, and everything with one of *tags*, became stale: here at once, everywhere within
+        `max_staleness`.
 
         Call it after the change is committed; until then a loader reads the old value.
 
@@ -142,7 +145,7 @@ class Invalidator:
     def _invalidate_here(self, keys: tuple[str, ...], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         keys = tuple(dict.fromkeys(check_key(key) for key in keys))
         tags = check_tags(tags)
-        if not keys and not tags:
+        if not (keys or tags):
             raise InvalidName("nothing to invalidate: name keys or tags, or call clear() for everything")
         now = self.clock()
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)
@@ -166,7 +169,9 @@ class Invalidator:
                     self._listener = listener
 
     def wait_until_leased(self, timeout: float) -> bool:
-        """Start the listener and wait until there is a lease, at most *timeout* seconds. Returns whether there is one."""
+        """
+        Start the listener and wait until there is a lease, at most *timeout* seconds. Returns whether there is one.
+        """
         self.start()
         rule = self.make_rule()
         listener = self._listener
@@ -176,10 +181,11 @@ class Invalidator:
         self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str] = ()
     ) -> Callable[[], None]:
         """
-        Call *callback* with an `Invalidation` when one of *keys* or *tags* (without any: anything) became stale, said by whomever.
+        Call *callback* with an `Invalidation` when one of *keys* or *tags* (without any: anything) became stale, said
+        by whomever.
 
-        It also hears of everything that may have made it stale: a clear, or a flush because something may have been missed. It runs
-        in the listener's thread, which proves nothing while it waits: be quick, or hand over.
+        It also hears of everything that may have made it stale: a clear, or a flush because something may have been
+        missed. It runs in the listener's thread, which proves nothing while it waits: be quick, or hand over.
 
         Returns:
             a function that ends this.

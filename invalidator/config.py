@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
-from .entry import WhenUnleased
 from .errors import InvalidSetting
 from .names import check_namespace
-from .publisher import WhenDown
+
+WhenUnleased = Literal["short", "bypass", "serve"]
+WhenDown = Literal["queue", "raise"]
 
 PROOFS_PER_BOUND = 4
 """A lease is renewed when a quarter of it is gone: three proofs in a row may be lost."""
@@ -82,12 +83,8 @@ class Config:
 
 
 def _check_number(name: str, value: object, unit: str, *, least: float, most: float) -> None:
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or not least <= value <= most
-    ):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not least <= value <= most:  # type: ignore[operator]
         raise InvalidSetting(f"{name} must be {least}-{most} {unit}, not {value!r}")
 
 

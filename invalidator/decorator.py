@@ -1,9 +1,10 @@
 """
 `@cached`: from a function and its arguments to a key, tags and a call of `get_or_set`.
 
-Rule 1: a key is built from values whose text is the same in every process. Anything else (an object whose repr holds an address) is
-refused with the repair, because it would never be invalidated by another server.
-Rule 2: arguments are bound as the function itself would bind them, so that f(1), f(id=1) and a default of 1 are one key.
+Rule 1: a key is built from values whose text is the same in every process. Anything else (an object whose repr holds
+an address) is refused with the repair, because it would never be invalidated by another server.
+Rule 2: arguments are bound as the function itself would bind them, so that f(1), f(id=1) and a default of 1 are one
+key.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ def _tags_maker(tags: TagsSpec, bind: _Binder) -> Callable[[tuple[Any, ...], dic
 
 
 def _plain_key(prefix: str, arguments: Mapping[str, Any]) -> str:
-    key = f"{prefix}({', '.join([f'{name}={_plain_text(value, prefix, name)}' for name, value in sorted(arguments.items())])})"
+    pairs = [f"{name}={_plain_text(value, prefix, name)}" for name, value in sorted(arguments.items())]
+    key = f"{prefix}({', '.join(pairs)})"
     if len(key) <= _LONGEST_PLAIN_KEY:
         return key
     return f"{prefix[:_LONGEST_PLAIN_KEY]}#{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"

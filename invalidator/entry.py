@@ -8,9 +8,10 @@ The rule (docs/guarantees.md derives it):
     now < expires_at
     now < proven_at + max_staleness  or  now < loaded_at + max_staleness
 
-An entry keeps two numbers from the last time the rule was looked at: the `changes` the ledger had, and `good_until`, the
-time up to which the last two lines hold. While `changes` stands still and `good_until` is ahead, the rule still
-holds: a hit costs one read of the ledger and one of the clock. (`proven_at` only grows, so an old `good_until` is early, never late.)
+An entry keeps two numbers from the last time the rule was looked at: the `changes` the ledger had, and `good_until`,
+the time up to which the last two lines hold. While `changes` stands still and `good_until` is ahead, the rule still
+holds: a hit costs one read of the ledger and one of the clock. (`proven_at` only grows, so an old `good_until` is
+early, never late.)
 
 Nothing here does I/O or takes a lock.
 """
@@ -18,13 +19,13 @@ Nothing here does I/O or takes a lock.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from .config import WhenUnleased
 from .ledger import FOREVER, Clock, LedgerView
 
 V = TypeVar("V")
 
-WhenUnleased = Literal["short", "bypass", "serve"]
 Verdict = Literal["valid", "invalidated", "expired", "unleased"]
 
 _NOT_LOOKED_AT = -1
@@ -60,6 +61,9 @@ class Entry(Generic[V]):
     def age_s(self, now: int) -> float:
         """Seconds since its loader began."""
         return (now - self.loaded_at) / 1e9
+
+
+AnyEntry = Entry[Any]
 
 
 class ValidityRule:

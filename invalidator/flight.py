@@ -1,7 +1,8 @@
 """
 Single flight: one load per key and process, the others wait for it.
 
-Rule 1: nobody boards a flight whose load has become stale: who asks after an invalidation is not handed what was read before it.
+Rule 1: nobody boards a flight whose load has become stale: who asks after an invalidation is not handed what was read
+before it.
 Rule 2: nobody waits for himself, be it through other flights: who would, loads on his own.
 Rule 3: a flight that was given up (its task cancelled, its thread interrupted) lands nobody: who waited starts anew.
 """
@@ -13,15 +14,14 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
-from .entry import Entry
+from .entry import AnyEntry
 from .misses import current_task
 
-AnyEntry = Entry[Any]
 
-
-class Landing(NamedTuple):
+@dataclass(slots=True)
+class Landing:
     """How a flight ended: with an entry, with the loader's error, or (neither) given up."""
 
     entry: AnyEntry | None = None
@@ -115,7 +115,8 @@ class _Waiting:
         _waiting.pop(self._me, None)
 
 
-# All flights of the process share one lock, held for microseconds on a miss: circles of waiting run through several caches.
+# All flights of the process share one lock, held for microseconds on a miss: circles of waiting run through several
+# caches.
 _lock = threading.Lock()
 _waiting: dict[object, Flight] = {}
 

@@ -7,8 +7,8 @@ The buffer is private memory here; the layout is that of a file shared between p
 One writer, many readers, no locks on the read path:
 
 Rule 1: the writer stores slots and `FLUSHED_AT`, then `CHANGES`, then `POSITION_*`, then `PROVEN_AT`.
-Rule 2: a reader reads `PROVEN_AT`, then `CHANGES`, then the slots (`read_lease` and `newest_stamp`, in that order), and remembers the
-*value* of `CHANGES`. While it has not moved, nothing it looked at has become stale.
+Rule 2: a reader reads `PROVEN_AT`, then `CHANGES`, then the slots (`read_lease` and `newest_stamp`, in that order),
+and remembers the *value* of `CHANGES`. While it has not moved, nothing it looked at has become stale.
 Rule 3: a stamp never goes down. (Two names in one slot cause an unneeded miss, never staleness.)
 Rule 4: time is `now_ns()`, of this host. Nobody else's clock is ever written here.
 """
@@ -19,14 +19,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, MutableSequence
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Protocol
 
 from .names import fingerprint
 
 Clock = Callable[[], int]
 
-# One clock for all processes of a host, counting suspended time. Python's time.monotonic() stops during sleep on both systems.
+# One clock for all processes of a host, counting suspended time. Python's time.monotonic() stops during sleep on both
+# systems.
 _STEADY = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
 now_ns: Clock = partial(time.clock_gettime_ns, _STEADY)
 """Nanoseconds on this host's steady clock."""
@@ -45,7 +47,12 @@ MAGIC_WORD, LAYOUT_WORD, SLOTS_WORD, NAMESPACE_WORD, WRITER_WORD = range(5)
 CHANGES, FLUSHED_AT, PROVEN_AT = range(8, 11)
 POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH = range(16, 20)
 
-Words = MutableSequence[int]
+
+class Words(Protocol):
+    """A buffer of signed 64-bit integers: a `memoryview` of format "q"."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+    def __setitem__(self, index: int, value: int, /) -> None: ...
 
 
 class LedgerView:

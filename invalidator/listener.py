@@ -1,8 +1,8 @@
 """
 The thread that drives a subscription over a link into a ledger.
 
-It carries out what `subscription.py` decides, and decides nothing itself. It may die, starve, or be stopped at any line: every read
-checks the lease, so that nobody needs to notice.
+It carries out what `subscription.py` decides, and decides nothing itself. It may die, starve, or be stopped at any
+line: every read checks the lease, so that nobody needs to notice.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ class Listener:
         self._thread.start()
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until *is_so*, which is asked again after every proof, at most *timeout_s* seconds. Returns what it said last."""
+        """
+        Wait until *is_so*, which is asked again after every proof, at most *timeout_s* seconds. Returns what it said
+        last.
+        """
         with self._proven:
             return self._proven.wait_for(is_so, timeout_s)
 
@@ -112,6 +115,8 @@ class Listener:
                 log.exception("listener failed namespace=%s", self.subscription.names.channel)
                 self._ledger.flush(self._clock())
                 reason = f"{type(error).__name__}: {error}"
+            else:
+                reason = "closed"
             self._hang_up()
             if not self._closing.is_set():
                 self._carry_out(self.subscription.disconnected(reason, self._clock()))
@@ -119,7 +124,7 @@ class Listener:
         self._carry_out(self.subscription.close())
 
     def _converse(self) -> None:
-        """Talk until the connection ends, which raises LinkDown."""
+        """Talk until we close, or the connection ends, which raises LinkDown."""
         connection = self._connection
         assert connection is not None
         self._carry_out(self.subscription.connected(self._clock()))
@@ -128,7 +133,6 @@ class Listener:
             for frame in frames:
                 self._carry_out(self.subscription.received(frame, self._clock()))
             self._carry_out(self.subscription.tick(self._clock()))
-        raise LinkDown("closed")
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,8 +1,8 @@
 """
 What is said on the wire, and nothing else: names, never values.
 
-A *body* is compact JSON. On the channel it follows its id and its predecessor's id (`<id> <predecessor> <body>`); a bare
-body is a message that bypassed the journal, such as a `PUBLISH` typed into redis-cli: it is applied, but nobody
+A *body* is compact JSON. On the channel it follows its id and its predecessor's id (`<id> <predecessor> <body>`); a
+bare body is a message that bypassed the journal, such as a `PUBLISH` typed into redis-cli: it is applied, but nobody
 can replay it. docs/wire-protocol.md is the specification.
 
 Rule 1: any bytes either decode or raise InvalidMessage.

@@ -3,10 +3,13 @@ When a context missed which key, so that plain "get, compute, set" counts from b
 
 A context is a task where there is one, else a thread. Each remembers a bounded number of misses.
 
-Rule 1: a miss counts for one `set`, however long that takes: a slow computation must not store what was invalidated meanwhile.
-The newest counts first, so that a computation inside a computation takes its own miss and leaves the outer one.
-Rule 2: a miss that no longer fits leaves its time behind: a key that is not remembered may be one of those, and counts from then.
-Rule 3: that time is forgotten after FLOOR_LASTS_NS, so that a loop that gave up on a thousand keys does not spoil every later `set`.
+Rule 1: a miss counts for one `set`, however long that takes: a slow computation must not store what was invalidated
+meanwhile. The newest counts first, so that a computation inside a computation takes its own miss and leaves the outer
+one.
+Rule 2: a miss that no longer fits leaves its time behind: a key that is not remembered may be one of those, and
+counts from then.
+Rule 3: that time is forgotten after FLOOR_LASTS_NS, so that a loop that gave up on a thousand keys does not spoil
+every later `set`.
 """
 
 from __future__ import annotations

@@ -125,6 +125,7 @@ def check_namespace(namespace: object) -> str:
     """Return *namespace*, or raise InvalidSetting: it becomes part of Redis keys, ACL patterns and file names."""
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
         raise InvalidSetting(
-            f"namespace must be 1-64 letters, digits, '_', '-', '.' or ':', such as 'shop' or 'shop:staging', not {namespace!r}"
+            "namespace must be 1-64 letters, digits, '_', '-', '.' or ':', such as 'shop' or 'shop:staging', "
+            f"not {namespace!r}"
         )
     return namespace

@@ -2,7 +2,8 @@
 The near cache of one process: get, set, get_or_set.
 
 Rule 1: `loaded_at` is taken before the loader runs, so that a load which overlaps an invalidation is born invalid.
-Rule 2: every read checks the lease and the ledger itself (`entry.py`); a hit is a handful of attribute reads and nothing else.
+Rule 2: every read checks the lease and the ledger itself (`entry.py`); a hit is a handful of attribute reads and
+nothing else.
 Rule 3: the loader, and every other code of the user, runs without any lock of ours.
 """
 
@@ -10,21 +11,22 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from .bus import Invalidator
 from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
-from .entry import Entry
+from .entry import AnyEntry, Entry
 from .errors import InvalidSetting
-from .flight import AnyEntry, Flight, Flights, Landing
+from .flight import Flight, Flights, Landing
 from .ledger import CHANGES, FOREVER
 from .misses import Misses
 from .names import check_key, check_tags, name_slots
 from .receipt import Receipt
-from .status import Stats
-from .store import CAUSES, Cause, Evicted, Store
+from .status import CAUSES, Cause, Stats
+from .store import Evicted, Store
 
 V = TypeVar("V")
 D = TypeVar("D")
@@ -51,7 +53,10 @@ OnEvict = Callable[[str, Any, Cause], object]
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[V]):
-    """What a loader may return instead of a bare value, when the value itself decides its TTL or tags. Tags add to those given."""
+    """
+    What a loader may return instead of a bare value, when the value itself decides its TTL or tags. Tags add to those
+    given.
+    """
 
     value: V
     ttl: Ttl = DEFAULT
@@ -84,7 +89,7 @@ class NearCache:
         on_evict: OnEvict | None = None,
         **bus_options: Any,
     ) -> None:
-        if not isinstance(maxsize, int | float) or not maxsize > 0:
+        if not maxsize > 0:
             raise InvalidSetting(f"maxsize must be more than 0, not {maxsize!r}")
         if isinstance(bus, Invalidator) and bus_options:
             raise InvalidSetting(f"options of the Invalidator are given where it is made: {', '.join(bus_options)}")
@@ -116,7 +121,8 @@ class NearCache:
         """
         Return the value of *key*, or *default* if there is none that may be served.
 
-        A miss is remembered: the next `set` of *key* by the same thread or task counts from here, not from when it is called.
+        A miss is remembered: the next `set` of *key* by the same thread or task counts from here, not from when it is
+        called.
 
         Raises:
             InvalidName: *key* cannot be a key.
@@ -214,25 +220,27 @@ class NearCache:
         while value is _ABOUT_TO_LOAD:
             flight, is_mine = self._board(key, tags, ttl, blocking=True)
             if is_mine:
-                with _Load(self, key, flight) as load:
-                    if not load.is_needless():
-                        load.finish(loader(), ttl)
-                return load.value
+                with self._flying(key, flight) as landing:
+                    if landing.entry is None:
+                        landing.entry = self._finish(key, flight, loader(), ttl)
+                return landing.entry.value
             value = self._disembark(key, flight, flight.wait())
         return value
 
     async def aget_or_set(
         self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
     ) -> Any:
-        """`get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks."""
+        """
+        `get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks.
+        """
         value = self.get(key, _ABOUT_TO_LOAD)
         while value is _ABOUT_TO_LOAD:
             flight, is_mine = self._board(key, tags, ttl, blocking=False)
             if is_mine:
-                with _Load(self, key, flight) as load:
-                    if not load.is_needless():
-                        load.finish(await loader(), ttl)
-                return load.value
+                with self._flying(key, flight) as landing:
+                    if landing.entry is None:
+                        landing.entry = self._finish(key, flight, await loader(), ttl)
+                return landing.entry.value
             value = self._disembark(key, flight, await flight.await_landing())
         return value
 
@@ -244,9 +252,9 @@ class NearCache:
 
         Args:
             ttl: as in `get_or_set`.
-            tags: templates such as `"category:{category_id}"`, or a function of the same arguments that returns the tags.
-            key: a template, or a function of the same arguments; without it, the function's name and its arguments, which
-                must then be strings, numbers, booleans, None, or tuples of such.
+            tags: templates such as `"category:{category_id}"`, or a function of the same arguments that returns them.
+            key: a template, or a function of the same arguments; without it, the function's name and its arguments,
+                which must then be strings, numbers, booleans, None, dates, or tuples of such.
 
         The decorated function has `key(…)` and `invalidate(…)`, with the function's own arguments.
         """
@@ -265,7 +273,9 @@ class NearCache:
         return len(gone)
 
     def sweep(self) -> int:
-        """Let everything leave that cannot be served any more, though nobody asks for it. Returns how many entries left."""
+        """
+        Let everything leave that cannot be served any more, though nobody asks for it. Returns how many entries left.
+        """
 
         def why(entry: AnyEntry) -> Cause | None:
             verdict = self._rule.check(entry)
@@ -276,7 +286,10 @@ class NearCache:
         return len(gone)
 
     def stats(self) -> Stats:
-        """How this cache is doing. Counting the hits takes a walk through the store (about a millisecond for 50,000 entries)."""
+        """
+        How this cache is doing. Counting the hits takes a walk through the store (about a millisecond for 50,000
+        entries).
+        """
         with self._lock:
             counts, evictions = dict(self._counts), dict(self._evictions)
         return Stats(
@@ -300,6 +313,33 @@ class NearCache:
         if not is_mine:
             self._count("joins")
         return flight, is_mine
+
+    @contextmanager
+    def _flying(self, key: str, flight: Flight) -> Iterator[Landing]:
+        """Whatever happens inside, *flight* lands."""
+        landing = Landing(self.peek(key))  # another may have landed since we looked
+        if landing.entry is None:
+            self._count("loads")
+        try:
+            yield landing
+        except Exception as error:
+            self._count("load_failures")
+            landing.error = error
+            raise
+        finally:
+            self._flights.leave(key, flight)
+            flight.land(landing)
+
+    def _finish(self, key: str, flight: Flight, loaded: Any, ttl: Ttl) -> AnyEntry:
+        """The loader has returned *loaded*."""
+        tags = flight.tags
+        if isinstance(loaded, Loaded):
+            tags = tuple(dict.fromkeys((*tags, *check_tags(loaded.tags))))
+            ttl = ttl if isinstance(loaded.ttl, Default) else _check_ttl(loaded.ttl)
+            loaded = loaded.value
+        entry = self._make_entry(key, loaded, flight.loaded_at, self._own_ttl(ttl), tags)
+        self._fill(key, entry)
+        return entry
 
     def _disembark(self, key: str, flight: Flight, landing: Landing) -> Any:
         """What a caller who waited is handed: a value, the loader's error, or _ABOUT_TO_LOAD to start anew."""
@@ -369,49 +409,6 @@ class NearCache:
         if self._on_evict is not None:
             for left in gone:
                 self._on_evict(left.key, left.entry.value, left.cause)
-
-
-class _Load:
-    """One call of a loader: whatever happens in it, the flight lands."""
-
-    def __init__(self, cache: NearCache, key: str, flight: Flight) -> None:
-        self._cache = cache
-        self._key = key
-        self._flight = flight
-        self._landing = Landing()
-        self.value: Any = None
-
-    def __enter__(self) -> _Load:
-        return self
-
-    def is_needless(self) -> bool:
-        """Whether another flight has landed since we looked."""
-        entry = self._cache.peek(self._key)
-        if entry is None:
-            self._cache._count("loads")
-            return False
-        self.value = entry.value
-        self._landing = Landing(entry)
-        return True
-
-    def finish(self, loaded: Any, ttl: Ttl) -> None:
-        """The loader returned."""
-        cache, flight, tags = self._cache, self._flight, self._flight.tags
-        if isinstance(loaded, Loaded):
-            tags = tuple(dict.fromkeys((*tags, *check_tags(loaded.tags))))
-            ttl = ttl if isinstance(loaded.ttl, Default) else _check_ttl(loaded.ttl)
-            loaded = loaded.value
-        entry = cache._make_entry(self._key, loaded, flight.loaded_at, cache._own_ttl(ttl), tags)
-        cache._fill(self._key, entry)
-        self.value = loaded
-        self._landing = Landing(entry)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            self._cache._count("load_failures")
-            self._landing = Landing(error=error)
-        self._cache._flights.leave(self._key, self._flight)
-        self._flight.land(self._landing)
 
 
 def _check_ttl(ttl: T) -> T:

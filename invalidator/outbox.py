@@ -1,8 +1,8 @@
 """
 The invalidations that wait for Redis. Pure: no I/O, no threads, no time.
 
-Equal names are said once, since saying them later is as good as saying them twice. What does not fit any more turns everything into one
-"clear": nothing is lost, and the queue is bounded.
+Equal names are said once, since saying them later is as good as saying them twice. What does not fit any more turns
+everything into one "clear": nothing is lost, and the queue is bounded.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """
 Says invalidations to Redis, or keeps them until it can.
 
-The calling thread publishes itself, so that `invalidate()` returns accepted, while nothing waits. As soon as something waits, everything goes through the
-outbox, which one background thread empties in order; it lives only as long as there is something to deliver.
+The calling thread publishes itself, so that `invalidate()` returns accepted, while nothing waits. As soon as
+something waits, everything goes through the outbox, which one background thread empties in order; it lives only as
+long as there is something to deliver.
 
-Rule 1: accepted means that the server has answered. A lost answer is tried again: names may be said twice, never not at all.
+Rule 1: accepted means that the server has answered. A lost answer is tried again: names may be said twice, never not
+at all.
 Rule 2: nothing overtakes what waits.
 Rule 3: what can never be delivered is counted, logged and told to its receipt.
 """
@@ -15,9 +17,9 @@ import logging
 import threading
 from collections.abc import Sequence
 from random import Random
-from typing import Literal
 
 from . import message
+from .config import WhenDown
 from .errors import ClosedError, LinkDown, PublishError
 from .link import Accepted, Link
 from .names import RedisNames
@@ -25,8 +27,6 @@ from .outbox import Batch, Outbox
 from .receipt import Receipt
 
 log = logging.getLogger("invalidator.publisher")
-
-WhenDown = Literal["queue", "raise"]
 
 BODIES_AT_ONCE = 64
 """Of one script call: 1 MiB, a few milliseconds of the server's time."""

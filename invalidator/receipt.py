@@ -9,8 +9,8 @@ class Receipt:
     """
     The fate of one invalidation.
 
-    Accepted means that Redis has taken it: from then on the staleness bound counts. Until then it is in force in this process only
-    and waits in the queue, which a background thread delivers in order.
+    Accepted means that Redis has taken it: from then on the staleness bound counts. Until then it is in force in this
+    process only and waits in the queue, which a background thread delivers in order.
     """
 
     __slots__ = ("_done", "_id", "_listeners", "_lost_because")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from .store import Cause
+Cause = Literal["invalidated", "expired", "room", "hand"]
+"""Why an entry left a near cache."""
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class Status:
     How an `Invalidator` is doing.
 
     Args:
-        state: of the subscription: "idle" (nothing was read yet), "connecting", "subscribing", "replaying", "live" or "closed".
+        state: of the subscription: "idle" (nothing was cached yet), "connecting", "subscribing", "replaying", "live" or
+            "closed".
         listener: who listens: "own" (a thread of this process).
         leased: whether everything accepted until a moment ago is known to have been applied.
         lease_remaining_s: how long that stays proven without another proof.

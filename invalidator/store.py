@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from cachetools import FIFOCache
 
-from .entry import Entry
-
-AnyEntry = Entry[Any]
-Cause = Literal["invalidated", "expired", "room", "hand"]
-CAUSES: tuple[Cause, ...] = get_args(Cause)
+from .entry import AnyEntry
+from .status import Cause
 
 
 class Evicted(NamedTuple):

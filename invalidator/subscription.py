@@ -1,16 +1,19 @@
 """
 The life of one subscription, as a state machine.
 
-Nothing here does I/O or looks at the time. The owner tells us what happened and when (`connected`, `received`, `disconnected`,
-`tick`); we answer with effects, which the owner carries out in order, each before it tells us anything else.
+Nothing here does I/O or looks at the time. The owner tells us what happened and when (`connected`, `received`,
+`disconnected`, `tick`); we answer with effects, which the owner carries out in order, each before it tells us
+anything else.
 
-All commands go through the subscription's own connection (RESP3, where a subscriber may run any command). Redis answers a connection in
-order, and that is what everything below rests on:
+All commands go through the subscription's own connection (RESP3, where a subscriber may run any command). Redis
+answers a connection in order, and that is what everything below rests on:
 
-Rule 1: the confirmed subscription is read before any answer about the journal. Whatever is published later comes to us live;
-whatever was published before is in the journal that is read after. So a live message that arrives during a replay can be
+Rule 1: the confirmed subscription is read before any answer about the journal. Whatever is published later comes to
+us live; whatever was published before is in the journal that is read after. So a live message that arrives during a
+replay can be
 dropped: a page of the replay that is still to come holds it.
-Rule 2: `position` moves along the chain (an entry names `position` as its predecessor), or together with a flush. Nothing else moves it.
+Rule 2: `position` moves along the chain (an entry names `position` as its predecessor), or together with a flush.
+Nothing else moves it.
 Rule 3: a proof counts from the time its PING was *sent*, and only if we were live when its PONG was read.
 Rule 4: when in doubt, flush. A cold cache is slow; a stale one is wrong.
 Rule 5: `TRANSITIONS` holds everything that can change `state`.
@@ -38,7 +41,10 @@ JOURNAL_ATTEMPTS = 3
 """How often we try to begin a journal before giving the connection up: somebody deletes it as fast as we write."""
 FIRST_RETRY_NS = 20_000_000
 LAST_RETRY_NS = 2_000_000_000
-"""Reconnects are spread over a window that doubles from the first to the last ("full jitter", AWS Architecture Blog, 2015)."""
+"""
+Reconnects are spread over a window that doubles from the first to the last ("full jitter", AWS Architecture Blog,
+2015).
+"""
 MAX_UNANSWERED_PROOFS = 64
 
 
@@ -242,7 +248,7 @@ class Subscription:
         self._subscribed = False
         self._can_ask_role = True
         self._openings = 0
-        self._round = 0
+        self._turn = 0
         self._heard_at = 0
 
     # What happens to us.
@@ -287,7 +293,10 @@ class Subscription:
         yield from self._enter(State.CONNECTING, reason)
 
     def tick(self, now: int) -> Effects:
-        """Time has passed. To be called at `next_tick` at the latest, after everything that has arrived was passed to `received`."""
+        """
+        Time has passed. To be called at `next_tick` at the latest, after everything that has arrived was passed to
+        `received`.
+        """
         if self.state in (State.IDLE, State.CONNECTING, State.CLOSED):
             return
         if self._awaited and now >= self._answer_due_at():
@@ -312,10 +321,10 @@ class Subscription:
     # Asking.
 
     def _ask_journal(self, now: int) -> tuple[Command, ...]:
-        """Begin a round of questions about the journal. Answers of earlier rounds no longer count."""
-        self._round += 1
+        """Begin a turn of questions about the journal. Answers to earlier turns no longer count."""
+        self._turn += 1
         self._await(self._on_epoch, now)
-        self._await(partial(self._on_last, round=self._round), now)
+        self._await(partial(self._on_last, turn=self._turn), now)
         asked: tuple[Command, ...] = (
             ("GET", self.names.epoch),
             ("XREVRANGE", self.names.journal, "+", "-", "COUNT", 1),
@@ -325,7 +334,7 @@ class Subscription:
     def _ask_page(self, now: int) -> tuple[Command, ...]:
         """The next page, and a PING behind it: if this page is the last, its PONG is a proof."""
         assert self.journal is not None
-        self._await(partial(self._on_page, round=self._round), now)
+        self._await(partial(self._on_page, turn=self._turn), now)
         page: Command = ("XRANGE", self.names.journal, f"({self.journal.position}", "+", "COUNT", PAGE)
         return (page, *self._ask_proof(now))
 
@@ -352,7 +361,8 @@ class Subscription:
             return
         text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
         info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        # A server that was demoted and promoted again is the same run, with another history: it has drawn a new replication id.
+        # A server that was demoted and promoted again is the same run, with another history: it has drawn a new
+        # replication id.
         self._server = "/".join(info[field] for field in ("run_id", "master_replid") if field in info)
         self._why_no_server = "" if self._server else "INFO names no run_id"
         if info.get("role", "master") != "master":
@@ -370,8 +380,8 @@ class Subscription:
         self._epoch = "" if answer is None else _text(answer)
         yield from ()
 
-    def _on_last(self, answer: Sequence[Any], now: int, *, round: int) -> Effects:
-        if round != self._round:
+    def _on_last(self, answer: Sequence[Any], now: int, *, turn: int) -> Effects:
+        if turn != self._turn:
             return
         self._last_id = _text(answer[0][0]) if answer else ""
         if self.state is State.SUBSCRIBING:
@@ -410,13 +420,16 @@ class Subscription:
         yield from ()
 
     def _start_over(self, reason: str, now: int) -> Effects:
-        """What was missed cannot be known. Everything published before the answer that named `_last_id` is covered by this flush."""
+        """
+        What was missed cannot be known. Everything published before the answer that named `_last_id` is covered by
+        this flush.
+        """
         yield from self._flush(reason, now)
         yield from self._move(self._last_id)
         yield from self._go_live()
 
-    def _on_page(self, answer: Sequence[Any], now: int, *, round: int) -> Effects:
-        if round != self._round or self.journal is None or self.state is not State.REPLAYING:
+    def _on_page(self, answer: Sequence[Any], now: int, *, turn: int) -> Effects:
+        if turn != self._turn or self.journal is None or self.state is not State.REPLAYING:
             return  # asked before we knew that we would start over
         if not answer and self.journal.position != self._last_id:
             yield from self._start_over("the journal ends before our position", now)

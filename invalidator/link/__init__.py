@@ -1,8 +1,8 @@
 """
 Links carry commands and answers; they decide nothing.
 
-`redis.py` speaks to a real server and is the only importer of redis; `memory.py` is a server in this process. Both serve
-a listener with a `Connection` and a publisher with `publish`.
+`redis.py` speaks to a real server and is the only importer of redis; `memory.py` is a server in this process. Both
+serve a listener with a `Connection` and a publisher with `publish`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ for i = 4, #ARGV do
 end
 return {id, reached or 0}
 """
-"""Append to the journal and publish, in one atomic call. Without bodies it only makes sure that a journal and its epoch exist."""
+"""
+Append to the journal and publish, in one atomic call. Without bodies it only makes sure that a journal and its epoch
+exist.
+"""
 
 
 class Accepted(NamedTuple):

@@ -1,8 +1,9 @@
 """
 A server in this process, and the link to it: for tests, and for development in a single process.
 
-`MemoryServer` answers the few commands a subscription sends as Redis would, so that everything above the link runs unchanged on
-`memory://`. Links with the same name in one process meet in one server; nothing crosses a process or outlives it.
+`MemoryServer` answers the few commands a subscription sends as Redis would, so that everything above the link runs
+unchanged on `memory://`. Links with the same name in one process meet in one server; nothing crosses a process or
+outlives it.
 """
 
 from __future__ import annotations

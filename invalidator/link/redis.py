@@ -1,8 +1,8 @@
 """
 The link to a real Redis or Valkey server. The only importer of redis.
 
-redis-py connects, authenticates, encrypts and parses (with hiredis); it never reconnects or retries on its own here, because whoever
-reconnects without telling has missed messages.
+redis-py connects, authenticates, encrypts and parses (with hiredis); it never reconnects or retries on its own here,
+because whoever reconnects without telling has missed messages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from . import PUBLISH_SCRIPT, Accepted
 FRAMES_AT_ONCE = 1000
 """How much is read before the listener acts on it and looks at the time again."""
 MAX_CONNECTIONS = 64
-"""Of publishing threads, at once. A thread that finds none free is told that the link is down, and its message waits in the queue."""
+"""
+Of publishing threads, at once. A thread that finds none free is told that the link is down, and its message waits in
+the queue.
+"""
 
 
 class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
@@ -41,7 +44,7 @@ class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
 class RedisConnection:
     """A subscription's connection."""
 
-    def __init__(self, connection: redis.Connection) -> None:
+    def __init__(self, connection: Any) -> None:  # redis-py does not type its connections
         self._connection = connection
         try:
             connection.connect()
@@ -67,7 +70,7 @@ class RedisConnection:
 
     def interrupt(self) -> None:
         # redis-py has no public way to the socket, and its disconnect() pulls it away from under a reading thread.
-        connected = self._connection._sock
+        connected: Any = self._connection._sock  # noqa: SLF001
         if connected is not None:
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
@@ -115,7 +118,7 @@ class RedisLink:
         return RedisConnection(self._make_connection())
 
     def publish(self, names: RedisNames, journal_length: int, bodies: Sequence[bytes]) -> Accepted:
-        arguments = [names.channel, journal_length, secrets.token_hex(8), *bodies]
+        arguments: list[Any] = [names.channel, journal_length, secrets.token_hex(8), *bodies]
         try:
             id, listeners = self._script(keys=[names.journal, names.epoch], args=arguments)
         except (redis.RedisError, OSError) as error:
@@ -140,7 +143,7 @@ class RedisLink:
     def close(self) -> None:
         self._pool.disconnect()
 
-    def _make_connection(self) -> redis.Connection:
+    def _make_connection(self) -> Any:
         """A connection of its own, which the pool does not count: it is never given back."""
         return self._pool.connection_class(**self._pool.connection_kwargs)
 
