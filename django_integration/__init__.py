@@ -1,0 +1,34 @@
+"""
+The Django app: every model change invalidates, and every process has one near cache.
+
+    INSTALLED_APPS = [..., "django_integration"]
+    INVALIDATOR = {"URL": "redis://localhost:6379/0", "NAMESPACE": "shop"}
+
+Everything an application needs is imported from here, also before Django's apps are ready: importing reads
+no setting, opens no connection and starts no thread. All of that happens on first use.
+"""
+
+from __future__ import annotations
+
+from invalidator import Loaded, Receipt, Tag, tag
+
+from .names import model_tag, row_tag, row_tags
+from .reads import cache, cached
+from .registry import invalidates
+from .runtime import bus
+from .transactions import invalidate
+
+__all__ = [
+    "Loaded",
+    "Receipt",
+    "Tag",
+    "bus",
+    "cache",
+    "cached",
+    "invalidate",
+    "invalidates",
+    "model_tag",
+    "row_tag",
+    "row_tags",
+    "tag",
+]

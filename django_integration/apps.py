@@ -1,0 +1,25 @@
+"""Connects the app to Django at start. Starts nothing: `ready()` runs before preloading servers fork."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+
+
+class InvalidatorConfig(AppConfig):
+    """The app `django_integration`, label `invalidator`."""
+
+    name = "django_integration"
+    label = "invalidator"
+    verbose_name = "Invalidator"
+
+    def ready(self) -> None:
+        """Watch writes, register the checks, and import `invalidation.py` of every app that has one."""
+        from . import checks, signals, transactions, writes
+
+        checks.register_all()
+        transactions.install()
+        signals.connect()
+        writes.install()
+        autodiscover_modules("invalidation")
+        signals.keep_rows()

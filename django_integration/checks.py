@@ -1,0 +1,72 @@
+"""
+System checks of the setting INVALIDATOR, run by `manage.py check` and before every management command.
+
+Rule 1: an id never changes its meaning; one function has one id.
+Rule 2: a hint names the repair.
+Rule 3: a check connects to nothing.
+
+    invalidator.E001  the setting is missing, or not a dict
+    invalidator.E002  a key is not known
+    invalidator.E003  a key that must be there is missing
+    invalidator.E004  a key has a value of the wrong kind
+    invalidator.E005  the library refuses a value, such as a URL that cannot work
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps.config import AppConfig
+from django.core.checks import CheckMessage, Error, register
+
+from invalidator import InvalidSetting
+
+from . import conf, runtime
+
+TAG = "invalidator"
+
+_Apps = Sequence[AppConfig] | None
+
+
+def register_all() -> None:
+    """Register the checks; a second time changes nothing."""
+    for check in (check_setting, check_known, check_missing, check_values, check_library):
+        register(check, TAG)
+
+
+def check_setting(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """E001: there is a setting, and it is a dict."""
+    return _errors("setting", "invalidator.E001")
+
+
+def check_known(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """E002: every key is known."""
+    return _errors("unknown", "invalidator.E002")
+
+
+def check_missing(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """E003: the keys without a default are there."""
+    return _errors("missing", "invalidator.E003")
+
+
+def check_values(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """E004: every value is of the right kind."""
+    return _errors("value", "invalidator.E004")
+
+
+def check_library(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """E005: the library takes the values."""
+    if conf.problems():
+        return []  # said above; the library would only say it again
+    try:
+        runtime.make_bus().close()
+    except InvalidSetting as refusal:
+        return [Error(f"{conf.SETTING}: {refusal}", hint=f"For example: {conf.EXAMPLE}", id="invalidator.E005")]
+    return []
+
+
+def _errors(fault: conf.Fault, check_id: str) -> list[CheckMessage]:
+    return [
+        Error(problem.message, hint=problem.hint, id=check_id) for problem in conf.problems() if problem.fault == fault
+    ]

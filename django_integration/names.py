@@ -1,0 +1,237 @@
+"""
+What a model change is called.
+
+A change of row 42 of `shop.Product` is published as three tags:
+
+    shop.product        something in the table changed: lists, counts, pages over many rows
+    shop.product:42     this row changed
+    shop.product:*      rows changed, and nobody knows which (published instead of row tags)
+
+An entry that holds one row carries `row_tags(Product, 42)`, an entry over the table `model_tag(Product)`.
+
+Rule 1: a proxy is its concrete model.
+Rule 2: with multi-table inheritance a row is one row of several tables. Its change is a change of the model, of
+all its parents and of all its children, since a child's copy holds the parent's columns.
+Rule 3: a row of a many-to-many's through table is a change of the rows it links.
+Rule 4: no query, ever. What is not in memory is not known, and unknown rows are the `*` tag.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeGuard, overload
+
+from django.apps import apps
+from django.db.models import Field, ForeignKey, Model
+
+from invalidator import InvalidName, Tag, check_key, tag
+
+Target: TypeAlias = "str | Tag | Model | type[Model]"
+"""What can be invalidated: a key, a tag, a row, a table."""
+
+MAX_NAMES = 100_000
+"""Names kept for one transaction before they become one clear: some 10 MB, and little is left in any cache by then."""
+
+UNWATCHED = frozenset({"admin.logentry", "migrations.migration", "sessions.session"})
+"""Tables that are written on nearly every request, or by `migrate` alone, and cached by nobody under a model's tag."""
+
+
+def is_watched(model: type[Model]) -> bool:
+    """Whether changes of *model* are published."""
+    return model._meta.label_lower not in UNWATCHED
+
+
+def model_tag(model: type[Model]) -> str:
+    """Return the tag of everything in the table of *model*, such as "shop.product"."""
+    return concrete_of(model)._meta.label_lower
+
+
+@overload
+def row_tag(row: Model, /) -> str: ...
+@overload
+def row_tag(model: type[Model], pk: object, /) -> str: ...
+def row_tag(row: Model | type[Model], pk: object = None, /) -> str:
+    """
+    Return the tag of one row, such as "shop.product:42": of *row*, or of *pk* in a model.
+
+    Alone it misses writes of which nobody knows the rows; an entry wants `row_tags`.
+
+    Raises:
+        InvalidName: the row has no primary key yet.
+    """
+    model, value = (type(row), row.pk) if isinstance(row, Model) else (row, pk)
+    if value is None:
+        raise InvalidName(f"{model._meta.label} has no primary key yet: save it first, or name a key")
+    concrete = concrete_of(model)
+    return _join(concrete, _pk_text(concrete, value))
+
+
+@overload
+def row_tags(row: Model, /) -> tuple[str, str]: ...
+@overload
+def row_tags(model: type[Model], pk: object, /) -> tuple[str, str]: ...
+def row_tags(row: Model | type[Model], pk: object = None, /) -> tuple[str, str]:
+    """Return the two tags that an entry holding this row carries: its own, and that of unknown rows."""
+    if isinstance(row, Model):
+        return row_tag(row), unknown_rows_tag(type(row))
+    return row_tag(row, pk), unknown_rows_tag(row)
+
+
+def unknown_rows_tag(model: type[Model]) -> str:
+    """Return the tag that stands for rows nobody knows, such as "shop.product:*"."""
+    return _join(concrete_of(model), "*")
+
+
+@dataclass(slots=True)
+class Names:
+    """Names that became stale, in the order they were said, each once; `everything` stands for all there are."""
+
+    keys: dict[str, None] = field(default_factory=dict)
+    tags: dict[str, None] = field(default_factory=dict)
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.everything or self.keys or self.tags)
+
+    def add(self, target: Target) -> None:
+        """Add one target. Raises TypeError for what cannot be invalidated, InvalidName for an impossible name."""
+        if isinstance(target, str):
+            self.keys[check_key(target)] = None
+        elif isinstance(target, Tag):
+            self.tags[target.name] = None
+        elif isinstance(target, Model):
+            row_tag(target)  # raises for a row that was never saved
+            self.row_changed(target)
+        elif _is_model(target):
+            self.table_changed(target)
+        else:
+            raise TypeError(
+                "a key (str), a tag (tag('prices')), a model instance or a model class can be invalidated, "
+                f"not {type(target).__name__}: {target!r}"
+            )
+        self._bound()
+
+    def update(self, other: Names) -> None:
+        """Add all of *other*."""
+        self.everything |= other.everything
+        self.keys.update(other.keys)
+        self.tags.update(other.tags)
+        self._bound()
+
+    def row_changed(self, row: Model) -> None:
+        """Add the tags of *row* in its table and in those it shares by inheritance, and of the rows it links."""
+        concrete = concrete_of(type(row))
+        for model in family(concrete):
+            self._add_row(model, _pk_in(row, model))
+        for key in _linking(concrete):
+            # Only what is in memory: a deferred column would cost a query.
+            self._add_family(key.related_model, row.__dict__.get(key.attname) if key.target_field.primary_key else None)
+        self._bound()
+
+    def row_changed_by_pk(self, model: type[Model], pk: object) -> None:
+        """Add the tags of the row of *model* with the primary key *pk*, and of its family."""
+        self._add_family(model, pk)
+        self._bound()
+
+    def table_changed(self, model: type[Model]) -> None:
+        """Add the tags for a change of *model* of which the rows are not known."""
+        self._add_family(model, None)
+        for key in _linking(concrete_of(model)):
+            self._add_family(key.related_model, None)
+        self._bound()
+
+    def _add_family(self, model: type[Model], pk: object) -> None:
+        concrete = concrete_of(model)
+        for relative in family(concrete):
+            self._add_row(relative, pk if _one_value(relative, concrete) else None)
+
+    def _add_row(self, model: type[Model], pk: object) -> None:
+        concrete = concrete_of(model)
+        self.tags[concrete._meta.label_lower] = None
+        self.tags[unknown_rows_tag(concrete) if pk is None else row_tag(concrete, pk)] = None
+
+    def _bound(self) -> None:
+        if self.everything or len(self.keys) + len(self.tags) > MAX_NAMES:
+            self.everything = True
+            self.keys.clear()
+            self.tags.clear()
+
+
+def _is_model(target: object) -> TypeGuard[type[Model]]:
+    return isinstance(target, type) and issubclass(target, Model)
+
+
+def family(model: type[Model]) -> tuple[type[Model], ...]:
+    """Return the concrete *model* first, then all its parents and children by multi-table inheritance."""
+    concrete = concrete_of(model)
+    return (concrete, *map(concrete_of, concrete._meta.get_parent_list()), *_children(concrete))
+
+
+def concrete_of(model: type[Model]) -> type[Model]:
+    """Return the model whose table holds the rows of *model*. Raises TypeError if there is none."""
+    concrete = model._meta.concrete_model
+    if concrete is None or concrete._meta.abstract:
+        raise TypeError(f"{model.__name__} is abstract: it has no rows; name a model that has a table")
+    return concrete
+
+
+def _children(model: type[Model]) -> Iterator[type[Model]]:
+    for relation in model._meta.related_objects:
+        if relation.one_to_one and getattr(relation, "parent_link", False):
+            child: type[Model] = relation.related_model
+            yield child
+            yield from _children(child)
+
+
+def _linking(model: type[Model]) -> list[ForeignKey[Any, Any]]:
+    """The foreign keys of *model* if it is the through table of a many-to-many relation, else none."""
+    if not (model._meta.auto_created or model._meta.label_lower in _link_labels()):
+        return []
+    return [column for column in model._meta.concrete_fields if isinstance(column, ForeignKey)]
+
+
+@functools.cache
+def _link_labels() -> frozenset[str]:
+    relations = [relation for model in apps.get_models() for relation in model._meta.local_many_to_many]
+    throughs = [relation.remote_field.through for relation in relations]
+    return frozenset(through._meta.label_lower for through in throughs if through is not None)
+
+
+def _pk_in(row: Model, model: type[Model]) -> object:
+    """The primary key of *row* in the table of *model*, one of its family; None if not known without a query."""
+    if _one_value(model, concrete_of(type(row))):
+        return row.pk
+    # A parent's columns are the child's attributes. A child with a key of its own is not known.
+    return row.__dict__.get(model._meta.pk.attname) if isinstance(row, model) else None
+
+
+def _one_value(model: type[Model], other: type[Model]) -> bool:
+    """Whether a row of *model* and *other* has one primary key: a child's is, by default, the link to its parent."""
+    return _root_key(model) is _root_key(other)
+
+
+def _root_key(model: type[Model]) -> Field[Any, Any]:
+    key = model._meta.pk
+    while isinstance(key, ForeignKey):
+        key = key.target_field
+    return key
+
+
+def _pk_text(model: type[Model], pk: object) -> str:
+    """*pk* as every server spells it: through the field's own type, so that "42" and 42 are one row."""
+    columns = model._meta.pk_fields
+    values = pk if isinstance(pk, tuple | list) else (pk,)
+    return ",".join(str(column.to_python(value)) for column, value in zip(columns, values, strict=True))
+
+
+def _join(model: type[Model], pk: str) -> str:
+    name = f"{model._meta.label_lower}:{pk}"
+    try:
+        return tag(name).name
+    except InvalidName:
+        # A primary key may be any text, and saving its row must not fail for that: its hash stands for it.
+        digest = hashlib.blake2b(pk.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        return f"{model._meta.label_lower}:~{digest}"

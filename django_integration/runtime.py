@@ -1,0 +1,99 @@
+"""
+The one bus and the one default near cache of this process.
+
+Both are made on first use, never at import or in `ready()`: preloading servers fork after that. When the setting
+changes (`override_settings`), both are closed, and the next use makes new ones.
+
+Rule 1: nobody keeps what `bus()` or `default_cache()` returned beyond one call; `reads.py` looks it up each time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from django.core.signals import setting_changed
+
+from invalidator import Invalidator, NearCache
+
+from . import conf as configuration
+from .conf import conf
+
+
+class _Runtime:
+    """Holds the two, and the lock they are made under."""
+
+    def __init__(self) -> None:
+        self.bus: Invalidator | None = None
+        self.cache: NearCache | None = None
+        self.lock = threading.RLock()
+
+
+_runtime = _Runtime()
+
+
+def bus() -> Invalidator:
+    """Return this process' bus. Raises ImproperlyConfigured when the setting cannot work."""
+    # Read without the lock: an attribute is there whole or not at all, and this is on every write's path.
+    if (made := _runtime.bus) is not None:
+        return made
+    with _runtime.lock:
+        if _runtime.bus is None:
+            _runtime.bus = make_bus()
+        return _runtime.bus
+
+
+def make_bus() -> Invalidator:
+    """Return a new bus as the settings say; it starts nothing before its first use."""
+    configuration.validate()
+    return Invalidator(
+        conf.url,
+        namespace=conf.namespace,
+        max_staleness=conf.max_staleness,
+        when_unleased=conf.when_unleased,
+        replica_lag=conf.replica_lag,
+        publish=conf.publish,
+        queue_size=conf.queue_size,
+        publish_timeout=conf.publish_timeout,
+        close_timeout=conf.close_timeout,
+        journal_length=conf.journal_length,
+        slots=conf.slots,
+    )
+
+
+def default_cache() -> NearCache:
+    """Return this process' default near cache. Raises ImproperlyConfigured when the setting cannot work."""
+    if (made := _runtime.cache) is not None:
+        return made
+    with _runtime.lock:
+        if _runtime.cache is None:
+            _runtime.cache = NearCache(bus(), maxsize=conf.maxsize, ttl=conf.ttl)
+        return _runtime.cache
+
+
+def reset() -> None:
+    """Close the bus and the cache, if there are any; the next use makes new ones."""
+    with _runtime.lock:
+        old_cache, old_bus = _runtime.cache, _runtime.bus
+        _runtime.cache = _runtime.bus = None
+    # Closed outside the lock: a callback of the old bus may be waiting for it.
+    if old_cache is not None:
+        old_cache.close()
+    if old_bus is not None:
+        old_bus.close()
+
+
+def _on_setting_changed(*, setting: str, **_: object) -> None:
+    if setting == configuration.SETTING:
+        reset()
+
+
+setting_changed.connect(_on_setting_changed, dispatch_uid="invalidator")
+
+
+def _after_fork_in_child() -> None:
+    # The thread that held the lock does not exist here. Bus and cache look after themselves.
+    _runtime.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,156 @@
+"""
+Writes that send signals: saves, and changes of many-to-many relations.
+
+Deletes are not among them: a receiver of `post_delete` makes Django fetch every row before it deletes it, so
+`writes.py` takes them from the one place that knows what is deleted. A receiver of `m2m_changed` costs one query
+per `add()` (Django looks which links are there already); no other place sees those links yet.
+
+Rule 1: the tags of a row need no query. Only `@invalidates` functions may, see `registry.py`.
+Rule 2: what was seen is collected even when a function fails after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+from django.apps import apps
+from django.db.models import Model
+from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
+
+from . import registry
+from .names import Names, concrete_of, is_watched, unknown_rows_tag
+from .transactions import collect
+
+_UID = "invalidator"
+_BEFORE = "_invalidator_before"
+"""Where a row's state keeps, between `pre_save` and `post_save`, what the functions named for the row as it was."""
+
+M2MAction = Literal["pre_add", "post_add", "pre_remove", "post_remove", "pre_clear", "post_clear"]
+
+
+def connect() -> None:
+    """Connect the receivers; a second time changes nothing."""
+    pre_save.connect(before_save, dispatch_uid=_UID)
+    post_save.connect(after_save, dispatch_uid=_UID)
+    m2m_changed.connect(links_changed, dispatch_uid=_UID)
+
+
+def keep_rows() -> None:
+    """Make Django fetch what it deletes of models whose rows an `@invalidates` function wants to see."""
+    for model in apps.get_models(include_auto_created=True):
+        if registry.has_functions(model):
+            pre_delete.connect(_row_is_wanted, sender=model, dispatch_uid=_UID)
+
+
+def _row_is_wanted(sender: type[Model], **_: object) -> None:
+    """Does its work by being connected: it turns fast deletes off for its model, and for no other."""
+
+
+def before_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
+    """Keep what the functions name for the row as it is in the database; its own query, and only if there are any."""
+    if raw or instance.pk is None or not registry.has_functions(sender) or registry.is_historical(sender):
+        return
+    # A new row is not locked: MySQL would lock the gap where it goes.
+    known = not instance._state.adding
+    names = registry.names_in_database(sender, [instance.pk], using, lock=known)
+    # Added to what a failed or a nested save left there: a name too many is a miss, a name too few is stale.
+    _before(instance).update(names)
+
+
+def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
+    """Invalidate the row, its table, and what the functions name for it before and after."""
+    if not is_watched(sender):
+        return
+    names = Names()
+    names.row_changed(instance)
+    try:
+        if registry.has_functions(sender):
+            names.update(instance._state.__dict__.pop(_BEFORE, Names()))
+            names.update(_names_after(sender, instance, using, raw=raw))
+    except Exception:
+        names.everything = True
+        raise
+    finally:
+        collect(names, using)
+
+
+def links_changed(
+    sender: type[Model],
+    instance: Model,
+    action: M2MAction,
+    model: type[Model],
+    pk_set: Collection[object] | None,
+    using: str,
+    **_: object,
+) -> None:
+    """
+    Invalidate the rows on both sides of a many-to-many relation, and both tables and the one between.
+
+    Called before and after the change, both times in its transaction.
+    """
+    if pk_set is not None and not pk_set:
+        return  # add() of what is there already
+    names = Names()
+    try:
+        if action.startswith("post_"):
+            _add_links(names, sender, instance, model, pk_set)
+        if registry.has_functions(type(instance)) or registry.has_functions(model):
+            names.update(_names_of_linked(sender, instance, model, pk_set, using))
+    except Exception:
+        names.everything = True
+        raise
+    finally:
+        collect(names, using)
+
+
+def _before(instance: Model) -> Names:
+    names: Names = instance._state.__dict__.setdefault(_BEFORE, Names())
+    return names
+
+
+def _names_after(sender: type[Model], instance: Model, using: str, *, raw: bool) -> Names:
+    if raw or registry.is_historical(sender):
+        return Names(everything=True)
+    if _has_expressions(instance):
+        return registry.names_in_database(sender, [instance.pk], using)
+    names = registry.names_of(instance)
+    names.update(registry.names_in_database(sender, [instance.pk], using, only_children=True))
+    return names
+
+
+def _has_expressions(instance: Model) -> bool:
+    """Whether a column still holds `F("price") + 1`, whose value only the database knows."""
+    return any(hasattr(value, "resolve_expression") for value in instance.__dict__.values())
+
+
+def _add_links(
+    names: Names, through: type[Model], instance: Model, model: type[Model], pk_set: Collection[object] | None
+) -> None:
+    # The links themselves, and both ends as far as they are not known.
+    names.tags.update(dict.fromkeys((concrete_of(through)._meta.label_lower, unknown_rows_tag(through))))
+    names.row_changed(instance)
+    if pk_set is None or not _are_pks(through, model):
+        names.table_changed(model)
+        return
+    for pk in pk_set:
+        names.row_changed_by_pk(model, pk)
+
+
+def _are_pks(through: type[Model], model: type[Model]) -> bool:
+    """Whether the links point at primary keys; a `to_field` may make them point elsewhere."""
+    keys: list[Any] = [key for key in through._meta.concrete_fields if key.is_relation]
+    return all(key.target_field.primary_key for key in keys if concrete_of(key.related_model) is concrete_of(model))
+
+
+def _names_of_linked(
+    through: type[Model], instance: Model, model: type[Model], pk_set: Collection[object] | None, using: str
+) -> Names:
+    if registry.is_historical(type(instance)):
+        return Names(everything=True)
+    names = registry.names_of(instance)
+    if registry.has_functions(model):
+        if pk_set is None or not _are_pks(through, model):  # clear(): nobody has read which rows were linked
+            return Names(everything=True)
+        names.update(registry.names_in_database(model, list(pk_set), using))
+    return names

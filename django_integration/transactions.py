@@ -1,0 +1,232 @@
+"""
+When an invalidation leaves: after the commit, one message per transaction; at once where there is no transaction.
+
+Names are collected in batches, one for each stretch of a transaction between two savepoints. A batch is an
+ordinary `on_commit` callback, so Django itself drops it when its savepoint or its transaction is rolled back, and
+`TestCase.captureOnCommitCallbacks` sees it. Two things Django does not give:
+
+- all batches of a transaction leave as one message, and before other callbacks, of which one that raises would keep
+  ours from running. `BaseDatabaseWrapper.run_and_clear_commit_hooks` is wrapped for that, once;
+- with autocommit off Django runs no callback after `commit()`. On a connection that collected names in that mode,
+  `commit()` is wrapped.
+
+Without the wrappers every batch still sends itself.
+
+Rule 1: nothing is sent before the commit. A reader would load the old row and keep it.
+Rule 2: after the commit nothing raises: the data is written, and a request that says otherwise would lie.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
+
+from invalidator import Receipt
+
+from . import registry
+from .names import Names, Target
+from .runtime import bus
+
+logger = logging.getLogger(__name__)
+
+LOOK_BACK = 32
+"""Callbacks searched for a batch to go on with; without a limit, n saves among n callbacks of others take n² steps."""
+
+
+def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
+    """
+    Invalidate keys (str), tags (`tag("prices")`), rows (model instances) and tables (model classes) on every server.
+
+    Outside a transaction this happens at once, and the receipt says whether Redis has accepted it. Inside one it
+    happens after the commit, in the transaction's one message, and never if that is rolled back; then there is no
+    receipt yet, and None is returned.
+
+    A row stands for all that a save of it would invalidate: its tags, and what `@invalidates` functions name for it
+    as it is in memory.
+
+    Args:
+        using: the database alias whose transaction counts; None takes the alias a row was read from or saved to, and
+            the default one for everything else.
+
+    Raises:
+        TypeError: a target is none of these.
+        InvalidName: a key or tag is empty or too long, or a row was never saved.
+        PublishError: at once, with `PUBLISH="raise"`, when Redis cannot be reached.
+    """
+    by_alias: dict[str, Names] = {}
+    for target in targets:
+        alias = using or (target._state.db if isinstance(target, Model) else None) or DEFAULT_DB_ALIAS
+        _add_target(by_alias.setdefault(alias, Names()), target)
+    # Only now, when every target has proved good, does the first name leave.
+    at_once = Names()
+    deferred = False
+    for alias, names in by_alias.items():
+        if _keep_for_commit(names, alias):
+            deferred = True
+        else:
+            at_once.update(names)
+    if not deferred:
+        return send(at_once)
+    if at_once:
+        send(at_once)
+    return None
+
+
+def _add_target(names: Names, target: Target) -> None:
+    names.add(target)
+    if isinstance(target, Model):
+        names.update(registry.names_of(target))
+
+
+def collect(names: Names, using: str) -> None:
+    """Invalidate *names* after the commit of the transaction in progress on *using*, or at once if there is none."""
+    if names and not _keep_for_commit(names, using):
+        send(names)
+
+
+def send(names: Names) -> Receipt:
+    """Tell every server now."""
+    if names.everything:
+        return bus().clear()
+    return bus().invalidate(*names.keys, tags=tuple(names.tags))
+
+
+class Batch:
+    """The names of one stretch of a transaction. `send` is what `on_commit` gets."""
+
+    __slots__ = ("by_hand", "names", "sent")
+
+    def __init__(self, *, by_hand: bool) -> None:
+        self.names = Names()
+        self.by_hand = by_hand
+        """Whether the application commits by hand (autocommit off)."""
+        self.sent = False
+
+    def send(self) -> None:
+        """Send this batch alone; does nothing the second time."""
+        _send_committed([self])
+
+
+def _keep_for_commit(names: Names, using: str) -> bool:
+    """Keep *names* if a transaction is in progress on *using*; False if there is none."""
+    if not _in_transaction(using):
+        return False
+    if names:
+        _open_batch(connections[using]).names.update(names)
+    return True
+
+
+def _in_transaction(using: str) -> bool:
+    connection = connections[using]
+    # `get_autocommit()` would connect to the database only to say that nothing is going on there.
+    return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
+
+
+def _open_batch(connection: BaseDatabaseWrapper) -> Batch:
+    """The batch that goes where a callback registered now would go."""
+    stretch = set(connection.savepoint_ids)
+    if _is_own_transaction(connection):
+        for entry in reversed(connection.run_on_commit[-LOOK_BACK:]):
+            batch = _batch_of(entry[1])
+            if batch is not None and not batch.sent and entry[0] == stretch:
+                return batch
+    return _register(connection)
+
+
+def _register(connection: BaseDatabaseWrapper) -> Batch:
+    # `commit_on_exit` is False in an atomic block that was entered with autocommit off.
+    by_hand = not connection.in_atomic_block or not connection.commit_on_exit
+    batch = Batch(by_hand=by_hand)
+    if connection.in_atomic_block:
+        transaction.on_commit(batch.send, using=connection.alias, robust=True)
+    else:
+        # What on_commit() would do, if it did not refuse: with autocommit off, it trusts nobody to run callbacks.
+        entry: Any = (set(connection.savepoint_ids), batch.send, True)
+        connection.run_on_commit.append(entry)
+    if by_hand:
+        _send_after_commit_by_hand(connection)
+    return batch
+
+
+def _is_own_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """
+    Whether the application itself opened a transaction or savepoint, and not only the TestCase around it.
+
+    In a TestCase a save stands for a transaction of its own: if it joined an earlier batch, a
+    `captureOnCommitCallbacks` that began in between would miss it.
+    """
+    around = sum(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    return not around or any(savepoint is not None for savepoint in connection.savepoint_ids[around - 1 :])
+
+
+def _batch_of(callback: Callable[[], object]) -> Batch | None:
+    owner = getattr(callback, "__self__", None)
+    return owner if isinstance(owner, Batch) else None
+
+
+def _take_batches(connection: BaseDatabaseWrapper, *, by_hand: bool) -> list[Batch]:
+    """Take our callbacks out of *connection*: those that survived every rollback."""
+    taken: list[Batch] = []
+    rest = []
+    for entry in connection.run_on_commit:
+        batch = _batch_of(entry[1])
+        if batch is not None and (batch.by_hand or not by_hand):
+            taken.append(batch)
+        else:
+            rest.append(entry)
+    connection.run_on_commit = rest
+    return taken
+
+
+def _send_committed(batches: Iterable[Batch]) -> None:
+    """Send what was not sent yet, as one message. Never raises."""
+    names = Names()
+    for batch in batches:
+        if not batch.sent:
+            batch.sent = True
+            names.update(batch.names)
+    if not names:
+        return
+    try:
+        send(names)
+    except Exception:
+        logger.exception(
+            "invalidation_failed keys=%d tags=%d everything=%s", len(names.keys), len(names.tags), names.everything
+        )
+
+
+def install() -> None:
+    """Wrap `run_and_clear_commit_hooks`, however often the app is set up, once."""
+    original = BaseDatabaseWrapper.run_and_clear_commit_hooks
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def run_and_clear_commit_hooks(self: BaseDatabaseWrapper) -> None:
+        if not self.in_atomic_block:  # inside one the original refuses, and says so
+            _send_committed(_take_batches(self, by_hand=False))
+        original(self)
+
+    BaseDatabaseWrapper.run_and_clear_commit_hooks = run_and_clear_commit_hooks  # type: ignore[method-assign]
+
+
+def _send_after_commit_by_hand(connection: BaseDatabaseWrapper) -> None:
+    """Wrap `commit` of this one connection."""
+    original: Any = connection.commit
+    if hasattr(original, "sends_invalidations"):
+        return
+
+    @functools.wraps(original)
+    def commit() -> None:
+        original()
+        # The end of an atomic block comes here too; its batches wait until autocommit is back on.
+        _send_committed(_take_batches(connection, by_hand=True))
+
+    commit.sends_invalidations = True  # type: ignore[attr-defined]
+    connection.commit = commit  # type: ignore[method-assign]

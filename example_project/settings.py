@@ -1,0 +1,72 @@
+"""
+Settings of the example. All that differs between servers comes from the environment, set by `demo.py`:
+
+    SERVER_NAME  this server's name, on every page and in every answer
+    FLEET        all servers, as "app1=http://127.0.0.1:20001 app2=…"
+    DATABASE     path of the SQLite file that all servers share
+    REDIS_URL    where invalidations are published
+    NAMESPACE    keeps this shop apart from others on the same Redis
+"""
+
+import os
+from pathlib import Path
+
+SERVER_NAME = os.environ.get("SERVER_NAME", "app1")
+FLEET = dict(entry.split("=", 1) for entry in os.environ.get("FLEET", "").split())
+
+# ------------------------------------------------------------------ the two settings this example is about
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django_integration",
+    "example_project.shop",
+]
+INVALIDATOR = {
+    # Without the demo's Redis the project still starts: alone, with a bus inside the process.
+    "URL": os.environ.get("REDIS_URL", "memory://"),
+    "NAMESPACE": os.environ.get("NAMESPACE", "shop"),
+    "TTL": 300,
+}
+
+# ------------------------------------------------------------------------------------------ ordinary Django
+
+SECRET_KEY = "for a demo on the loopback interface, and nothing else"
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("DATABASE", Path(__file__).parent / "shop.sqlite3"),
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {
+            # Several servers write one file: readers do not wait for a writer (WAL), writers wait for each other, and a
+            # transaction that will write says so at its start, because SQLite cannot wait later.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+        },
+    }
+}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}

@@ -1,0 +1,1 @@
+"""The shop: products in categories, with labels and feature flags, on ordinary models."""

@@ -1,0 +1,113 @@
+"""Sets Django up once, with real (SQLite) databases, and lets a test listen to what is published."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import django
+import pytest
+from django.db import connection
+from django.test.utils import (
+    CaptureQueriesContext,
+    setup_databases,
+    setup_test_environment,
+    teardown_databases,
+    teardown_test_environment,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django_integration.settings"
+django.setup()
+
+from django_integration import bus, runtime  # noqa: E402 - the settings come first
+from invalidator import Invalidation, Invalidator  # noqa: E402
+
+WAIT_S = 20.0  # for what takes a millisecond
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases() -> Iterator[None]:
+    """The tables, in databases of their own."""
+    setup_test_environment()
+    old = setup_databases(verbosity=0, interactive=False)
+    yield
+    runtime.reset()
+    teardown_databases(old, verbosity=0)
+    teardown_test_environment()
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one message said, without order."""
+
+    keys: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+class Wire:
+    """Another server on the same bus, that writes down every message."""
+
+    def __init__(self) -> None:
+        self._heard: list[Message] = []
+        self._marks: dict[str, threading.Event] = {}
+        self._other = Invalidator("memory://", namespace=bus().namespace)
+        assert self._other.wait_until_leased(WAIT_S)
+        self._other.on_invalidate(self._write_down)
+
+    def _write_down(self, said: Invalidation) -> None:
+        if said.keys and (mark := self._marks.get(said.keys[0])):
+            mark.set()
+        elif said.reason in ("invalidate", "clear"):
+            self._heard.append(Message(frozenset(said.keys), frozenset(said.tags), said.everything))
+
+    def messages(self) -> list[Message]:
+        """Everything published so far and not asked for before, in order."""
+        mark = f"mark:{len(self._marks)}"
+        self._marks[mark] = threading.Event()
+        bus().invalidate(mark)
+        # Messages come in order: when the mark is here, all before it are.
+        assert self._marks[mark].wait(WAIT_S), "the bus does not deliver"
+        heard, self._heard = self._heard, []
+        return heard
+
+    def message(self) -> Message:
+        """The one message published so far."""
+        messages = self.messages()
+        assert len(messages) == 1, f"one message was to be published, not {messages}"
+        return messages[0]
+
+    def close(self) -> None:
+        """Leave the bus."""
+        self._other.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """What this test publishes."""
+    wire = Wire()
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def db(databases: None) -> Iterator[None]:
+    """Empty tables at the end, and no transaction around the test."""
+    yield
+    from django.core.management import call_command
+
+    for alias in ("default", "other"):
+        call_command("flush", database=alias, verbosity=0, interactive=False, inhibit_post_migrate=True)
+
+
+@pytest.fixture
+def no_queries(db: None) -> Iterator[None]:
+    """The test may send no query."""
+    with CaptureQueriesContext(connection) as queries:
+        yield
+    assert not queries.captured_queries

@@ -1,0 +1,12 @@
+"""A project of two databases and one app with every kind of relation, on the in-process bus."""
+
+SECRET_KEY = "tests"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["django.contrib.contenttypes", "django_integration", "tests.django_integration.zoo"]
+INVALIDATOR = {"URL": "memory://", "NAMESPACE": "tests"}
+DATABASES = {
+    # In memory, and shared by the threads of the process.
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+    "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+}

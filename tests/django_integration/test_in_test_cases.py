@@ -1,0 +1,75 @@
+"""Inside Django's test classes: `TestCase` never commits, `TransactionTestCase` does."""
+
+from django.db import transaction
+from django.test import TestCase, TransactionTestCase
+
+from django_integration import invalidate
+
+from .conftest import Message, Wire
+from .zoo.models import Cage
+
+
+def keys(*names: str) -> Message:
+    return Message(keys=frozenset(names))
+
+
+class InATestCase(TestCase):
+    """Django's TestCase wraps each test in a transaction that is never committed."""
+
+    def setUp(self) -> None:
+        self.wire = Wire()
+        self.addCleanup(self.wire.close)
+        self.cage = Cage.objects.create()
+
+    def test_nothing_leaves_by_itself(self) -> None:
+        self.cage.save()
+        invalidate("a")
+        self.assertEqual(self.wire.messages(), [])
+
+    def test_callbacks_can_be_captured_and_run(self) -> None:
+        """What setUp saved must not swallow what is saved inside the capture."""
+        with self.captureOnCommitCallbacks(execute=True):
+            self.cage.save()
+        self.assertEqual(self.wire.message().tags, {"zoo.cage", f"zoo.cage:{self.cage.pk}"})
+
+    def test_each_capture_runs_its_own(self) -> None:
+        for name in ("a", "b"):
+            with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
+                invalidate(name)
+                invalidate(f"{name} too")
+            self.assertEqual(self.wire.messages(), [keys(name, f"{name} too")])
+
+    def test_captured_callbacks_run_once(self) -> None:
+        with self.captureOnCommitCallbacks() as callbacks:
+            invalidate("a")
+        self.assertEqual(len(callbacks), 1)
+        callbacks[0]()
+        callbacks[0]()
+        self.assertEqual(self.wire.messages(), [keys("a")])
+
+    def test_a_rolled_back_block_is_not_captured(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            with transaction.atomic():
+                invalidate("a")
+                transaction.set_rollback(True)
+            invalidate("b")
+        self.assertEqual(self.wire.messages(), [keys("b")])
+
+    def test_a_block_without_savepoint_is_captured(self) -> None:
+        for name in ("a", "b"):
+            with self.captureOnCommitCallbacks(execute=True), transaction.atomic(savepoint=False):
+                invalidate(name)
+            self.assertEqual(self.wire.messages(), [keys(name)])
+
+
+class InATransactionTestCase(TransactionTestCase):
+    """Where commits are real."""
+
+    databases = {"default", "other"}  # noqa: RUF012 - as Django declares it
+
+    def test_a_commit_publishes(self) -> None:
+        wire = Wire()
+        self.addCleanup(wire.close)
+        with transaction.atomic():
+            cage = Cage.objects.create()
+        self.assertEqual(wire.message().tags, {"zoo.cage", f"zoo.cage:{cage.pk}"})

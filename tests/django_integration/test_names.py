@@ -1,0 +1,124 @@
+"""What a change is called; and what an entry that depends on it carries."""
+
+import uuid
+from decimal import Decimal
+
+import pytest
+from django.db import models
+
+from django_integration import invalidate, model_tag, row_tag, row_tags
+from django_integration.names import Names, is_watched
+from invalidator import InvalidName, tag
+
+from .conftest import Wire
+from .zoo.models import Animal, Aquarium, Building, Cage, Chip, Duty, Keeper, Pet, Seat, Word
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+def tags_of(*targets: object) -> set[str]:
+    names = Names()
+    for target in targets:
+        names.add(target)  # type: ignore[arg-type]
+    return set(names.tags)
+
+
+def test_tags_are_the_lower_case_label_and_the_primary_key() -> None:
+    assert model_tag(Cage) == "zoo.cage"
+    assert row_tag(Cage, 42) == row_tag(Cage(pk=42)) == "zoo.cage:42"
+    assert row_tags(Cage, 42) == row_tags(Cage(pk=42)) == ("zoo.cage:42", "zoo.cage:*")
+
+
+@pytest.mark.parametrize("pk", [42, "42", Decimal(42)])
+def test_a_primary_key_has_one_spelling(pk: object) -> None:
+    """A view passes the string of its URL; the row that changes holds the number."""
+    assert row_tag(Cage, pk) == "zoo.cage:42"
+
+
+def test_a_uuid_has_one_spelling() -> None:
+    key = uuid.uuid4()
+    assert row_tag(Chip, str(key)) == row_tag(Chip, key.hex) == row_tag(Chip(pk=key)) == f"zoo.chip:{key}"
+
+
+def test_a_composite_key_is_all_its_columns() -> None:
+    assert row_tag(Seat, (1, 2)) == row_tag(Seat(row=1, number=2)) == "zoo.seat:1,2"
+
+
+def test_a_key_too_long_for_a_tag_is_hashed_and_saved_all_the_same(wire: Wire) -> None:
+    long = "é" * 1000
+    name = row_tag(Word, long)
+    assert name.startswith("zoo.word:~")
+    assert len(name) < 100
+    assert name != row_tag(Word, long + "é")
+    Word.objects.create(text=long)
+    assert name in wire.message().tags
+
+
+def test_a_row_without_a_key_has_no_tag() -> None:
+    with pytest.raises(InvalidName, match="no primary key yet"):
+        row_tag(Cage())
+
+
+def test_an_abstract_model_has_no_tag() -> None:
+    class Abstract(models.Model):
+        class Meta:
+            abstract = True
+            app_label = "zoo"
+
+    with pytest.raises(TypeError, match="abstract"):
+        model_tag(Abstract)
+
+
+def test_a_proxy_is_its_concrete_model() -> None:
+    assert row_tags(Pet, 1) == row_tags(Animal, 1)
+    assert tags_of(Pet(pk=1)) == tags_of(Animal(pk=1)) == {"zoo.animal", "zoo.animal:1"}
+
+
+def test_a_child_is_a_row_of_its_parent_too() -> None:
+    assert tags_of(Aquarium(building_ptr_id=3, id=3)) == {
+        "zoo.aquarium",
+        "zoo.aquarium:3",
+        "zoo.building",
+        "zoo.building:3",
+    }
+
+
+def test_a_parent_is_a_row_of_its_child_too() -> None:
+    """Whoever caches an aquarium caches its building's name."""
+    assert tags_of(Building(pk=3)) == {"zoo.aquarium", "zoo.aquarium:3", "zoo.building", "zoo.building:3"}
+
+
+def test_a_class_stands_for_rows_nobody_knows() -> None:
+    assert tags_of(Cage) == {"zoo.cage", "zoo.cage:*"}
+    assert tags_of(Building) == tags_of(Aquarium)
+
+
+def test_a_through_row_changes_the_rows_it_links() -> None:
+    assert tags_of(Duty(pk=1, keeper_id=2, cage_id=3)) == {
+        *("zoo.duty", "zoo.duty:1"),
+        *("zoo.keeper", "zoo.keeper:2"),
+        *("zoo.cage", "zoo.cage:3"),
+    }
+    assert {"zoo.keeper:*", "zoo.cage:*", "zoo.duty:*"} <= tags_of(Duty)
+
+
+def test_no_tag_costs_a_query(no_queries: None) -> None:
+    """A column that was not loaded is not known, rather than fetched."""
+    row = Duty.from_db("default", ["id"], [1])
+    assert "cage_id" in row.get_deferred_fields()
+    assert tags_of(row) == {"zoo.duty", "zoo.duty:1", "zoo.keeper", "zoo.keeper:*", "zoo.cage", "zoo.cage:*"}
+
+
+def test_rows_tables_tags_and_keys_can_be_invalidated_together(wire: Wire) -> None:
+    cage = Cage(pk=7)
+    invalidate("key", cage, Keeper, tag("prices"))
+    message = wire.message()
+    assert message.keys == {"key"}
+    assert message.tags == {"zoo.cage", "zoo.cage:7", "zoo.keeper", "zoo.keeper:*", "prices"}
+
+
+def test_sessions_and_migrations_are_not_watched() -> None:
+    from django.db.migrations.recorder import MigrationRecorder
+
+    assert not is_watched(MigrationRecorder.Migration)
+    assert is_watched(Cage)

@@ -1,0 +1,84 @@
+"""One bus and one cache per process, made on first use."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from django_integration import bus, runtime
+from django_integration.runtime import default_cache
+from invalidator import ClosedError, Invalidator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NOTHING_STARTED = """
+import os, threading
+from django_integration import cache, cached, invalidate, invalidates, tag
+@cached(key="f:{x}")
+def f(x): return x
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django_integration.settings"
+import django
+django.setup()
+from django_integration import runtime
+assert runtime._runtime.bus is None and runtime._runtime.cache is None
+assert threading.active_count() == 1, threading.enumerate()
+assert f(1) == 1
+assert runtime._runtime.cache is not None
+"""
+
+
+def test_importing_and_starting_django_starts_nothing() -> None:
+    """Preloading servers fork after `ready()`; what was started before is dead in the child."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", NOTHING_STARTED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_is_one_of_each() -> None:
+    assert bus() is bus()
+    assert default_cache() is default_cache()
+    assert default_cache().bus is bus()
+
+
+def test_threads_that_come_first_get_the_same() -> None:
+    runtime.reset()
+    together = threading.Barrier(8)
+    got: list[Invalidator] = []
+
+    def ask() -> None:
+        together.wait()
+        got.append(bus())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, got))) == 1
+
+
+def test_new_settings_close_the_old_and_make_new_ones() -> None:
+    before, cache = bus(), default_cache()
+    with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "new", "MAXSIZE": 7, "MAX_STALENESS": 9}):
+        assert bus() is not before
+        assert default_cache() is not cache
+        assert (bus().namespace, default_cache().maxsize, bus().status().max_staleness_s) == ("new", 7, 9)
+        with pytest.raises(ClosedError):
+            before.invalidate("a")
+    assert bus().namespace == "tests"
+
+
+def test_other_settings_close_nothing() -> None:
+    before = bus()
+    with override_settings(USE_TZ=False):
+        assert bus() is before
+
+
+def test_a_wrong_setting_is_said_on_first_use() -> None:
+    with override_settings(INVALIDATOR={"URL": "memory://"}), pytest.raises(ImproperlyConfigured, match="NAMESPACE"):
+        bus()

@@ -1,0 +1,144 @@
+"""Every kind of relation, once."""
+
+import uuid
+
+from django.db import models
+
+
+class Cage(models.Model):
+    """A plain model that others point at."""
+
+    name = models.CharField(max_length=80, blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Food(models.Model):
+    """The other side of a many-to-many relation."""
+
+    name = models.CharField(max_length=80, blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Animal(models.Model):
+    """Has a many-to-many relation; goes with its cage."""
+
+    name = models.CharField(max_length=80, blank=True)
+    weight = models.IntegerField(default=0)
+    cage = models.ForeignKey(Cage, models.CASCADE, null=True)
+    foods = models.ManyToManyField(Food)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Pet(Animal):
+    """A proxy: another class, the same rows."""
+
+    class Meta:
+        proxy = True
+
+
+class Note(models.Model):
+    """Django deletes these without looking at them: nothing points here."""
+
+    text = models.CharField(max_length=80, blank=True)
+    cage = models.ForeignKey(Cage, models.CASCADE, null=True)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Photo(models.Model):
+    """Stays when its cage goes, with no cage."""
+
+    name = models.CharField(max_length=80, blank=True)
+    cage = models.ForeignKey(Cage, models.SET_NULL, null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Building(models.Model):
+    """A parent by multi-table inheritance."""
+
+    name = models.CharField(max_length=80, blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Aquarium(Building):
+    """A child: its row is a row of Building, too."""
+
+    litres = models.IntegerField(default=0)
+
+
+class Keeper(models.Model):
+    """Linked to cages by rows of a model of their own."""
+
+    name = models.CharField(max_length=80, blank=True)
+    cages = models.ManyToManyField(Cage, through="Duty")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Duty(models.Model):
+    """A through model with a column of its own."""
+
+    keeper = models.ForeignKey(Keeper, models.CASCADE)
+    cage = models.ForeignKey(Cage, models.CASCADE)
+    day = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.keeper} {self.day}"
+
+
+class Chip(models.Model):
+    """A primary key that Python and the database write differently."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+
+
+class Word(models.Model):
+    """A primary key that may be any text."""
+
+    text = models.CharField(primary_key=True, max_length=2000)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Seat(models.Model):
+    """A primary key of two columns."""
+
+    pk = models.CompositePrimaryKey("row", "number")
+    row = models.IntegerField()
+    number = models.IntegerField()
+
+
+class Ticket(models.Model):
+    """Has an `@invalidates` function, see invalidation.py."""
+
+    day = models.IntegerField(default=0)
+    price = models.IntegerField(default=0)
+    photo = models.ForeignKey(Photo, models.SET_NULL, null=True)
+
+    def __str__(self) -> str:
+        return f"day {self.day}"
+
+
+class Exhibit(models.Model):
+    """A parent with an `@invalidates` function."""
+
+    hall = models.IntegerField(default=0)
+
+
+class Skeleton(Exhibit):
+    """A child with one of its own."""
+
+    bones = models.IntegerField(default=0)
