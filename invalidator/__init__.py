@@ -18,12 +18,14 @@ from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
 from .entry import Entry
 from .errors import (
     ClosedError,
+    HoldEnded,
     InvalidatorError,
     InvalidMessage,
     InvalidName,
     InvalidSetting,
     PublishError,
 )
+from .hold import Hold
 from .ledger import now_ns
 from .names import Tag, check_key, check_tag, tag
 from .near_cache import DEFAULT, Loaded, NearCache, Ttl
@@ -37,6 +39,8 @@ __all__ = [
     "ClosedError",
     "Config",
     "Entry",
+    "Hold",
+    "HoldEnded",
     "InvalidMessage",
     "InvalidName",
     "InvalidSetting",

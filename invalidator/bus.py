@@ -23,12 +23,14 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from .config import Config
+from . import message
+from .config import Config, check_number
 from .entry import ValidityRule
-from .errors import InvalidName, InvalidSetting
+from .errors import InvalidName, InvalidSetting, PublishError
+from .hold import Hold
 from .ledger import Clock, Ledger, now_ns
 from .link import Link, make_link
-from .listener import Listener
+from .listener import Listener, apply_to_ledger
 from .message import Body
 from .names import check_key, check_tags, name_slots, redis_names
 from .publisher import Publisher
@@ -142,31 +144,78 @@ class Invalidator:
         self.ledger.flush(self.clock())
         return self._publisher.publish((), (), clear=True)
 
+    def hold(self, *keys: str, tags: Iterable[str] = (), duration: float = 30.0) -> Hold:
+        """
+        Announce, before a commit, that names are about to become stale: nobody caches them until the hold is released
+        or ends.
+
+        A writer that dies between its commit and its invalidation then leaves no stale entry behind. The write must be
+        committed before the hold ends: see `Hold.check`.
+
+        Args:
+            duration: seconds; what a dead writer costs.
+
+        Raises:
+            InvalidName, InvalidSetting: an argument cannot work.
+            PublishError: Redis did not take it. Nothing was held: do not commit.
+            ClosedError: after `close`.
+        """
+        check_number("duration", duration, "seconds", least=0.1, most=3600)
+        hold = Hold(secrets.token_hex(8), duration, self.clock, self._extend_hold, self._release_hold)
+        try:
+            hold.extend(*keys, tags=tags)
+        except PublishError:
+            self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, self.clock())
+            raise
+        return hold
+
+    def _extend_hold(self, hold: Hold, keys: tuple[str, ...], tags: Iterable[str]) -> None:
+        keys, tags = self._check_names(keys, tags)
+        bodies = message.hold_bodies(self.node, hold.owner, int(hold.duration * 1000), keys, tags)
+        now = self.clock()
+        for body in bodies:
+            apply_to_ledger(self.ledger, message.decode(body), now)
+        hold.remember(keys, tags, bodies)
+        self._publisher.publish_hold(hold, bodies)
+
+    def _release_hold(self, hold: Hold) -> Receipt:
+        now = self.clock()
+        self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, now)
+        self._drop(hold.keys, now)
+        return self._publisher.publish_release(hold)
+
     def _invalidate_here(self, keys: tuple[str, ...], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        keys, tags = self._check_names(keys, tags)
+        now = self.clock()
+        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)
+        self._drop(keys, now)
+        return keys, tags
+
+    def _check_names(self, keys: Iterable[str], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         keys = tuple(dict.fromkeys(check_key(key) for key in keys))
         tags = check_tags(tags)
         if not (keys or tags):
             raise InvalidName("nothing to invalidate: name keys or tags, or call clear() for everything")
-        now = self.clock()
-        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)
-        self._drop(keys, now)
         return keys, tags
 
     # Hearing.
 
     def start(self) -> None:
         """Start the listener now instead of with the first fill. Does nothing if it runs, or after `close`."""
-        if self._listener is not None or self._closed:
-            return
+        if self._listener is None and not self._closed:
+            self._start_listener()
+
+    def _start_listener(self) -> None:
         with self._lock:
-            if self._listener is None and not self._closed:
-                listener = Listener(self._make_subscription(), self._link, self.ledger, self, self.clock)
-                try:
-                    listener.start()
-                except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
-                    log.warning("listener cannot start namespace=%s error=%s", self.namespace, error)
-                else:
-                    self._listener = listener
+            if self._listener is not None or self._closed:
+                return
+            listener = Listener(self._make_subscription(), self._link, self.ledger, self, self.clock)
+            try:
+                listener.start()
+            except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
+                log.warning("listener cannot start namespace=%s error=%s", self.namespace, error)
+            else:
+                self._listener = listener
 
     def wait_until_leased(self, timeout: float) -> bool:
         """

@@ -51,10 +51,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_namespace(self.namespace)
-        _check_number("max_staleness", self.max_staleness, "seconds", least=0.01, most=3600)
-        _check_number("replica_lag", self.replica_lag, "seconds", least=0, most=3600)
-        _check_number("publish_timeout", self.publish_timeout, "seconds", least=0.001, most=600)
-        _check_number("close_timeout", self.close_timeout, "seconds", least=0, most=600)
+        check_number("max_staleness", self.max_staleness, "seconds", least=0.01, most=3600)
+        check_number("replica_lag", self.replica_lag, "seconds", least=0, most=3600)
+        check_number("publish_timeout", self.publish_timeout, "seconds", least=0.001, most=600)
+        check_number("close_timeout", self.close_timeout, "seconds", least=0, most=600)
         _check_choice("when_unleased", self.when_unleased, get_args(WhenUnleased))
         _check_choice("publish", self.publish, get_args(WhenDown))
         _check_whole("queue_size", self.queue_size, "names", least=1)
@@ -82,7 +82,8 @@ class Config:
         return min(max(self.max_staleness_ns // 2, 250_000_000), 5_000_000_000)
 
 
-def _check_number(name: str, value: object, unit: str, *, least: float, most: float) -> None:
+def check_number(name: str, value: object, unit: str, *, least: float, most: float) -> None:
+    """Raise InvalidSetting unless *value* is a number between *least* and *most*."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not least <= value <= most:  # type: ignore[operator]
         raise InvalidSetting(f"{name} must be {least}-{most} {unit}, not {value!r}")

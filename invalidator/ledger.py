@@ -9,7 +9,8 @@ One writer, many readers, no locks on the read path:
 Rule 1: the writer stores slots and `FLUSHED_AT`, then `CHANGES`, then `POSITION_*`, then `PROVEN_AT`.
 Rule 2: a reader reads `PROVEN_AT`, then `CHANGES`, then the slots (`read_lease` and `newest_stamp`, in that order),
 and remembers the *value* of `CHANGES`. While it has not moved, nothing it looked at has become stale.
-Rule 3: a stamp never goes down. (Two names in one slot cause an unneeded miss, never staleness.)
+Rule 3: a stamp never goes down, except when a hold is released that explains it. (Two names in one slot cause an
+unneeded miss, never staleness.)
 Rule 4: time is `now_ns()`, of this host. Nobody else's clock is ever written here.
 """
 
@@ -40,6 +41,9 @@ FOREVER = 2**63 - 1
 
 MAGIC = int.from_bytes(b"INVALEDG", "big")
 LAYOUT = 1
+
+MOST_HELD = 100_000
+"""Holds that are told apart; a strict writer has a handful at a time."""
 
 HEADER_WORDS = 64
 MAGIC_WORD, LAYOUT_WORD, SLOTS_WORD, NAMESPACE_WORD, WRITER_WORD = range(5)
@@ -96,6 +100,8 @@ class Ledger(LedgerView):
         words[WRITER_WORD] = os.getpid()
         super().__init__(words)
         self.lock = threading.Lock()
+        self._holds: dict[int, dict[str, int]] = {}  # by slot and owner, until when
+        self._held = 0
 
     @classmethod
     def private(cls, *, slots: int, namespace: str) -> Ledger:
@@ -111,6 +117,49 @@ class Ledger(LedgerView):
                 if words[index] < now:
                     words[index] = now
             words[CHANGES] += 1
+
+    def hold(self, slots: Iterable[int], owner: str, until: int, now: int) -> None:
+        """Nothing in *slots* may be cached until then, or until *owner* releases it."""
+        words = self.words
+        with self.lock:
+            if self._held >= MOST_HELD:
+                self._forget_ended_holds(now)
+            if self._held >= MOST_HELD:
+                words[FLUSHED_AT] = max(words[FLUSHED_AT], until)  # too many to tell apart: hold everything
+                slots = ()
+            for slot in slots:
+                owners = self._holds.setdefault(slot, {})
+                self._held += owner not in owners
+                owners[owner] = max(owners.get(owner, NEVER), until)
+                words[HEADER_WORDS + slot] = max(words[HEADER_WORDS + slot], until)
+            words[CHANGES] += 1
+
+    def release(self, slots: Iterable[int], owner: str, now: int) -> None:
+        """Everything in *slots* that was loaded before *now* is stale, and *owner* no longer holds it."""
+        words = self.words
+        with self.lock:
+            for slot in slots:
+                index = HEADER_WORDS + slot
+                owners = self._holds.get(slot, {})
+                # A future stamp that our holds do not explain was written by an earlier writer of this ledger: it
+                # stays.
+                explained = words[index] <= max(now, *owners.values(), NEVER)
+                if owners.pop(owner, None) is not None:
+                    self._held -= 1
+                if not owners:
+                    self._holds.pop(slot, None)
+                if explained:
+                    words[index] = max(now, *owners.values(), NEVER)
+            words[CHANGES] += 1
+
+    def _forget_ended_holds(self, now: int) -> None:
+        for slot, owners in list(self._holds.items()):
+            left = {owner: until for owner, until in owners.items() if until > now}
+            self._held -= len(owners) - len(left)
+            if left:
+                self._holds[slot] = left
+            else:
+                del self._holds[slot]
 
     def flush(self, now: int) -> None:
         """Everything that was loaded before *now* is void."""

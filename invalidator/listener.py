@@ -196,10 +196,16 @@ class Listener:
 
 def apply_to_ledger(ledger: Ledger, body: Body, now: int) -> None:
     """Carry out what *body* says in *ledger*."""
-    if body.op == "clear":
-        ledger.flush(now)
-    else:
-        ledger.stamp(name_slots(body.keys, body.tags, ledger.slots), now)
+    slots = name_slots(body.keys, body.tags, ledger.slots)
+    match body.op:
+        case "clear":
+            ledger.flush(now)
+        case "invalidate":
+            ledger.stamp(slots, now)
+        case "hold":
+            ledger.hold(slots, body.owner, now + body.for_ms * 1_000_000, now)
+        case "release":
+            ledger.release(slots, body.owner, now)
 
 
 def move_ledger(ledger: Ledger, journal: Journal) -> None:

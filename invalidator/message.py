@@ -13,7 +13,7 @@ operation is InvalidMessage, because it could have been an invalidation.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -28,7 +28,10 @@ subscriber's output buffer (32 MiB, or 8 MiB for a minute)."""
 MAX_PAYLOAD_BYTES = 4 * MAX_BODY_BYTES
 """What we read: generous to other publishers, but nobody can make us hold a gigabyte."""
 
-Operation = Literal["invalidate", "clear", "epoch"]
+MAX_HOLD_MS = 3_600_000
+"""An hour: nobody can keep a name out of all caches for ever."""
+
+Operation = Literal["invalidate", "clear", "hold", "release", "epoch"]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES)]
 
 
@@ -40,7 +43,9 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         v: the major version of the format.
         op: what to do; "epoch" only marks the beginning of a journal.
         node: who says it, "" if nobody in particular. A node does not apply its own echo.
-        keys, tags: the names that became stale.
+        keys, tags: the names that became stale, or are about to ("hold").
+        owner: whose hold it is; a release ends the holds of its owner on its names, and invalidates them.
+        for_ms: how long a hold lasts if nobody releases it.
     """
 
     v: int
@@ -48,6 +53,8 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     node: str = ""
     keys: tuple[_Name, ...] = ()
     tags: tuple[_Name, ...] = ()
+    owner: str = ""
+    for_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_HOLD_MS)] = 0
 
 
 class Envelope(NamedTuple):
@@ -97,26 +104,34 @@ def seal_envelope(id: str, predecessor: str, body: bytes) -> bytes:
     return f"{id} {predecessor} ".encode() + body
 
 
-def bodies(node: str, keys: Iterable[str], tags: Iterable[str]) -> Iterator[bytes]:
+def bodies(node: str, keys: Iterable[str], tags: Iterable[str]) -> list[bytes]:
     """Encode an invalidation of *keys* and *tags* as one body, or as several below MAX_BODY_BYTES each."""
-    room = MAX_BODY_BYTES - len(encode(Body(v=VERSION, node=node, keys=("",), tags=("",))))
-    chunk: dict[str, list[str]] = {"keys": [], "tags": []}
-    size = 0
-    for kind, names in (("keys", keys), ("tags", tags)):
+    return _in_chunks(Body(v=VERSION, node=node), keys, tags)
+
+
+def hold_bodies(node: str, owner: str, for_ms: int, keys: Iterable[str], tags: Iterable[str]) -> list[bytes]:
+    """Encode "*keys* and *tags* are about to become stale"."""
+    return _in_chunks(Body(v=VERSION, op="hold", node=node, owner=owner, for_ms=for_ms), keys, tags)
+
+
+def release_bodies(node: str, owner: str, keys: Iterable[str], tags: Iterable[str]) -> list[bytes]:
+    """Encode "*keys* and *tags* became stale, and *owner* no longer holds them"."""
+    return _in_chunks(Body(v=VERSION, op="release", node=node, owner=owner), keys, tags)
+
+
+def _in_chunks(body: Body, keys: Iterable[str], tags: Iterable[str]) -> list[bytes]:
+    room = MAX_BODY_BYTES - len(encode(msgspec.structs.replace(body, keys=("",), tags=("",))))
+    chunks: list[tuple[list[str], list[str]]] = []
+    size = room
+    for kind, names in enumerate((keys, tags)):
         for name in names:
             cost = len(_encoder.encode(name)) + 1  # its quotes and escapes, and a comma
-            if size + cost > room and size:
-                yield _chunk(node, chunk)
-                chunk = {"keys": [], "tags": []}
-                size = 0
-            chunk[kind].append(name)
             size += cost
-    if size:
-        yield _chunk(node, chunk)
-
-
-def _chunk(node: str, names: dict[str, list[str]]) -> bytes:
-    return encode(Body(v=VERSION, node=node, keys=tuple(names["keys"]), tags=tuple(names["tags"])))
+            if size > room:
+                chunks.append(([], []))
+                size = cost
+            chunks[-1][kind].append(name)
+    return [encode(msgspec.structs.replace(body, keys=tuple(keys), tags=tuple(tags))) for keys, tags in chunks]
 
 
 def clear_body(node: str) -> bytes:

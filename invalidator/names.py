@@ -112,13 +112,14 @@ class RedisNames(NamedTuple):
     journal: str
     epoch: str
     fleet: str
+    holds: str
     channel: str
 
 
 def redis_names(namespace: str) -> RedisNames:
     """Return the Redis keys and the channel of *namespace*."""
     prefix = f"invalidator:{{{check_namespace(namespace)}}}"
-    return RedisNames(f"{prefix}:journal", f"{prefix}:epoch", f"{prefix}:fleet", f"{prefix}:messages")
+    return RedisNames(*[f"{prefix}:{name}" for name in ("journal", "epoch", "fleet", "holds", "messages")])
 
 
 def check_namespace(namespace: object) -> str:

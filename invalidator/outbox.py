@@ -7,35 +7,47 @@ everything into one "clear": nothing is lost, and the queue is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from .hold import Hold
 from .receipt import Receipt
 
 
 @dataclass(slots=True)
 class Batch:
-    """Names to publish together, and the receipts that wait for them."""
+    """
+    What to publish together, and the receipts that wait for it.
+
+    Attributes:
+        keys, tags: names that became stale.
+        holds: holds that end, by owner.
+        clear: everything became stale; then there are no names.
+    """
 
     keys: dict[str, None] = field(default_factory=dict)
     tags: dict[str, None] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
     clear: bool = False
     receipts: list[Receipt] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.keys) + len(self.tags) + self.clear
+        held = sum(len(hold.keys) + len(hold.tags) for hold in self.holds.values())
+        return len(self.keys) + len(self.tags) + held + self.clear
 
-    def add(self, keys: Iterable[str], tags: Iterable[str], *, clear: bool, limit: int) -> bool:
-        """Add names. Returns True if they did not fit and everything became one clear."""
-        self.clear |= clear
-        if not self.clear:
-            self.keys.update(dict.fromkeys(keys))
-            self.tags.update(dict.fromkeys(tags))
+    def add(self, other: Batch, limit: int) -> bool:
+        """Add what *other* holds. Returns True if it did not fit and everything became one clear."""
+        self.receipts += other.receipts
+        self.clear |= other.clear
+        self.keys.update(other.keys)
+        self.tags.update(other.tags)
+        self.holds.update(other.holds)
         overflow = len(self) > limit
         if self.clear or overflow:
             self.clear = True
             self.keys.clear()
             self.tags.clear()
+        if overflow:
+            self.holds.clear()  # a clear says that their names are stale; the holds themselves end by their time
         return overflow
 
 
@@ -56,10 +68,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting) + (len(self._under_way) if self._under_way else 0)
 
-    def put(self, keys: Iterable[str], tags: Iterable[str], receipt: Receipt, *, clear: bool = False) -> None:
-        """Let names wait. A name that is under way waits again: it may be accepted before this change was made."""
-        self.overflows += self._waiting.add(keys, tags, clear=clear, limit=self.limit)
-        self._waiting.receipts.append(receipt)
+    def put(self, batch: Batch) -> None:
+        """Let *batch* wait. A name that is under way waits again: it may be accepted before this change was made."""
+        self.overflows += self._waiting.add(batch, self.limit)
 
     def take(self) -> Batch | None:
         """What to publish now; it stays under way until `delivered` or `failed`. None if nothing waits."""
@@ -77,10 +88,7 @@ class Outbox:
         """What was under way has to be tried again, with what has come to wait since."""
         batch, self._under_way = self._under_way, None
         if batch is not None:
-            self.overflows += batch.add(
-                self._waiting.keys, self._waiting.tags, clear=self._waiting.clear, limit=self.limit
-            )
-            batch.receipts += self._waiting.receipts
+            self.overflows += batch.add(self._waiting, self.limit)
             self._waiting = batch
 
     def abandon(self, reason: str) -> int:

@@ -21,7 +21,8 @@ from random import Random
 from . import message
 from .config import WhenDown
 from .errors import ClosedError, LinkDown, PublishError
-from .link import Accepted, Link
+from .hold import Hold
+from .link import Accepted, Link, Post
 from .names import RedisNames
 from .outbox import Batch, Outbox
 from .receipt import Receipt
@@ -94,12 +95,33 @@ class Publisher:
             PublishError: Redis did not take it, and `when_down` is "raise".
             ClosedError: after `close`.
         """
-        if self._closing.is_set():
-            raise ClosedError("this Invalidator is closed")
+        return self._publish_or_queue(Batch(dict.fromkeys(keys), dict.fromkeys(tags), clear=clear))
+
+    def publish_release(self, hold: Hold) -> Receipt:
+        """Say that what *hold* holds became stale, and that the hold ends. Raises as `publish` does."""
+        return self._publish_or_queue(Batch(holds={hold.owner: hold}))
+
+    def publish_hold(self, hold: Hold, bodies: Sequence[bytes]) -> None:
+        """
+        Announce *hold*. It never waits in the queue: a write that cannot be announced must not be committed.
+
+        Raises:
+            PublishError: Redis did not take it.
+            ClosedError: after `close`.
+        """
+        self._check_open()
+        try:
+            self._post(Post(bodies, hold_ms=int(hold.duration * 1000)))
+        except LinkDown as error:
+            self._note_down(error)
+            raise PublishError(f"Redis did not accept the hold, so the write must not be committed: {error}") from error
+
+    def _publish_or_queue(self, batch: Batch) -> Receipt:
+        self._check_open()
         receipt = Receipt()
         if not self._outbox:
             try:
-                accepted = self._say(Batch(dict.fromkeys(keys), dict.fromkeys(tags), clear))
+                accepted = self._say(batch)
             except LinkDown as error:
                 self._note_down(error)
                 if self._when_down == "raise":
@@ -110,8 +132,13 @@ class Publisher:
                 return receipt
         elif self._when_down == "raise":
             raise PublishError(f"Redis did not accept earlier invalidations yet: {self.last_error}")
-        self._queue(keys, tags, receipt, clear=clear)
+        batch.receipts.append(receipt)
+        self._queue(batch)
         return receipt
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise ClosedError("this Invalidator is closed")
 
     def close(self, timeout_s: float) -> None:
         """Deliver what waits, for at most *timeout_s* seconds; count and report what could not be."""
@@ -126,9 +153,9 @@ class Publisher:
             self.undelivered += lost
             log.error("invalidations lost: closed before Redis took them names=%d error=%s", lost, self.last_error)
 
-    def _queue(self, keys: Sequence[str], tags: Sequence[str], receipt: Receipt, *, clear: bool) -> None:
+    def _queue(self, batch: Batch) -> None:
         with self._lock:
-            self._outbox.put(keys, tags, receipt, clear=clear)
+            self._outbox.put(batch)
             if self._courier is None:
                 self._courier = threading.Thread(target=self._deliver, name="invalidator-publisher", daemon=True)
                 self._courier.start()
@@ -163,15 +190,22 @@ class Publisher:
                 self._outbox.delivered(*accepted)
 
     def _say(self, batch: Batch) -> Accepted:
-        if batch.clear:
-            bodies = [message.clear_body(self.node)]
-        else:
-            bodies = list(message.bodies(self.node, batch.keys, batch.tags))
         accepted = Accepted("", 0)
-        for start in range(0, len(bodies), BODIES_AT_ONCE):
-            some = bodies[start : start + BODIES_AT_ONCE]
+        for hold in batch.holds.values():
+            bodies = message.release_bodies(self.node, hold.owner, hold.keys, hold.tags)
+            accepted = self._post(Post(bodies, ended=hold.bodies))
+        if batch.clear:
+            accepted = self._post(Post([message.clear_body(self.node)]))
+        elif batch.keys or batch.tags:
+            accepted = self._post(Post(message.bodies(self.node, batch.keys, batch.tags)))
+        return accepted
+
+    def _post(self, post: Post) -> Accepted:
+        accepted = Accepted("", 0)
+        for start in range(0, len(post.bodies), BODIES_AT_ONCE):
+            some = Post(post.bodies[start : start + BODIES_AT_ONCE], post.hold_ms, post.ended)
             accepted = self._link.publish(self._names, self._journal_length, some)
-            self.published += len(some)
+            self.published += len(some.bodies)
         return accepted
 
     def _note_down(self, error: LinkDown) -> None:

@@ -325,9 +325,11 @@ class Subscription:
         self._turn += 1
         self._await(self._on_epoch, now)
         self._await(partial(self._on_last, turn=self._turn), now)
+        self._await(self._on_holds, now)
         asked: tuple[Command, ...] = (
             ("GET", self.names.epoch),
             ("XREVRANGE", self.names.journal, "+", "-", "COUNT", 1),
+            ("ZRANGE", self.names.holds, 0, -1),
         )
         return (*asked, *(self._ask_page(now) if self.journal else self._ask_proof(now)))
 
@@ -379,6 +381,11 @@ class Subscription:
     def _on_epoch(self, answer: bytes | str | None, now: int) -> Effects:
         self._epoch = "" if answer is None else _text(answer)
         yield from ()
+
+    def _on_holds(self, answer: Sequence[bytes], now: int) -> Effects:
+        """The holds that were announced while we were not listening, and are not released yet."""
+        for data in answer:
+            yield from self._apply(data, "", now)
 
     def _on_last(self, answer: Sequence[Any], now: int, *, turn: int) -> Effects:
         if turn != self._turn:

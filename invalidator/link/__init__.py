@@ -16,22 +16,34 @@ from ..names import RedisNames
 from ..subscription import Command, Frame
 
 PUBLISH_SCRIPT = """\
--- KEYS: journal, epoch. ARGV: channel, journal length, a token for a new epoch, bodies...
+-- KEYS: journal, epoch, holds.
+-- ARGV: channel, journal length, a token for a new epoch, how long the bodies hold (ms, or 0), the number of
+-- holds that end, those, the bodies.
 -- Returns the id of the last message and how many subscribers it reached.
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local id, reached
 if last then
   id = last[1]
-  if #ARGV == 3 then redis.call('SET', KEYS[2], ARGV[3], 'NX') end
+  if #ARGV == 5 then redis.call('SET', KEYS[2], ARGV[3], 'NX') end
 else
   redis.call('SET', KEYS[2], ARGV[3])
   id = redis.call('XADD', KEYS[1], '*', 'p', '', 'm', '{"v":1,"op":"epoch"}')
 end
-for i = 4, #ARGV do
+local bodies = 6 + ARGV[5]
+for i = 6, bodies - 1 do redis.call('ZREM', KEYS[3], ARGV[i]) end
+local now
+if ARGV[4] ~= '0' then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+end
+for i = bodies, #ARGV do
   local previous = id
   id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'p', previous, 'm', ARGV[i])
   reached = redis.call('PUBLISH', ARGV[1], id .. ' ' .. previous .. ' ' .. ARGV[i])
+  if now then redis.call('ZADD', KEYS[3], now + ARGV[4], ARGV[i]) end
 end
+if now and redis.call('PTTL', KEYS[3]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[3], ARGV[4]) end
 return {id, reached or 0}
 """
 """
@@ -45,6 +57,21 @@ class Accepted(NamedTuple):
 
     id: str
     listeners: int
+
+
+class Post(NamedTuple):
+    """
+    What to publish in one atomic call.
+
+    Args:
+        bodies: messages, in order.
+        hold_ms: how long these bodies hold, if they do; who subscribes meanwhile is told of them.
+        ended: bodies that held and no longer do.
+    """
+
+    bodies: Sequence[bytes]
+    hold_ms: int = 0
+    ended: Sequence[bytes] = ()
 
 
 class Connection(Protocol):
@@ -69,8 +96,8 @@ class Link(Protocol):
     def connect(self) -> Connection:
         """Open a connection for a subscription. Raises LinkDown."""
 
-    def publish(self, names: RedisNames, journal_length: int, bodies: Sequence[bytes]) -> Accepted:
-        """Publish *bodies* in order, in one atomic call. Raises LinkDown: they may then have been accepted or not."""
+    def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
+        """Publish *post* in one atomic call. Raises LinkDown: it may then have been accepted or not."""
 
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
         """The command by which a subscription begins a journal."""

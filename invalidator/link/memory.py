@@ -20,7 +20,7 @@ from ..errors import LinkDown
 from ..message import seal_envelope
 from ..names import RedisNames
 from ..subscription import Command, Failure, Frame, Push, Reply
-from . import Accepted
+from . import Accepted, Post
 
 StreamId = tuple[int, int]
 Deliver = Callable[[Frame], None]
@@ -50,6 +50,7 @@ class MemoryServer:
         self.streams: dict[str, list[tuple[StreamId, bytes, bytes]]] = {}
         self.last_ids: dict[str, StreamId] = {}
         self.strings: dict[str, str] = {}
+        self.holds: dict[str, dict[bytes, int]] = {}
         self.subscribers: dict[str, list[Deliver]] = {}
 
     def execute(self, command: Command, client: Deliver) -> None:
@@ -72,17 +73,26 @@ class MemoryServer:
                 after = _parse_id(start.removeprefix("("))
                 found = [entry for entry in self.streams.get(key, []) if entry[0] > after]
                 client(Reply([_entry(*entry) for entry in found[:count]]))
+            case ("ZRANGE", str(key), 0, -1):
+                client(Reply(list(self.holds.get(key, {}))))
             case ("OPEN", str(journal), str(epoch)):
                 self.begin_journal(journal, epoch)
                 client(Reply([]))
             case _:
                 client(Failure(f"ERR unknown command {command[0]!r}"))
 
-    def publish(self, names: RedisNames, journal_length: int, bodies: Sequence[bytes]) -> Accepted:
+    def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         """What the publish script does."""
         last = self.begin_journal(names.journal, names.epoch, keep_epoch=True)
+        now = self.clock_ms()
+        holds = {body: ends for body, ends in self.holds.get(names.holds, {}).items() if ends > now}
+        for body in post.ended:
+            holds.pop(body, None)
+        if post.hold_ms:
+            holds.update(dict.fromkeys(post.bodies, now + post.hold_ms))
+        self.holds[names.holds] = holds
         reached = 0
-        for body in bodies:
+        for body in post.bodies:
             previous, last = last, self._append(names.journal, last, body)
             stream = self.streams[names.journal]
             del stream[: max(0, len(stream) - journal_length)]
@@ -199,9 +209,9 @@ class MemoryLink:
     def connect(self) -> MemoryConnection:
         return MemoryConnection(self._meeting)
 
-    def publish(self, names: RedisNames, journal_length: int, bodies: Sequence[bytes]) -> Accepted:
+    def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         with self._meeting.lock:
-            return self._meeting.server.publish(names, journal_length, bodies)
+            return self._meeting.server.publish(names, journal_length, post)
 
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
         return ("OPEN", names.journal, names.epoch)

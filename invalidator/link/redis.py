@@ -22,7 +22,7 @@ from redis.retry import Retry
 from ..errors import InvalidSetting, LinkDown
 from ..names import RedisNames
 from ..subscription import Command, Failure, Frame, Push, Reply
-from . import PUBLISH_SCRIPT, Accepted
+from . import PUBLISH_SCRIPT, Accepted, Post
 
 FRAMES_AT_ONCE = 1000
 """How much is read before the listener acts on it and looks at the time again."""
@@ -117,25 +117,17 @@ class RedisLink:
     def connect(self) -> RedisConnection:
         return RedisConnection(self._make_connection())
 
-    def publish(self, names: RedisNames, journal_length: int, bodies: Sequence[bytes]) -> Accepted:
-        arguments: list[Any] = [names.channel, journal_length, secrets.token_hex(8), *bodies]
+    def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
+        arguments = _script_arguments(names, journal_length, post)
         try:
-            id, listeners = self._script(keys=[names.journal, names.epoch], args=arguments)
+            id, listeners = self._script(keys=[names.journal, names.epoch, names.holds], args=arguments)
         except (redis.RedisError, OSError) as error:
             raise LinkDown(_describe(error)) from error
         return Accepted(id.decode(), listeners)
 
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
-        return (
-            "EVAL",
-            PUBLISH_SCRIPT,
-            2,
-            names.journal,
-            names.epoch,
-            names.channel,
-            journal_length,
-            secrets.token_hex(8),
-        )
+        nothing = _script_arguments(names, journal_length, Post(()))
+        return ("EVAL", PUBLISH_SCRIPT, 3, names.journal, names.epoch, names.holds, *nothing)
 
     def after_fork(self) -> None:
         self._pool.reset()
@@ -146,6 +138,11 @@ class RedisLink:
     def _make_connection(self) -> Any:
         """A connection of its own, which the pool does not count: it is never given back."""
         return self._pool.connection_class(**self._pool.connection_kwargs)
+
+
+def _script_arguments(names: RedisNames, journal_length: int, post: Post) -> list[Any]:
+    token = secrets.token_hex(8)
+    return [names.channel, journal_length, token, post.hold_ms, len(post.ended), *post.ended, *post.bodies]
 
 
 def _describe(error: BaseException) -> str:

@@ -1,0 +1,411 @@
+"""
+The command line: `invalidator`, and the same tree as `manage.py invalidator`.
+
+It decides nothing about caches: every subcommand is an `Invalidator` and some printing. A subcommand is a row of
+`SUBCOMMANDS`: a sentence, a function that adds its arguments, a function that does it.
+
+Rule 1: whoever reads our output reads lines. What came over the wire cannot break a line or speak to a terminal.
+Rule 2: what went wrong is one line on stderr and an exit code (1: it failed; 2: it was asked wrongly), no traceback.
+Rule 3: Ctrl-C, SIGTERM and a reader that went away are ways to end `watch`, not errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from .bus import Invalidator
+from .errors import InvalidatorError, InvalidName, InvalidSetting
+from .status import Invalidation, Status
+
+URL_VARIABLE = "INVALIDATOR_URL"
+NAMESPACE_VARIABLE = "INVALIDATOR_NAMESPACE"
+
+FAILED = 1
+MISUSED = 2
+INTERRUPTED = 128 + signal.SIGINT
+
+SLOTS = 64
+"""This process caches nothing: the smallest ledger will do."""
+LOOK_INTERVAL_S = 0.1
+"""How often `watch` looks at the state of its connection."""
+BACKLOG = 10_000
+"""Lines that wait for a slow terminal or pipe; more are counted instead of kept."""
+NAMES_PER_LINE = 20
+"""Of each kind. A message may hold thousands; `--json` shows them all."""
+
+
+class Misuse(InvalidatorError):
+    """A subcommand was asked for something that cannot be meant; the message says what would be right."""
+
+
+# The tree.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the console script with *arguments* (None: those of the process). Returns the exit code."""
+    parser = ArgumentParser("invalidator", description="Invalidate names, and watch invalidations.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('invalidator')}")
+    add_arguments(parser, url=None, namespace=None)
+    return run(parser.parse_args(arguments))
+
+
+def add_arguments(parser: ArgumentParser, *, url: str | None, namespace: str | None) -> None:
+    """
+    Add the options and subcommands of this module to *parser*.
+
+    Args:
+        url, namespace: what holds if no option says otherwise; None leaves it to the environment.
+    """
+    _add_place(
+        parser,
+        url=url or os.environ.get(URL_VARIABLE),
+        namespace=namespace or os.environ.get(NAMESPACE_VARIABLE),
+    )
+    children = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    for name, subcommand in SUBCOMMANDS.items():
+        child = children.add_parser(name, help=subcommand.help, description=subcommand.help)
+        # Before the subcommand or after it. A default here would undo what was said before.
+        _add_place(child, url=argparse.SUPPRESS, namespace=argparse.SUPPRESS)
+        subcommand.add_arguments(child)
+
+
+def run(options: Namespace) -> int:
+    """Do what the parsed *options* say. Returns the exit code; raises nothing for what can go wrong outside of us."""
+    _accept_any_character(sys.stdout)
+    try:
+        with _without_log():
+            SUBCOMMANDS[options.subcommand].run(options)
+    except BrokenPipeError:
+        _drop_output()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (InvalidatorError, OSError) as error:
+        print(f"invalidator: {_one_line(str(error))}", file=sys.stderr, flush=True)
+        return MISUSED if isinstance(error, Misuse | InvalidName | InvalidSetting) else FAILED
+    return 0
+
+
+def _add_place(parser: ArgumentParser, *, url: str | None, namespace: str | None) -> None:
+    parser.add_argument(
+        "--url",
+        default=url,
+        metavar="URL",
+        help=f"redis://host:port/db, rediss://… or unix:///path; if not given: {URL_VARIABLE} in the environment",
+    )
+    parser.add_argument(
+        "--namespace",
+        default=namespace,
+        metavar="NAME",
+        help=f"who hears whom, such as shop; if not given: {NAMESPACE_VARIABLE} in the environment",
+    )
+
+
+def _open(options: Namespace, **more: Any) -> Invalidator:
+    """The bus that *options* name. Raises Misuse when they name none."""
+    missing = [
+        f"no {what}: give --{what} {example} or set {variable}"
+        for what, example, variable in (
+            ("url", "redis://localhost:6379/0", URL_VARIABLE),
+            ("namespace", "shop", NAMESPACE_VARIABLE),
+        )
+        if not getattr(options, what)
+    ]
+    if missing:
+        raise Misuse("; ".join(missing))
+    return Invalidator(options.url, namespace=options.namespace, slots=SLOTS, **more)
+
+
+# invalidator invalidate
+
+
+def _add_invalidate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("keys", nargs="*", metavar="KEY", help="a key that became stale")
+    parser.add_argument(
+        "--tag", dest="tags", action="append", default=[], metavar="TAG", help="everything with this tag became stale"
+    )
+    parser.add_argument("--clear", "--all", action="store_true", help="the whole namespace became stale; needs --yes")
+    parser.add_argument("--yes", action="store_true", help="--clear is meant")
+    parser.add_argument("--json", action="store_true", help="print what was accepted as JSON")
+
+
+def _run_invalidate(options: Namespace) -> None:
+    _check_meant(options)
+    with _open(options, publish="raise") as bus:
+        receipt = bus.clear() if options.clear else bus.invalidate(*options.keys, tags=options.tags)
+    facts = {"keys": options.keys, "tags": options.tags, "listeners": receipt.listeners, "id": receipt.id}
+    if options.json:
+        print(json.dumps({"accepted": receipt.accepted, "clear": options.clear, **facts}), flush=True)
+    else:
+        print("  ".join(["accepted", *(["clear"] if options.clear else []), *_as_words(facts)]), flush=True)
+
+
+def _check_meant(options: Namespace) -> None:
+    if options.clear and (options.keys or options.tags):
+        raise Misuse("--clear is everything in the namespace: name no keys or tags with it")
+    if options.clear and not options.yes:
+        raise Misuse("--clear makes every server load everything anew: add --yes if that is meant")
+    if not (options.clear or options.keys or options.tags):
+        raise Misuse("nothing to invalidate: name keys or --tag TAG, or say --clear --yes for the whole namespace")
+
+
+# invalidator watch
+
+
+class Line(NamedTuple):
+    """
+    Something that `watch` tells.
+
+    Args:
+        at: when we heard of it.
+        type: "invalidate" or "clear" (a message); "listening", "disconnected", "reconnected", "gap", "flush" (our
+            connection, and what may have been missed) or "skipped" (lines we could not print as fast as they came).
+        facts: ready for JSON.
+    """
+
+    at: datetime
+    type: str
+    facts: dict[str, Any]
+    is_message: bool = False
+
+    def as_json(self) -> str:
+        """One JSON object, in ASCII."""
+        return json.dumps({"at": self.at.isoformat(timespec="milliseconds"), "type": self.type, **self.facts})
+
+    def as_text(self) -> str:
+        """For people."""
+        return "  ".join([f"{self.at:%H:%M:%S}.{self.at.microsecond // 1000:03}", self.type, *_as_words(self.facts)])
+
+
+class Connection:
+    """What became of our connection, told from one look at the status to the next."""
+
+    def __init__(self) -> None:
+        self.was_live = False
+        self._is_live = False
+        self._reconnects = 0
+        self._told_error: str | None = None
+        self._told_gap: str | None = None
+
+    def changes(self, status: Status) -> Iterator[Line]:
+        """A line for each change since the last look. However short, a lost connection or a gap is not missed."""
+        if status.last_gap and status.last_gap.reason != self._told_gap:  # the reason names ids: no two are alike
+            self._told_gap = status.last_gap.reason
+            yield _line("gap", reason=self._told_gap)
+        lost = status.reconnects > self._reconnects or status.state not in ("live", "replaying")
+        self._reconnects = status.reconnects
+        if self._is_live and lost:
+            self._is_live = False
+            yield self._disconnected(status.last_error)
+        elif not self._is_live and status.state != "live" and status.last_error not in (None, self._told_error):
+            yield self._disconnected(status.last_error)
+        if not self._is_live and status.state == "live":
+            yield _line("reconnected" if self.was_live else "listening", namespace=status.namespace)
+            self._is_live = self.was_live = True
+            self._told_error = None
+
+    def _disconnected(self, reason: str | None) -> Line:
+        self._told_error = reason
+        return _line("disconnected", reason=reason or "unknown: it is back already")
+
+
+class Feed:
+    """
+    The lines of one bus, in the order in which they happened: put by the listener's thread, taken by ours.
+
+    Args:
+        look_up: the status of the bus.
+        backlog: how many lines may wait.
+    """
+
+    def __init__(self, look_up: Callable[[], Status], backlog: int = BACKLOG) -> None:
+        self._look_up = look_up
+        self._lines: queue.Queue[Line] = queue.Queue(backlog)
+        self._connection = Connection()
+        self._skipped = 0
+        self._lock = threading.Lock()
+
+    def hear(self, invalidation: Invalidation) -> None:
+        """For `on_invalidate`: put a line, after what the connection went through before. Does not wait."""
+        with self._lock:
+            self._look()
+            # Who has heard nothing yet has missed nothing: the flush of the first subscription says nothing.
+            if _is_message(invalidation) or self._connection.was_live:
+                self._put(_describe(invalidation))
+
+    def take(self, timeout_s: float) -> Line | None:
+        """The next line; None if there is none within *timeout_s* seconds."""
+        with self._lock:
+            self._look()
+        try:
+            return self._lines.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def _look(self) -> None:
+        if self._skipped and not self._lines.full():
+            self._lines.put_nowait(_line("skipped", lines=self._skipped))
+            self._skipped = 0
+        for line in self._connection.changes(self._look_up()):
+            self._put(line)
+
+    def _put(self, line: Line) -> None:
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._skipped += 1
+
+
+def _add_watch_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--key", dest="keys", action="append", default=[], metavar="KEY", help="only messages that concern this key"
+    )
+    parser.add_argument(
+        "--tag", dest="tags", action="append", default=[], metavar="TAG", help="only messages that concern this tag"
+    )
+    parser.add_argument("--count", type=_positive, metavar="N", help="end after N messages")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="JSON Lines; news of the connection, which go to stderr otherwise, are then lines of stdout as well",
+    )
+
+
+def _run_watch(options: Namespace) -> None:
+    with _until_interrupted(), _open(options) as bus:
+        feed = Feed(bus.status)
+        bus.on_invalidate(feed.hear, keys=options.keys, tags=options.tags)
+        shown = 0
+        while shown != options.count:
+            line = feed.take(LOOK_INTERVAL_S)
+            if line is not None:
+                _show(line, as_json=options.json)
+                shown += line.is_message
+
+
+def _show(line: Line, *, as_json: bool) -> None:
+    """Print *line* at once. In text, stdout is for messages only, so that `watch | wc -l` counts them."""
+    if as_json:
+        print(line.as_json(), flush=True)
+    else:
+        print(line.as_text(), flush=True, file=sys.stdout if line.is_message else sys.stderr)
+
+
+def _describe(invalidation: Invalidation) -> Line:
+    if not _is_message(invalidation):
+        return _line("flush", reason=invalidation.reason)
+    names = {} if invalidation.everything else {"keys": invalidation.keys, "tags": invalidation.tags}
+    return _line(invalidation.reason, is_message=True, **names, node=invalidation.node, id=invalidation.id)
+
+
+def _is_message(invalidation: Invalidation) -> bool:
+    """Whether somebody said it; otherwise we voided everything ourselves."""
+    return not invalidation.everything or invalidation.reason == "clear"
+
+
+def _line(kind: str, *, is_message: bool = False, **facts: Any) -> Line:
+    return Line(datetime.now(UTC).astimezone(), kind, facts, is_message)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text!r}")
+    return int(text)
+
+
+# Words.
+
+
+def _as_words(facts: dict[str, Any]) -> Iterator[str]:
+    """`keys a b` for each of *facts* that says something."""
+    for what, value in facts.items():
+        if value not in (None, "", [], ()):
+            yield f"{what} {_as_names(value) if isinstance(value, list | tuple) else _one_line(str(value))}"
+
+
+def _as_names(names: Sequence[str]) -> str:
+    shown = [_one_word(name) for name in names[:NAMES_PER_LINE]]
+    more = len(names) - len(shown)
+    return " ".join([*shown, f"… and {more} more"] if more else shown)
+
+
+def _one_word(name: str) -> str:
+    """*name*, quoted as in JSON if it would not be one word as it is."""
+    return name if name.isprintable() and not set(name) & set(' "') else json.dumps(name)
+
+
+def _one_line(text: str) -> str:
+    """*text* with everything escaped that is not printable, so that it stays one line and moves no cursor."""
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+# The process.
+
+
+def _accept_any_character(stream: object) -> None:
+    """A terminal that knows fewer characters than Unicode gets escapes instead of ending us."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Nobody reads stdout any more: let the interpreter's last flush go nowhere, or it complains."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Where no logging is set up, Python prints warnings to stderr: what they say, we say ourselves."""
+    log, nothing = logging.getLogger("invalidator"), logging.NullHandler()
+    log.addHandler(nothing)
+    try:
+        yield
+    finally:
+        log.removeHandler(nothing)
+
+
+@contextlib.contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block, quietly. Outside the main thread signals are somebody else's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+class Subcommand(NamedTuple):
+    """What it does, in a sentence; adds its arguments; does it, or raises."""
+
+    help: str
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], None]
+
+
+SUBCOMMANDS = {
+    "invalidate": Subcommand(
+        "Say that keys and tags became stale: every server drops them.", _add_invalidate_arguments, _run_invalidate
+    ),
+    "watch": Subcommand("Show invalidations as they are heard, one line a message.", _add_watch_arguments, _run_watch),
+}
