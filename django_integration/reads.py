@@ -10,15 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from invalidator import DEFAULT, NearCache, Receipt, Tag, tag
+from invalidator import (
+    DEFAULT,
+    CachedFunction,
+    KeySpec,
+    NearCache,
+    Receipt,
+    Tag,
+    TagsSpec,
+    Ttl,
+    cached_function,
+    tag,
+)
 
 from .runtime import default_cache
 from .transactions import invalidate
 
 if TYPE_CHECKING:
-    from invalidator.decorator import CachedFunction, KeySpec, TagsSpec
-    from invalidator.near_cache import Ttl
-
     _NearCache = NearCache
 else:
     _NearCache = object
@@ -59,8 +67,8 @@ class DefaultCache(_NearCache):
 
         Decorating starts nothing, so it is safe at import.
         """
-        # The method takes `self` for the cache it asks at each call, and that is us.
-        return NearCache.cached(self, ttl=ttl, tags=tags, key=key)
+        # Asked at each call for the cache, and that is us: what it invalidates waits for the commit, too.
+        return cached_function(lambda: self, ttl=ttl, tags=tags, key=key)
 
 
 cache = DefaultCache()

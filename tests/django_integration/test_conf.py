@@ -106,8 +106,8 @@ def test_the_setting_must_be_a_dict(value: object) -> None:
 
 
 def test_everything_wrong_is_said_at_once() -> None:
-    with override_settings(INVALIDATOR={"NAMESPCE": "x", "TTL": -1}):
-        with pytest.raises(ImproperlyConfigured) as raised:
-            configuration.validate()
+    wrong = override_settings(INVALIDATOR={"NAMESPCE": "x", "TTL": -1})
+    with wrong, pytest.raises(ImproperlyConfigured) as raised:
+        configuration.validate()
     for said in ("NAMESPCE", "NAMESPACE", "URL", "TTL"):
         assert said in str(raised.value)

@@ -24,28 +24,28 @@ class InATestCase(TestCase):
     def test_nothing_leaves_by_itself(self) -> None:
         self.cage.save()
         invalidate("a")
-        self.assertEqual(self.wire.messages(), [])
+        assert self.wire.messages() == []
 
     def test_callbacks_can_be_captured_and_run(self) -> None:
         """What setUp saved must not swallow what is saved inside the capture."""
         with self.captureOnCommitCallbacks(execute=True):
             self.cage.save()
-        self.assertEqual(self.wire.message().tags, {"zoo.cage", f"zoo.cage:{self.cage.pk}"})
+        assert self.wire.message().tags == {"zoo.cage", f"zoo.cage:{self.cage.pk}"}
 
     def test_each_capture_runs_its_own(self) -> None:
         for name in ("a", "b"):
             with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
                 invalidate(name)
                 invalidate(f"{name} too")
-            self.assertEqual(self.wire.messages(), [keys(name, f"{name} too")])
+            assert self.wire.messages() == [keys(name, f"{name} too")]
 
     def test_captured_callbacks_run_once(self) -> None:
         with self.captureOnCommitCallbacks() as callbacks:
             invalidate("a")
-        self.assertEqual(len(callbacks), 1)
+        assert len(callbacks) == 1
         callbacks[0]()
         callbacks[0]()
-        self.assertEqual(self.wire.messages(), [keys("a")])
+        assert self.wire.messages() == [keys("a")]
 
     def test_a_rolled_back_block_is_not_captured(self) -> None:
         with self.captureOnCommitCallbacks(execute=True):
@@ -53,13 +53,13 @@ class InATestCase(TestCase):
                 invalidate("a")
                 transaction.set_rollback(True)
             invalidate("b")
-        self.assertEqual(self.wire.messages(), [keys("b")])
+        assert self.wire.messages() == [keys("b")]
 
     def test_a_block_without_savepoint_is_captured(self) -> None:
         for name in ("a", "b"):
             with self.captureOnCommitCallbacks(execute=True), transaction.atomic(savepoint=False):
                 invalidate(name)
-            self.assertEqual(self.wire.messages(), [keys(name)])
+            assert self.wire.messages() == [keys(name)]
 
 
 class InATransactionTestCase(TransactionTestCase):
@@ -72,4 +72,4 @@ class InATransactionTestCase(TransactionTestCase):
         self.addCleanup(wire.close)
         with transaction.atomic():
             cage = Cage.objects.create()
-        self.assertEqual(wire.message().tags, {"zoo.cage", f"zoo.cage:{cage.pk}"})
+        assert wire.message().tags == {"zoo.cage", f"zoo.cage:{cage.pk}"}

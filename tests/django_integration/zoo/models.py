@@ -76,6 +76,9 @@ class Aquarium(Building):
 
     litres = models.IntegerField(default=0)
 
+    def __str__(self) -> str:
+        return f"{self.litres} l"
+
 
 class Keeper(models.Model):
     """Linked to cages by rows of a model of their own."""
@@ -103,6 +106,9 @@ class Chip(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
 
+    def __str__(self) -> str:
+        return f"{self.pk}"
+
 
 class Word(models.Model):
     """A primary key that may be any text."""
@@ -119,6 +125,9 @@ class Seat(models.Model):
     pk = models.CompositePrimaryKey("row", "number")
     row = models.IntegerField()
     number = models.IntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.row}-{self.number}"
 
 
 class Ticket(models.Model):
@@ -137,8 +146,14 @@ class Exhibit(models.Model):
 
     hall = models.IntegerField(default=0)
 
+    def __str__(self) -> str:
+        return f"hall {self.hall}"
+
 
 class Skeleton(Exhibit):
     """A child with one of its own."""
 
     bones = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.bones} bones"
