@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -119,7 +120,8 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack, stop: threadin
     directory = Path(
         stack.enter_context(tempfile.TemporaryDirectory(prefix="invalidator-demo-", ignore_cleanup_errors=True))
     )
-    redis_url = options.redis or stack.enter_context(EmbeddedServer()).url
+    redis = None if options.redis else stack.enter_context(EmbeddedServer())
+    redis_url = redis.url if redis else options.redis
     check_redis(redis_url, options.namespace)
     environment = {
         **os.environ,
@@ -134,7 +136,14 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack, stop: threadin
     servers = start_servers(options.servers, environment, directory, stack)
     wait_until_ready(servers, stop)
     if not stop.is_set():
-        print(describe(options, servers, redis_url, environment), flush=True)
+        facts = {
+            "servers": [{"name": server.name, "url": server.url, "pid": server.process.pid} for server in servers],
+            "redis": redis_url,
+            "redis_pid": redis.pid if redis else None,
+            "namespace": options.namespace,
+            "database": environment["DATABASE"],
+        }
+        print(json.dumps(facts) if options.json else describe(servers, redis_url, options.namespace), flush=True)
     watch(servers, stop)
 
 
@@ -276,31 +285,22 @@ def signal_group(server: Server, number: signal.Signals) -> None:
         os.killpg(server.process.pid, number)
 
 
-# -------------------------------------------------------------------------------------------- what is printed
+# ----------------------------------------------------------------------------------------- what is printed
 
 
-def describe(
-    options: argparse.Namespace, servers: Sequence[Server], redis_url: str, environment: dict[str, str]
-) -> str:
-    """What runs where, and what to try; or the same as JSON."""
-    if options.json:
-        return json.dumps(
-            {
-                "servers": [{"name": server.name, "url": server.url, "pid": server.process.pid} for server in servers],
-                "redis": redis_url,
-                "namespace": options.namespace,
-                "database": environment["DATABASE"],
-            }
-        )
+def describe(servers: Sequence[Server], redis_url: str, namespace: str) -> str:
+    """What runs where, and what to try."""
     first, last = servers[0], servers[-1]
-    python = os.path.relpath(sys.executable)
-    connection = f"--url '{redis_url}' --namespace {options.namespace}"
+    pages = "\n".join(f"    {server.name}   {server.url}/" for server in servers)
+    invalidator = f"{command()} --url {shlex.quote(redis_url)} --namespace {namespace}"
     return f"""
 {len(servers)} servers are ready, each with a near cache of its own:
 
-{chr(10).join(f"    {server.name}   {server.url}/" for server in servers)}
+{pages}
 
-All side by side:  {first.url}/fleet
+All side by side:
+
+    {first.url}/fleet
 
 Try it: change a price on one page and watch the others. Or from another terminal, in this directory:
 
@@ -308,10 +308,18 @@ Try it: change a price on one page and watch the others. Or from another termina
     curl -H 'Content-Type: application/json' -d '{{"price": 19.5}}' {first.url}/api/products/1
     curl {last.url}/api/products/1
 
-    {python} -m invalidator.cli {connection} watch
-    {python} -m invalidator.cli {connection} invalidate product:1 --tag prices
+    {invalidator} watch
+    {invalidator} invalidate product:1 --tag prices
 
-Redis (or Valkey) is at {redis_url}, the namespace is {options.namespace}. Ctrl-C stops everything."""
+Redis (or Valkey) is at {redis_url}, the namespace is {namespace}. Ctrl-C stops everything."""
+
+
+def command() -> str:
+    """The library's own command line as it can be typed here."""
+    script = Path(sys.executable).with_name("invalidator")
+    if not script.exists():  # the library is not installed, only found
+        return f"{shlex.quote(sys.executable)} example_project/manage.py invalidator"
+    return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
@@ -172,6 +173,7 @@ def _status() -> Body:
     state = bus().status().as_dict()
     return {
         "server": settings.SERVER_NAME,
+        "pid": os.getpid(),
         "state": state["state"],
         "leased": state["leased"],
         "bus": state,

@@ -1,0 +1,185 @@
+"""Runs the demo's real processes, and talks to them as people and scripts do: over HTTP and by the shell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 60.0  # for what takes milliseconds: reached only when something is broken
+POLL_S = 0.01  # between two questions over HTTP, which nobody answers unasked
+
+T = TypeVar("T")
+
+
+def until(what: str, ask: Callable[[], T], good: Callable[[T], object]) -> T:
+    """Ask until the answer is good, and return it; fail with the last answer when that takes too long."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not good(answer := ask()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {DEADLINE_S:.0f} s; the last answer was {answer!r}")
+        time.sleep(POLL_S)
+    return answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said."""
+
+    status: int
+    text: str
+    cookies: list[str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One of the demo's app servers."""
+
+    name: str
+    url: str
+    pid: int
+
+    def ask(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Answer:
+        """Send one request. *body* is sent as JSON unless it is a string."""
+        connection = HTTPConnection(self.url.removeprefix("http://"), timeout=DEADLINE_S)
+        with contextlib.closing(connection):
+            content = body if body is None or isinstance(body, str) else json.dumps(body)
+            kind = {} if content is None else {"Content-Type": "application/json"}
+            connection.request(method, path, content, kind | (headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, response.read().decode(), response.headers.get_all("Set-Cookie") or [])
+
+    def get(self, path: str) -> Any:
+        """GET *path* and return its JSON."""
+        answer = self.ask("GET", path)
+        assert answer.status == 200, answer
+        return answer.json
+
+    def post(self, path: str, body: object) -> Any:
+        """POST *body* and return the JSON of the answer."""
+        answer = self.ask("POST", path, body)
+        assert answer.status == 200, answer
+        return answer.json
+
+    def cached(self, path: str) -> Any:
+        """Read *path* until this server answers from its near cache; return that answer."""
+        return until(f"{self.name} caches {path}", lambda: self.get(path), lambda answer: answer["from"] == "cache")
+
+
+class Demo:
+    """A running demo: `python -m example_project.demo --json`."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
+        clean = {name: value for name, value in os.environ.items() if name not in ("SERVERS", "REDIS_URL", "NAMESPACE")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "example_project.demo", "--json", *arguments],
+            cwd=ROOT,
+            env=clean | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        if not ready:
+            self.process.wait(DEADLINE_S)
+            self.servers: list[Server] = []
+            return
+        facts = json.loads(ready)
+        self.redis_url: str = facts["redis"]
+        self.redis_pid: int | None = facts["redis_pid"]
+        self.namespace: str = facts["namespace"]
+        self.database: str = facts["database"]
+        self.servers = [Server(**server) for server in facts["servers"]]
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to stderr so far."""
+        self._errors.seek(0)
+        return self._errors.read().decode()
+
+    def pids(self) -> list[int]:
+        """Every process of the demo but itself: masters, their workers, Redis."""
+        workers = [server.get("/api/status")["pid"] for server in self.servers]
+        return [*(server.pid for server in self.servers), *workers, *([self.redis_pid] if self.redis_pid else [])]
+
+    def stop(self, number: signal.Signals) -> int:
+        """Send it a signal, and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(DEADLINE_S)
+
+    def end(self) -> None:
+        """Clean up after a test, whatever it left."""
+        if self.process.poll() is None:
+            self.stop(signal.SIGTERM)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self._errors.close()
+
+    def shell(self, *command: str) -> str:
+        """Run a command as a person in a terminal next to the demo would, and return its output."""
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"REDIS_URL": self.redis_url, "NAMESPACE": self.namespace, "DATABASE": self.database},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done
+        return done.stdout
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process; a zombie that nobody has waited for is none."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Demo]:
+    """A demo of three servers, shared by all tests that leave it running."""
+    demo = Demo("--servers=3")
+    try:
+        assert demo.servers, demo.errors
+        yield demo
+    finally:
+        demo.end()
+
+
+@pytest.fixture
+def start_demo() -> Iterator[Callable[..., Demo]]:
+    """Starts demos that a test may break."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, **environment: str) -> Demo:
+            demo = Demo(*arguments, **environment)
+            stack.callback(demo.end)
+            return demo
+
+        yield start
