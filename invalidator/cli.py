@@ -25,7 +25,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from .bus import Invalidator
 from .errors import InvalidatorError, InvalidName, InvalidSetting
@@ -90,7 +90,7 @@ def run(options: Namespace) -> int:
         with _without_log():
             SUBCOMMANDS[options.subcommand].run(options)
     except BrokenPipeError:
-        _drop_output()
+        _drop_output(sys.stdout)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (InvalidatorError, OSError) as error:
@@ -298,10 +298,12 @@ def _run_watch(options: Namespace) -> None:
 
 def _show(line: Line, *, as_json: bool) -> None:
     """Print *line* at once. In text, stdout is for messages only, so that `watch | wc -l` counts them."""
-    if as_json:
-        print(line.as_json(), flush=True)
-    else:
-        print(line.as_text(), flush=True, file=sys.stdout if line.is_message else sys.stderr)
+    stream = sys.stdout if as_json or line.is_message else sys.stderr
+    try:
+        print(line.as_json() if as_json else line.as_text(), flush=True, file=stream)
+    except KeyboardInterrupt:
+        _drop_output(stream)  # it may be stuck; its other half must not hold up our end
+        raise
 
 
 def _describe(invalidation: Invalidation) -> Line:
@@ -361,11 +363,11 @@ def _accept_any_character(stream: object) -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
-def _drop_output() -> None:
-    """Nobody reads stdout any more: let the interpreter's last flush go nowhere, or it complains."""
+def _drop_output(stream: TextIO) -> None:
+    """Nobody reads *stream* any more: let the interpreter's last flush of it go nowhere, or it complains or waits."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 

@@ -16,7 +16,7 @@ from .errors import LinkDown
 from .ledger import Clock, Ledger
 from .link import Connection, Link
 from .message import Body
-from .names import fingerprint, name_slots
+from .names import name_slots
 from .subscription import (
     Apply,
     Disconnect,
@@ -211,4 +211,4 @@ def apply_to_ledger(ledger: Ledger, body: Body, now: int) -> None:
 def move_ledger(ledger: Ledger, journal: Journal) -> None:
     """Record in *ledger* how far *journal* has been applied."""
     ms, _, seq = journal.position.partition("-")
-    ledger.move((int(ms), int(seq)), fingerprint(journal.server), fingerprint(journal.epoch))
+    ledger.move((int(ms), int(seq)), journal.server, journal.epoch)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 from zlib import crc32
 
@@ -101,9 +102,8 @@ def name_slots(keys: Iterable[str], tags: Iterable[str], slots: int) -> tuple[in
 
 
 def fingerprint(text: str) -> int:
-    """*text* as a positive 63-bit number, for identities kept in a ledger's header."""
-    data = text.encode()
-    return (crc32(data, _KEY_SEED) << 31 | crc32(data, _TAG_SEED) >> 1) & 0x7FFF_FFFF_FFFF_FFFF
+    """*text* as a positive 63-bit number, for identities kept in a ledger's header; 0 for no text."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1 if text else 0
 
 
 class RedisNames(NamedTuple):

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from .errors import InvalidMessage
 from .message import Body, decode, open_envelope
-from .names import RedisNames
+from .names import RedisNames, fingerprint
 
 Command = tuple[str | bytes | int, ...]
 
@@ -160,13 +160,13 @@ class Journal:
 
     Args:
         position: the id of its last applied message.
-        server: which run of which server it was read from; "" when that could not be learnt.
-        epoch: the token that was drawn when it began.
+        server: a fingerprint of the run of the server it was read from; 0 when that could not be learnt.
+        epoch: a fingerprint of the token that was drawn when it began.
     """
 
     position: str
-    server: str
-    epoch: str
+    server: int
+    epoch: int
 
 
 @dataclass(slots=True)
@@ -241,9 +241,9 @@ class Subscription:
 
     def _begin_connection(self) -> None:
         self._awaited: deque[_Awaited] = deque()
-        self._server = ""
+        self._server = 0
         self._why_no_server = ""
-        self._epoch = ""
+        self._epoch = 0
         self._last_id = ""
         self._subscribed = False
         self._can_ask_role = True
@@ -365,7 +365,7 @@ class Subscription:
         info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         # A server that was demoted and promoted again is the same run, with another history: it has drawn a new
         # replication id.
-        self._server = "/".join(info[field] for field in ("run_id", "master_replid") if field in info)
+        self._server = fingerprint("/".join(info[field] for field in ("run_id", "master_replid") if field in info))
         self._why_no_server = "" if self._server else "INFO names no run_id"
         if info.get("role", "master") != "master":
             yield Disconnect(f"this server is a {info['role']}: subscribe to the primary, which takes the publishes")
@@ -379,7 +379,7 @@ class Subscription:
             yield Disconnect(f"this server has become a {_text(answer[0])}: subscribe to the primary")
 
     def _on_epoch(self, answer: bytes | str | None, now: int) -> Effects:
-        self._epoch = "" if answer is None else _text(answer)
+        self._epoch = 0 if answer is None else fingerprint(_text(answer))
         yield from ()
 
     def _on_holds(self, answer: Sequence[bytes], now: int) -> Effects:
