@@ -67,7 +67,7 @@ class Envelope(NamedTuple):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Body)
-_ID = re.compile(rb"\d{1,20}-\d{1,20}")
+_ID = re.compile(rb"\d{1,18}-\d{1,18}")  # a position is two signed words of a ledger: more digits may not fit
 
 
 def encode(body: Body) -> bytes:

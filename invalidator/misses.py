@@ -8,8 +8,8 @@ meanwhile. The newest counts first, so that a computation inside a computation t
 one.
 Rule 2: a miss that no longer fits leaves its time behind: a key that is not remembered may be one of those, and
 counts from then.
-Rule 3: that time is forgotten after FLOOR_LASTS_NS, so that a loop that gave up on a thousand keys does not spoil
-every later `set`.
+Rule 3: that time is forgotten, at the earliest after FLOOR_LASTS_NS and at the latest after twice that, so that a
+loop that gives up on thousands of keys does not spoil every later `set`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,23 @@ FLOOR_LASTS_NS = 60 * 1_000_000_000
 
 
 class _Context:
-    __slots__ = ("floor", "floor_ends", "times")
+    __slots__ = ("floors", "times")
 
     def __init__(self) -> None:
         self.times: dict[str, tuple[int, ...]] = {}
-        self.floor: int | None = None
-        self.floor_ends = 0
+        self.floors: dict[int, int] = {}  # by when they began: the oldest time left behind in the FLOOR_LASTS_NS after
+
+    def leave_behind(self, time: int, now: int) -> None:
+        """A miss at *time* no longer fits."""
+        self.floors = {began: floor for began, floor in self.floors.items() if now < began + 2 * FLOOR_LASTS_NS}
+        began = max(self.floors, default=now)
+        if now >= began + FLOOR_LASTS_NS:
+            began = now
+        self.floors[began] = min(time, self.floors.get(began, time))
+
+    def floor(self, now: int) -> int:
+        """The oldest time that was left behind and is not forgotten, else *now*."""
+        return min([floor for began, floor in self.floors.items() if now < began + 2 * FLOOR_LASTS_NS], default=now)
 
 
 class Misses:
@@ -48,10 +59,7 @@ class Misses:
         earlier = context.times.pop(key, ())
         context.times[key] = (*earlier[-DEEPEST:], now)
         if len(context.times) > MOST_MISSES:
-            oldest = context.times.pop(next(iter(context.times)))[0]
-            if context.floor is None or now >= context.floor_ends:
-                context.floor = oldest
-            context.floor_ends = now + FLOOR_LASTS_NS
+            context.leave_behind(context.times.pop(next(iter(context.times)))[0], now)
 
     def take(self, key: str, now: int) -> int:
         """The time from which a `set` of *key* counts: that of this context's miss, else *now*."""
@@ -61,9 +69,7 @@ class Misses:
             if len(missed_at) > 1:
                 context.times[key] = missed_at[:-1]
             return missed_at[-1]
-        if context.floor is not None and now < context.floor_ends:
-            return context.floor
-        return now
+        return context.floor(now) if context.floors else now
 
     def _context(self) -> _Context:
         task = current_task()
