@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from invalidator.testing import EmbeddedServer
+from tests.support import Clock
 
 # A slow machine is no failure; what must not hang is bounded by pytest's own time-out.
 settings.register_profile("invalidator", deadline=None)
@@ -42,3 +43,9 @@ def redis_url(server: EmbeddedServer) -> str:
 def namespace() -> str:
     """A namespace nobody else uses."""
     return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until the test lets time pass."""
+    return Clock()

@@ -1,0 +1,156 @@
+"""What unit tests put in the place of time, of the network, and of a ledger's memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from invalidator.errors import LinkDown
+from invalidator.link import Accepted, Post
+from invalidator.message import decode
+from invalidator.names import RedisNames
+from invalidator.subscription import Command, Frame
+
+S = 1_000_000_000
+"""A second, in nanoseconds."""
+
+PATIENCE_S = 30.0
+"""How long a test waits for what happens at once, before it fails."""
+
+
+class Clock:
+    """A steady clock that stands still until it is told to go."""
+
+    def __init__(self, now: int = 1_000 * S) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, seconds: float) -> int:
+        """Let time pass. Returns the new time."""
+        self.now += int(seconds * S)
+        return self.now
+
+
+class RecordingWords(list[int]):
+    """A ledger's memory that remembers the order in which its words were read and written."""
+
+    def __init__(self, words: Sequence[int]) -> None:
+        super().__init__(words)
+        self.read: list[Any] = []
+        self.written: list[int] = []
+        self.on_write: Callable[[int], object] = lambda index: None
+
+    def __getitem__(self, index: Any) -> Any:
+        self.read.append(index)
+        return super().__getitem__(index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.on_write(index)
+        self.written.append(index)
+        super().__setitem__(index, value)
+
+
+class DeafConnection:
+    """Nothing is ever said on it."""
+
+    def __init__(self) -> None:
+        self.sent: list[Command] = []
+        self.closed = False
+        self._interrupted = threading.Event()
+
+    def send(self, commands: Sequence[Command]) -> None:
+        self.sent += commands
+
+    def receive(self, timeout_s: float) -> list[Frame]:
+        self._interrupted.wait()
+        raise LinkDown("interrupted")
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class DeafLink:
+    """
+    A link on which nothing is heard, so that a listener never touches the ledger: the test does.
+
+    What is published is kept in `said`, one list of bodies for each call; while `down`, nothing is accepted.
+    """
+
+    def __init__(self) -> None:
+        self.down = False
+        self.said: list[list[bytes]] = []
+        self.posts: list[Post] = []
+        self.connections: list[DeafConnection] = []
+        self.forks = 0
+        self.closed = False
+        self.before_publish: Callable[[], object] = lambda: None
+
+    def connect(self) -> DeafConnection:
+        self.connections.append(DeafConnection())
+        return self.connections[-1]
+
+    def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
+        self.before_publish()
+        if self.down:
+            raise LinkDown("the test says so")
+        self.said.append(list(post.bodies))
+        self.posts.append(post)
+        return Accepted(f"{len(self.said)}-0", 7)
+
+    def open_journal(self, names: RedisNames, journal_length: int) -> Command:
+        return ("OPEN", names.journal, names.epoch)
+
+    def after_fork(self) -> None:
+        self.forks += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def names_said(self) -> list[str]:
+        """Every key and tag that was accepted, in order; a clear is "*"."""
+        said = []
+        for bodies in self.said:
+            for body in map(decode, bodies):
+                said += ["*"] if body.op == "clear" else [*body.keys, *body.tags]
+        return said
+
+
+class Thread(threading.Thread):
+    """A thread that hands its result, or its exception, to who joins it."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._outcome: tuple[Any, BaseException | None] = (None, TimeoutError("still running"))
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._outcome = (self._call(), None)
+        except BaseException as error:  # noqa: BLE001 - it is handed on
+            self._outcome = (None, error)
+
+    def outcome(self) -> Any:
+        """Wait for the end and return the result."""
+        self.join(PATIENCE_S)
+        result, error = self._outcome
+        if error is not None:
+            raise error
+        return result
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    """Return as soon as *is_so*: for what another thread or process does and offers no event for."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE_S / 0.002)):
+        if is_so():
+            return
+        pause.wait(0.002)
+    raise TimeoutError(f"never came true: {is_so}")

@@ -1,0 +1,278 @@
+"""The validity rule, line by line. Each test fails if its line of the rule is taken out."""
+
+import pytest
+
+from invalidator.entry import Entry, ValidityRule
+from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS, PROVEN_AT, Ledger
+from tests.support import Clock, RecordingWords, S
+
+KEY, TAG, OTHER = 5, 6, 7
+
+
+@pytest.fixture
+def ledger(clock: Clock) -> Ledger:
+    """A ledger with a lease that was proven now."""
+    ledger = Ledger.private(slots=64, namespace="shop")
+    ledger.prove(clock())
+    return ledger
+
+
+def make_rule(ledger: Ledger, clock: Clock, **options) -> ValidityRule:
+    return ValidityRule(ledger, clock, **{"max_staleness_ns": 2 * S, **options})
+
+
+def entry_of(now: int, **options) -> Entry[str]:
+    return Entry("value", **{"loaded_at": now, "slots": (KEY, TAG), **options})
+
+
+class TestStamps:
+    @pytest.mark.parametrize("slot", [KEY, TAG])
+    def test_a_name_invalidated_after_the_load_began_voids_the_entry(self, ledger, clock, slot) -> None:
+        entry = entry_of(clock())
+        ledger.stamp([slot], clock.advance(0.1))
+        ledger.prove(clock())
+        assert make_rule(ledger, clock).check(entry) == "invalidated"
+
+    def test_equal_times_void_the_entry(self, ledger, clock) -> None:
+        """Nobody knows which came first within one tick of the clock: in doubt, void."""
+        entry = entry_of(clock())
+        ledger.stamp([KEY], clock())
+        assert make_rule(ledger, clock).check(entry) == "invalidated"
+
+    def test_a_name_invalidated_before_the_load_began_does_not(self, ledger, clock) -> None:
+        ledger.stamp([KEY, TAG], clock())
+        assert make_rule(ledger, clock).check(entry_of(clock.advance(0.1))) == "valid"
+
+    def test_another_name_does_not(self, ledger, clock) -> None:
+        entry = entry_of(clock())
+        ledger.stamp([OTHER], clock.advance(0.1))
+        assert make_rule(ledger, clock).check(entry) == "valid"
+
+    def test_a_flush_voids_everything_loaded_before(self, ledger, clock) -> None:
+        entry = entry_of(clock())
+        ledger.flush(clock.advance(0.1))
+        assert make_rule(ledger, clock).check(entry) == "invalidated"
+        assert make_rule(ledger, clock).check(entry_of(clock.advance(0.1))) == "valid"
+
+    def test_a_hold_keeps_out_what_is_loaded_meanwhile(self, ledger, clock) -> None:
+        """An invalidation stamped in the future."""
+        ledger.hold([KEY], "me", clock() + S, clock())
+        assert make_rule(ledger, clock).check(entry_of(clock.advance(0.5))) == "invalidated"
+        assert make_rule(ledger, clock).check(entry_of(clock.advance(0.6))) == "valid"
+
+    def test_an_invalidation_is_seen_by_the_check_after_it(self, ledger, clock) -> None:
+        """The value of `changes` is compared, not a time: the writer takes its time before it stores."""
+        entry, rule = entry_of(clock()), make_rule(ledger, clock)
+        stamped_late = clock.advance(0.1)
+        clock.advance(0.1)
+        assert rule.check(entry) == "valid"
+        assert entry.changes == ledger.words[CHANGES]
+        ledger.stamp([KEY], stamped_late)
+        assert entry.changes != ledger.words[CHANGES]
+        assert rule.check(entry) == "invalidated"
+
+
+class TestTtl:
+    def test_an_entry_expires_at_the_end_of_its_ttl(self, ledger, clock) -> None:
+        entry, rule = entry_of(clock(), expires_at=clock() + S), make_rule(ledger, clock)
+        clock.advance(0.999_999_999)
+        assert rule.check(entry) == "valid"
+        clock.now = entry.expires_at
+        assert rule.check(entry) == "expired"
+
+    def test_no_lease_prolongs_a_ttl(self, ledger, clock) -> None:
+        entry = entry_of(clock(), expires_at=clock() + S)
+        rule = make_rule(ledger, clock)
+        rule.check(entry)
+        assert entry.good_until == entry.expires_at
+
+    def test_expired_and_unleased_is_expired(self, ledger, clock) -> None:
+        """An unleased entry is good again with the next proof; this one never is."""
+        entry = entry_of(clock(), expires_at=clock() + S)
+        clock.advance(10)
+        assert make_rule(ledger, clock).check(entry) == "expired"
+
+    def test_even_without_a_bound_an_entry_expires(self, ledger, clock) -> None:
+        entry = entry_of(clock(), expires_at=clock() + S)
+        clock.advance(1)
+        assert make_rule(ledger, clock, when_unleased="serve").check(entry) == "expired"
+
+
+class TestLease:
+    def test_an_entry_is_served_as_long_as_the_lease_lasts(self, ledger, clock) -> None:
+        """However old it is: silence was proven to mean that nothing changed."""
+        entry, rule = entry_of(clock()), make_rule(ledger, clock)
+        clock.advance(1000)
+        ledger.prove(clock())
+        clock.advance(1.999_999_999)
+        assert rule.check(entry) == "valid"
+        clock.advance(0.000_000_001)
+        assert rule.check(entry) == "unleased"
+
+    def test_the_lease_counts_from_the_proof_with_the_readers_own_bound(self, ledger, clock) -> None:
+        """A sidecar's workers may differ."""
+        entry = entry_of(clock() - 10 * S)
+        clock.advance(1)
+        assert make_rule(ledger, clock, max_staleness_ns=S).check(entry) == "unleased"
+        assert make_rule(ledger, clock, max_staleness_ns=S + 1).check(entry) == "valid"
+
+    def test_another_proof_makes_it_good_again(self, ledger, clock) -> None:
+        entry, rule = entry_of(clock()), make_rule(ledger, clock)
+        clock.advance(100)
+        assert rule.check(entry) == "unleased"
+        ledger.prove(clock())
+        assert rule.check(entry) == "valid"
+
+    def test_there_is_no_lease_before_the_first_proof(self, clock) -> None:
+        """Not even right after boot, when the steady clock itself is younger than the bound."""
+        unproven = Ledger.private(slots=64, namespace="shop")
+        clock.now = S  # one second after boot
+        rule = make_rule(unproven, clock, when_unleased="bypass")
+        assert rule.check(entry_of(clock() - S // 2)) == "unleased"
+        assert rule.lease_remaining_ns() <= 0
+
+    def test_what_remains_of_a_lease(self, ledger, clock) -> None:
+        clock.advance(0.5)
+        assert make_rule(ledger, clock).lease_remaining_ns() == 1.5 * S
+
+
+class TestPolicies:
+    """What is served while there is no lease."""
+
+    @pytest.fixture
+    def unproven(self, clock) -> Ledger:
+        return Ledger.private(slots=64, namespace="shop")
+
+    def test_short_serves_each_entry_for_max_staleness_after_its_own_load(self, unproven, clock) -> None:
+        """At most one load per key and bound during an outage, and never a stale answer beyond the bound."""
+        entry, rule = entry_of(clock()), make_rule(unproven, clock)
+        clock.advance(1.999_999_999)
+        assert rule.check(entry) == "valid"
+        clock.advance(0.000_000_001)
+        assert rule.check(entry) == "unleased"
+
+    def test_short_takes_the_longer_of_lease_and_load(self, ledger, clock) -> None:
+        clock.advance(1)
+        young, old = entry_of(clock()), entry_of(clock() - 100 * S)
+        rule = make_rule(ledger, clock)
+        clock.advance(1.5)
+        assert (rule.check(young), rule.check(old)) == ("valid", "unleased")
+
+    def test_bypass_serves_nothing(self, unproven, clock) -> None:
+        rule = make_rule(unproven, clock, when_unleased="bypass")
+        assert rule.check(entry_of(clock())) == "unleased"
+        unproven.prove(clock())
+        assert rule.check(entry_of(clock())) == "valid"
+
+    def test_serve_serves_until_the_ttl(self, unproven, clock) -> None:
+        """It gives up the bound, and says so by its name."""
+        entry = entry_of(clock())
+        clock.advance(10_000)
+        assert make_rule(unproven, clock, when_unleased="serve").check(entry) == "valid"
+
+    @pytest.mark.parametrize("policy", ["short", "bypass", "serve"])
+    def test_no_policy_serves_what_is_known_to_be_stale(self, unproven, clock, policy) -> None:
+        entry = entry_of(clock())
+        unproven.stamp([KEY], clock.advance(0.1))
+        assert make_rule(unproven, clock, when_unleased=policy).check(entry) == "invalidated"
+
+
+class TestReplicaLag:
+    def test_a_load_counts_from_that_much_earlier(self, ledger, clock) -> None:
+        """What a loader reads from a replica may be a second old when it is read."""
+        rule = make_rule(ledger, clock, replica_lag_ns=S)
+        ledger.stamp([KEY], clock())
+        ledger.prove(clock() + S)
+        assert rule.check(entry_of(clock.advance(1))) == "invalidated"
+        assert rule.check(entry_of(clock.advance(0.000_000_001))) == "valid"
+
+    def test_unleased_it_is_that_much_older(self, clock) -> None:
+        """The bound counts from the data, not from the reading of it."""
+        unproven = Ledger.private(slots=64, namespace="shop")
+        entry, rule = entry_of(clock()), make_rule(unproven, clock, replica_lag_ns=S)
+        clock.advance(0.9)
+        assert rule.check(entry) == "valid"
+        clock.advance(0.1)
+        assert rule.check(entry) == "unleased"
+
+
+class TestOrder:
+    def test_lease_then_changes_then_stamps_then_the_clock(self, ledger, clock) -> None:
+        """
+        Whoever is paused between any two of them wakes up to a time past its lease, or to a counter that has moved.
+        """
+        looked: list[object] = []
+
+        def timed() -> int:
+            looked.append("clock")
+            return clock()
+
+        ledger.words = words = RecordingWords(ledger.words)
+        words.read = looked
+        rule = make_rule(ledger, clock)
+        rule.clock = timed
+        rule.check(entry_of(clock()))
+        assert looked == [PROVEN_AT, CHANGES, FLUSHED_AT, HEADER_WORDS + KEY, HEADER_WORDS + TAG, "clock"]
+
+    def test_a_pause_before_the_clock_is_read_outlives_no_lease(self, ledger, clock) -> None:
+        """A process stopped between looking at the lease and serving must not serve."""
+
+        def long_pause() -> int:
+            return clock.advance(60)
+
+        assert make_rule(ledger, long_pause).check(entry_of(clock())) == "unleased"
+
+    def test_what_is_stamped_during_the_check_is_seen_by_the_next(self, ledger, clock) -> None:
+        """The counter that is remembered is the one read *before* the slots."""
+
+        class Stamping(RecordingWords):
+            def __getitem__(self, index):
+                value = super().__getitem__(index)
+                if index == HEADER_WORDS + KEY and self.read.count(index) == 1:
+                    ledger.stamp([KEY], clock())
+                return value
+
+        ledger.words = stamping = Stamping(ledger.words)
+        entry, rule = entry_of(clock()), make_rule(ledger, clock)
+        rule.check(entry)
+        assert entry.changes != stamping[CHANGES]
+        assert rule.check(entry) == "invalidated"
+
+
+class TestWhatAnEntryRemembers:
+    def test_a_valid_check_is_remembered(self, ledger, clock) -> None:
+        entry, rule = entry_of(clock()), make_rule(ledger, clock)
+        assert rule.check(entry) == "valid"
+        assert (entry.changes, entry.good_until) == (0, clock() + 2 * S)
+
+    def test_an_invalidated_entry_is_not_marked_good(self, ledger, clock) -> None:
+        """A reader that holds it while another checks it must not take it for good."""
+        entry, rule = entry_of(clock()), make_rule(ledger, clock)
+        ledger.stamp([KEY], clock())
+        rule.check(entry)
+        assert (entry.changes, entry.good_until) == (-1, 0)
+
+    def test_a_new_entry_has_not_been_looked_at(self, clock) -> None:
+        """The counter starts at 0: a new entry must not look as if it had been compared with it."""
+        entry = entry_of(clock())
+        assert (entry.changes, entry.good_until, entry.hits) == (-1, 0, 0)
+
+    def test_its_age_counts_from_before_its_loader(self, clock) -> None:
+        assert entry_of(clock()).age_s(clock() + S // 2) == 0.5
+
+
+class TestLoads:
+    """May a load under way be handed to somebody who asks now?"""
+
+    def test_not_after_an_invalidation_of_its_names(self, ledger, clock) -> None:
+        rule, began = make_rule(ledger, clock), clock()
+        assert rule.holds_for_load((KEY,), began)
+        ledger.stamp([KEY], clock.advance(0.1))
+        assert not rule.holds_for_load((KEY,), began)
+        assert rule.holds_for_load((KEY,), clock.advance(0.1))
+
+    def test_not_when_it_is_older_than_the_bound_without_a_lease(self, ledger, clock) -> None:
+        """Seen: 2.2 s old at a bound of 1 s."""
+        rule, began = make_rule(ledger, clock), clock()
+        clock.advance(2.2)
+        assert not rule.holds_for_load((KEY,), began)
