@@ -201,11 +201,10 @@ def _send_committed(batches: Iterable[Batch]) -> None:
         )
 
 
+@functools.cache  # once, however often the app is set up, and whoever else wraps it
 def install() -> None:
-    """Wrap `run_and_clear_commit_hooks`, however often the app is set up, once."""
+    """Wrap `run_and_clear_commit_hooks`."""
     original = BaseDatabaseWrapper.run_and_clear_commit_hooks
-    if hasattr(original, "__wrapped__"):
-        return
 
     @functools.wraps(original)
     def run_and_clear_commit_hooks(self: BaseDatabaseWrapper) -> None:

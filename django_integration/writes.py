@@ -26,11 +26,10 @@ from .names import Names, is_watched
 from .transactions import collect
 
 
+@functools.cache  # once, however often the app is set up, and whoever else wraps it
 def install() -> None:
-    """Wrap `Collector.delete`, however often the app is set up, once."""
+    """Wrap `Collector.delete`."""
     original = Collector.delete
-    if hasattr(original, "__wrapped__"):
-        return
 
     @functools.wraps(original)
     def delete(self: Collector) -> tuple[int, dict[str, int]]:

@@ -25,6 +25,12 @@ POLL_S = 0.01  # between two questions over HTTP, which nobody answers unasked
 T = TypeVar("T")
 
 
+def environ() -> dict[str, str]:
+    """The environment without what other tests, or who runs them, may have chosen for a Django project."""
+    chosen = ("DJANGO_SETTINGS_MODULE", "SERVERS", "REDIS_URL", "NAMESPACE", "DATABASE")
+    return {name: value for name, value in os.environ.items() if name not in chosen}
+
+
 def until(what: str, ask: Callable[[], T], good: Callable[[T], object]) -> T:
     """Ask until the answer is good, and return it; fail with the last answer when that takes too long."""
     deadline = time.monotonic() + DEADLINE_S
@@ -88,11 +94,10 @@ class Demo:
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
-        clean = {name: value for name, value in os.environ.items() if name not in ("SERVERS", "REDIS_URL", "NAMESPACE")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "example_project.demo", "--json", *arguments],
             cwd=ROOT,
-            env=clean | environment,
+            env=environ() | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -140,7 +145,7 @@ class Demo:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | {"REDIS_URL": self.redis_url, "NAMESPACE": self.namespace, "DATABASE": self.database},
+            env=environ() | {"REDIS_URL": self.redis_url, "NAMESPACE": self.namespace, "DATABASE": self.database},
             capture_output=True,
             text=True,
             timeout=DEADLINE_S,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ def test_killed_it_leaves_nothing_either(start_demo: StartDemo) -> None:
     pids = demo.pids()
     assert demo.stop(signal.SIGKILL) == -signal.SIGKILL
     nothing_left(pids)
+    shutil.rmtree(Path(demo.database).parent)  # the one thing that nobody was left to remove
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
