@@ -1,5 +1,5 @@
 """
-One process' part in a namespace: its ledger, its publisher and, once something is cached, its listener.
+One process' part in a namespace: what it says, and (`hearing.py`) what it hears.
 
 Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. After a fork the
 child has a new node id, new locks, and starts its own listener with its own first fill; the lease and the position it
@@ -20,23 +20,26 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from . import message
 from .config import Config, check_number
 from .entry import ValidityRule
-from .errors import InvalidName, InvalidSetting, PublishError
+from .errors import InvalidatorError, InvalidName, InvalidSetting, LedgerFileError, PublishError
+from .hearing import Hearing, OwnHearing, SidecarHearing
 from .hold import Hold
-from .ledger import Clock, Ledger, now_ns
+from .ledger import Clock, Ledger, Words, now_ns
+from .ledger_file import default_path
 from .link import Link, make_link
-from .listener import Listener, apply_to_ledger
+from .listener import apply_to_ledger
 from .message import Body
 from .names import check_key, check_tags, name_slots, redis_names
 from .publisher import Publisher
 from .receipt import Receipt
 from .status import Invalidation, Past, Status
-from .subscription import Happening, Journal, Subscription, Tally
+from .subscription import Happening, Journal, Subscription
 
 log = logging.getLogger("invalidator.bus")
 
@@ -48,6 +51,12 @@ class Attached(Protocol):
 
     def drop(self, keys: Iterable[str], loaded_before: int) -> None:
         """Let the entries of *keys* leave that were loaded before that time: their names were invalidated."""
+
+    def watch(self, words: Words) -> None:
+        """A hit has to compare with the count of changes in *words* from now on."""
+
+    def sweep(self) -> object:
+        """Let every entry leave that may not be served."""
 
     def before_fork(self) -> None:
         """Take the locks, so that the child finds everything whole."""
@@ -63,11 +72,14 @@ class Invalidator:
     Args:
         url: `redis://host:port/db`, `rediss://…`, `unix:///path`, or `memory://` for one process alone.
         namespace: who hears whom, and the other options: see `Config`.
+        sidecar: None to listen with a thread of this process; "auto" to use this host's sidecar if one is alive; or
+            the path of its ledger.
         clock: nanoseconds on this host's steady clock; for tests.
         link: the way to the server, instead of *url*; for tests.
 
     Raises:
         InvalidSetting: an option cannot work.
+        LedgerFileError: there is no sidecar's ledger at that path, or it does not fit.
     """
 
     def __init__(
@@ -75,47 +87,65 @@ class Invalidator:
         url: str,
         *,
         namespace: str,
-        sidecar: None = None,
+        sidecar: str | os.PathLike[str] | None = None,
         clock: Clock = now_ns,
         link: Link | None = None,
         **options: Any,
     ) -> None:
-        if sidecar is not None:
-            raise InvalidSetting("sidecar must be None: the sidecar is not part of this version")
         try:
             self.config = Config(namespace=namespace, **options)
         except TypeError as error:
             raise InvalidSetting(f"unknown option: {error}") from None
         self.url = url
         self.clock = clock
-        self.ledger = Ledger.private(slots=self.config.slots, namespace=namespace)
+        self.node = secrets.token_hex(6)
         self._link = link or make_link(url, timeout_s=self.config.publish_timeout)
         self._names = redis_names(namespace)
         self._publisher = Publisher(
             self._link,
             self._names,
+            node=self.node,
             journal_length=self.config.journal_length,
             when_down=self.config.publish,
             queue_size=self.config.queue_size,
         )
         self._caches: weakref.WeakSet[Any] = weakref.WeakSet()
         self._callbacks: dict[object, tuple[Callback, frozenset[str], frozenset[str]]] = {}
-        self._journal: Journal | None = None
         self._closed = False
-        self._begin()
+        self._closing = threading.Lock()
+        self._hearing = self._choose_hearing(sidecar)
+        self.slots = self._hearing.view.slots
+        self.watched: Words = self._hearing.view.words
         _living.add(self)
 
-    def _begin(self) -> None:
-        """What a process has for itself."""
-        self.node = secrets.token_hex(6)
-        self._publisher.node = self.node
-        self._lock = threading.Lock()
-        self._listener: Listener | None = None
+    def _choose_hearing(self, sidecar: str | os.PathLike[str] | None) -> Hearing:
+        """By the sidecar if there is to be one. "auto" asks whether one is alive, once."""
+        if sidecar is not None:
+            is_auto = sidecar == "auto"
+            path = default_path(self.namespace) if is_auto else Path(sidecar)
+            try:
+                hearing = SidecarHearing(
+                    self.config, self.clock, path, any_owner=not is_auto, watch=self._watch, sweep=self._sweep
+                )
+            except LedgerFileError:
+                if not is_auto:
+                    raise
+            else:
+                proven_at, _ = hearing.view.read_lease()
+                if not is_auto or self.clock() < proven_at + self.config.max_staleness_ns:
+                    return hearing
+            log.info("no live sidecar, listening for ourselves namespace=%s path=%s", self.namespace, path)
+        return OwnHearing(self.config, self.clock, self._link, self._make_subscription, self)
 
     @property
     def namespace(self) -> str:
         """Who hears whom."""
         return self.config.namespace
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where this process stamps what it invalidates itself; and what it hears, if it listens for itself."""
+        return self._hearing.own
 
     # Saying.
 
@@ -131,18 +161,19 @@ class Invalidator:
             PublishError: Redis did not take it and `publish` is "raise".
             ClosedError: after `close`.
         """
-        checked_keys, checked_tags = self._invalidate_here(keys, tags)
-        return self._publisher.publish(checked_keys, checked_tags)
+        keys, tags = self._invalidate_here(keys, tags)
+        return self._say(lambda: self._publisher.publish(keys, tags))
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
         """`invalidate` for coroutines: in force here when it is called; the event loop does not wait for Redis."""
-        checked_keys, checked_tags = self._invalidate_here(keys, tags)
-        return await asyncio.to_thread(self._publisher.publish, checked_keys, checked_tags)
+        keys, tags = self._invalidate_here(keys, tags)
+        return await asyncio.to_thread(self._say, lambda: self._publisher.publish(keys, tags))
 
     def clear(self) -> Receipt:
         """Say that everything in the namespace became stale. Raises as `invalidate` does."""
+        self._hearing.saying()
         self.ledger.flush(self.clock())
-        return self._publisher.publish((), (), clear=True)
+        return self._say(lambda: self._publisher.publish((), (), clear=True))
 
     def hold(self, *keys: str, tags: Iterable[str] = (), duration: float = 30.0) -> Hold:
         """
@@ -172,24 +203,39 @@ class Invalidator:
     def _extend_hold(self, hold: Hold, keys: tuple[str, ...], tags: Iterable[str]) -> None:
         keys, tags = self._check_names(keys, tags)
         bodies = message.hold_bodies(self.node, hold.owner, int(hold.duration * 1000), keys, tags)
+        hold.remember(keys, tags, bodies)
+        self._hearing.saying()
         now = self.clock()
         for body in bodies:
             apply_to_ledger(self.ledger, message.decode(body), now)
-        hold.remember(keys, tags, bodies)
-        self._publisher.publish_hold(hold, bodies)
+        self._say(lambda: self._publisher.publish_hold(hold, bodies))
 
     def _release_hold(self, hold: Hold) -> Receipt:
+        self._hearing.saying()
         now = self.clock()
         self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, now)
         self._drop(hold.keys, now)
-        return self._publisher.publish_release(hold)
+        return self._say(lambda: self._publisher.publish_release(hold))
 
     def _invalidate_here(self, keys: tuple[str, ...], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         keys, tags = self._check_names(keys, tags)
+        self._hearing.saying()
         now = self.clock()
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)
         self._drop(keys, now)
         return keys, tags
+
+    def _say(self, publish: Callable[[], Receipt]) -> Receipt:
+        """Publish what was stamped here, after `saying` was announced."""
+        receipt = Receipt()
+        try:
+            receipt = publish()
+        except InvalidatorError as error:
+            receipt.lose(str(error))
+            raise
+        finally:
+            self._hearing.said(receipt)
+        return receipt
 
     def _check_names(self, keys: Iterable[str], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         keys = tuple(dict.fromkeys(check_key(key) for key in keys))
@@ -201,21 +247,8 @@ class Invalidator:
     # Hearing.
 
     def start(self) -> None:
-        """Start the listener now instead of with the first fill. Does nothing if it runs, or after `close`."""
-        if self._listener is None and not self._closed:
-            self._start_listener()
-
-    def _start_listener(self) -> None:
-        with self._lock:
-            if self._listener is not None or self._closed:
-                return
-            listener = Listener(self._make_subscription(), self._link, self.ledger, self, self.clock)
-            try:
-                listener.start()
-            except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
-                log.warning("listener cannot start namespace=%s error=%s", self.namespace, error)
-            else:
-                self._listener = listener
+        """Start to hear now instead of with the first fill. Does nothing if that has begun, or after `close`."""
+        self._hearing.start()
 
     def wait_until_leased(self, timeout: float) -> bool:
         """
@@ -223,8 +256,7 @@ class Invalidator:
         """
         self.start()
         rule = self.make_rule()
-        listener = self._listener
-        return listener is not None and listener.wait_until(lambda: rule.lease_remaining_ns() > 0, timeout)
+        return self._hearing.wait_until(lambda: rule.lease_remaining_ns() > 0, timeout)
 
     def on_invalidate(
         self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str] = ()
@@ -241,6 +273,10 @@ class Invalidator:
         """
         if isinstance(keys, str):
             raise InvalidName(f"keys must be a list, tuple or set of strings; for one key write keys=[{keys!r}]")
+        if self._hearing.kind == "sidecar":
+            raise InvalidSetting(
+                "a sidecar's worker gets no messages: use an Invalidator with sidecar=None for callbacks"
+            )
         token = object()
         self._callbacks[token] = (callback, frozenset(map(check_key, keys)), frozenset(check_tags(tags)))
         self.start()
@@ -275,14 +311,23 @@ class Invalidator:
             for cache in list(self._caches):
                 cache.drop(keys, loaded_before)
 
-    def _make_subscription(self) -> Subscription:
+    def _watch(self, words: Words) -> None:
+        self.watched = words
+        for cache in list(self._caches):
+            cache.watch(words)
+
+    def _sweep(self) -> None:
+        for cache in list(self._caches):
+            cache.sweep()
+
+    def _make_subscription(self, journal: Journal | None) -> Subscription:
         return Subscription(
             self._names,
             node=self.node,
             proof_interval_ns=self.config.proof_interval_ns,
             answer_timeout_ns=self.config.answer_timeout_ns,
             open_journal=self._link.open_journal(self._names, self.config.journal_length),
-            journal=self._journal,
+            journal=journal,
         )
 
     # For caches.
@@ -290,8 +335,9 @@ class Invalidator:
     def make_rule(self) -> ValidityRule:
         """The rule by which entries under this bus are served."""
         return ValidityRule(
-            self.ledger,
+            self._hearing.view,
             self.clock,
+            own=self.ledger,
             max_staleness_ns=self.config.max_staleness_ns,
             when_unleased=self.config.when_unleased,
             replica_lag_ns=self.config.replica_lag_ns,
@@ -300,25 +346,24 @@ class Invalidator:
     def attach(self, cache: Attached) -> None:
         """Let *cache* hear of every key that became stale, as long as it lives."""
         self._caches.add(cache)
+        cache.watch(self.watched)
 
     # Looking.
 
     def status(self) -> Status:
         """How we are doing. Cheap: no I/O, no lock."""
-        subscription = self._listener.subscription if self._listener else None
-        tally = subscription.tally if subscription else Tally()
+        tally = self._hearing.tally
         remaining_ns = self.make_rule().lease_remaining_ns()
-        state = "closed" if self._closed else str(subscription.state) if subscription else "idle"
         now = self.clock()
         return Status(
             namespace=self.namespace,
             node=self.node,
-            state=state,
-            listener="own",
+            state="closed" if self._closed else self._hearing.state,
+            listener=self._hearing.kind,
             leased=remaining_ns > 0,
             lease_remaining_s=max(0, remaining_ns) / 1e9,
             max_staleness_s=self.config.max_staleness,
-            position=subscription.journal.position if subscription and subscription.journal else None,
+            position=self._hearing.position,
             flushes=tally.flushes,
             replays=tally.replays,
             reconnects=tally.reconnects,
@@ -341,14 +386,12 @@ class Invalidator:
 
         Caches on this bus go on answering: without a lease, as `when_unleased` says.
         """
-        with self._lock:
+        with self._closing:
             if self._closed:
                 return
             self._closed = True
-            listener = self._listener
         self._publisher.close(self.config.close_timeout)
-        if listener is not None:
-            listener.close(self.config.close_timeout)
+        self._hearing.close(self.config.close_timeout)
         self._link.close()
         _living.discard(self)
 
@@ -365,8 +408,7 @@ class Invalidator:
 
     def before_fork(self) -> None:
         """Hold everything still."""
-        self._lock.acquire()
-        self.ledger.lock.acquire()
+        self._hearing.before_fork()
         for cache in list(self._caches):
             cache.before_fork()
 
@@ -374,16 +416,12 @@ class Invalidator:
         """Go on; in the child, as a new node."""
         for cache in list(self._caches):
             cache.after_fork(in_child=in_child)
-        self.ledger.lock.release()
-        self._lock.release()
         if in_child:
+            self.node = secrets.token_hex(6)
+            self._closing = threading.Lock()
             self._link.after_fork()
-            listener = self._listener
-            if listener is not None:
-                self._journal = listener.subscription.journal
-                listener.let_go()
-            self._publisher.after_fork()
-            self._begin()
+            self._publisher.after_fork(self.node)
+        self._hearing.after_fork(in_child=in_child)
 
 
 _living: weakref.WeakSet[Invalidator] = weakref.WeakSet()

@@ -28,7 +28,8 @@ V = TypeVar("V")
 
 Verdict = Literal["valid", "invalidated", "expired", "unleased"]
 
-_NOT_LOOKED_AT = -1
+NOT_LOOKED_AT = -1
+"""A count of changes that no ledger has."""
 
 
 class Entry(Generic[V]):
@@ -53,7 +54,7 @@ class Entry(Generic[V]):
         self.expires_at = expires_at
         self.slots = slots
         self.tags = tags
-        self.changes = _NOT_LOOKED_AT
+        self.changes = NOT_LOOKED_AT
         self.good_until = 0
         self.hits = 0
         self.hits_at_turn = 0
@@ -71,6 +72,7 @@ class ValidityRule:
     The rule for one ledger, one staleness bound and one policy.
 
     Args:
+        own: a second ledger of as many slots, for what this process said and the first does not know yet.
         max_staleness_ns: how long silence is trusted.
         when_unleased: "short" serves an entry for `max_staleness` after its own load; "bypass" serves
             nothing; "serve" serves until the TTL and gives up the bound.
@@ -82,11 +84,13 @@ class ValidityRule:
         ledger: LedgerView,
         clock: Clock,
         *,
+        own: LedgerView | None = None,
         max_staleness_ns: int,
         when_unleased: WhenUnleased = "short",
         replica_lag_ns: int = 0,
     ) -> None:
         self.ledger = ledger
+        self.own = None if own is ledger else own
         self.clock = clock
         self.max_staleness_ns = max_staleness_ns
         self.when_unleased = when_unleased
@@ -97,6 +101,8 @@ class ValidityRule:
         proven_at, changes = self.ledger.read_lease()
         as_of = entry.loaded_at - self.replica_lag_ns
         if self.ledger.newest_stamp(entry.slots) >= as_of:
+            return "invalidated"
+        if self.own is not None and self.own.newest_stamp(entry.slots) >= as_of:
             return "invalidated"
         served_until = self._served_until(proven_at, as_of)
         entry.good_until = min(entry.expires_at, served_until)

@@ -34,5 +34,9 @@ class ClosedError(InvalidatorError):
     """The `Invalidator` was closed: make a new one, or invalidate before closing."""
 
 
+class LedgerFileError(InvalidatorError):
+    """A shared ledger cannot be used; the message says why and what would be right."""
+
+
 class LinkDown(InvalidatorError):
     """The connection is gone or could not be made. Raised by links to their listener and publisher, never to users."""

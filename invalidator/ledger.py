@@ -17,14 +17,13 @@ Rule 4: time is `now_ns()`, of this host. Nobody else's clock is ever written he
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
-
-from .names import fingerprint
 
 Clock = Callable[[], int]
 
@@ -46,10 +45,11 @@ MOST_HELD = 100_000
 """Holds that are told apart; a strict writer has a handful at a time."""
 
 HEADER_WORDS = 64
-MAGIC_WORD, LAYOUT_WORD, SLOTS_WORD, NAMESPACE_WORD, WRITER_WORD = range(5)
+MAGIC_WORD, LAYOUT_WORD, SLOTS_WORD, WRITER, BOOT = range(5)
 # What every read looks at shares one cache line, which the words above and below do not.
 CHANGES, FLUSHED_AT, PROVEN_AT = range(8, 11)
 POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH = range(16, 20)
+NAMESPACE_WORDS = range(24, 32)  # 64 bytes of text, padded with zeros
 
 
 class Words(Protocol):
@@ -57,6 +57,15 @@ class Words(Protocol):
 
     def __getitem__(self, index: int, /) -> int: ...
     def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+def _text_words(text: str) -> tuple[int, ...]:
+    return struct.unpack("8q", text.encode().ljust(64, b"\0"))
+
+
+def read_namespace(words: Words) -> str:
+    """What a ledger is for."""
+    return struct.pack("8q", *[words[index] for index in NAMESPACE_WORDS]).rstrip(b"\0").decode(errors="replace")
 
 
 class LedgerView:
@@ -96,8 +105,9 @@ class Ledger(LedgerView):
         words[MAGIC_WORD] = MAGIC
         words[LAYOUT_WORD] = LAYOUT
         words[SLOTS_WORD] = slots
-        words[NAMESPACE_WORD] = fingerprint(namespace)
-        words[WRITER_WORD] = os.getpid()
+        for index, text in zip(NAMESPACE_WORDS, _text_words(namespace), strict=True):
+            words[index] = text
+        words[WRITER] = os.getpid()
         super().__init__(words)
         self.lock = threading.Lock()
         self._holds: dict[int, dict[str, int]] = {}  # by slot and owner, until when

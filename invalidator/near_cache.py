@@ -18,10 +18,10 @@ from typing import Any, Generic, TypeVar, overload
 
 from .bus import Invalidator
 from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
-from .entry import AnyEntry, Entry
+from .entry import NOT_LOOKED_AT, AnyEntry, Entry
 from .errors import InvalidSetting
 from .flight import Flight, Flights, Landing
-from .ledger import CHANGES, FOREVER
+from .ledger import CHANGES, FOREVER, Words
 from .misses import Misses
 from .names import check_key, check_tags, name_slots
 from .receipt import Receipt
@@ -107,7 +107,7 @@ class NearCache:
         self._evictions: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
         # What a hit reads, one attribute away.
         self._find = self._store.find
-        self._words = self.bus.ledger.words
+        self._words = self.bus.watched
         self._clock = self.bus.clock
         self.bus.attach(self)
 
@@ -306,7 +306,7 @@ class NearCache:
     def _board(self, key: str, tags: Iterable[str], ttl: Ttl, *, blocking: bool) -> tuple[Flight, bool]:
         tags = check_tags(tags)
         _check_ttl(ttl)
-        slots = name_slots((key,), tags, self.bus.ledger.slots)
+        slots = name_slots((key,), tags, self.bus.slots)
         flight, is_mine = self._flights.board(
             key, slots, tags, now=self._clock, still_good=self._rule.holds_for_load, blocking=blocking
         )
@@ -356,7 +356,7 @@ class NearCache:
 
     def _make_entry(self, key: str, value: Any, loaded_at: int, ttl: float | None, tags: tuple[str, ...]) -> AnyEntry:
         expires_at = FOREVER if ttl is None else self._clock() + int(ttl * 1e9)
-        slots = name_slots((key,), tags, self.bus.ledger.slots)
+        slots = name_slots((key,), tags, self.bus.slots)
         return Entry(value, loaded_at=loaded_at, slots=slots, expires_at=expires_at, tags=tags)
 
     def _fill(self, key: str, entry: AnyEntry) -> bool:
@@ -368,6 +368,7 @@ class NearCache:
         if verdict == "expired":  # a TTL of 0
             self._report(self._store.remove((key,), "expired"))
             return False
+        entry.changes = NOT_LOOKED_AT  # what happens between that look and the next line is seen by the first read
         gone = self._store.put(key, entry)
         self._count("fills")
         self._report(gone)
@@ -381,6 +382,10 @@ class NearCache:
     def drop(self, keys: Iterable[str], loaded_before: int) -> None:
         """Called by the bus: *keys* were invalidated."""
         self._report(self._store.remove(keys, "invalidated", loaded_before=loaded_before))
+
+    def watch(self, words: Words) -> None:
+        """Called by the bus: a hit compares with `words[CHANGES]` from now on."""
+        self._words = words
 
     def before_fork(self) -> None:
         """Called by the bus: take the locks."""

@@ -42,6 +42,7 @@ class Publisher:
     Args:
         link: the way to the server.
         names: what the namespace is called there.
+        node: who we are.
         journal_length: how many messages the journal keeps.
         when_down: "queue" keeps what Redis does not take and tries again; "raise" raises PublishError.
         queue_size: how many names may wait before they become one clear.
@@ -52,12 +53,12 @@ class Publisher:
         link: Link,
         names: RedisNames,
         *,
+        node: str,
         journal_length: int,
         when_down: WhenDown,
         queue_size: int,
         random: Random | None = None,
     ) -> None:
-        self.node = ""
         self.published = 0
         self.undelivered = 0
         self.last_error: str | None = None
@@ -67,10 +68,11 @@ class Publisher:
         self._when_down = when_down
         self._queue_size = queue_size
         self._random = random or Random()
-        self.after_fork()
+        self.after_fork(node)
 
-    def after_fork(self) -> None:
-        """What waits is the parent's to deliver."""
+    def after_fork(self, node: str) -> None:
+        """Begin as *node*. What waits is the parent's to deliver."""
+        self._node = node
         self._outbox = Outbox(self._queue_size)
         self._lock = threading.Lock()
         self._courier: threading.Thread | None = None
@@ -101,7 +103,7 @@ class Publisher:
         """Say that what *hold* holds became stale, and that the hold ends. Raises as `publish` does."""
         return self._publish_or_queue(Batch(holds={hold.owner: hold}))
 
-    def publish_hold(self, hold: Hold, bodies: Sequence[bytes]) -> None:
+    def publish_hold(self, hold: Hold, bodies: Sequence[bytes]) -> Receipt:
         """
         Announce *hold*. It never waits in the queue: a write that cannot be announced must not be committed.
 
@@ -110,11 +112,14 @@ class Publisher:
             ClosedError: after `close`.
         """
         self._check_open()
+        receipt = Receipt()
         try:
-            self._post(Post(bodies, hold_ms=int(hold.duration * 1000)))
+            accepted = self._post(Post(bodies, hold_ms=int(hold.duration * 1000)))
         except LinkDown as error:
             self._note_down(error)
             raise PublishError(f"Redis did not accept the hold, so the write must not be committed: {error}") from error
+        receipt.accept(*accepted)
+        return receipt
 
     def _publish_or_queue(self, batch: Batch) -> Receipt:
         self._check_open()
@@ -192,12 +197,12 @@ class Publisher:
     def _say(self, batch: Batch) -> Accepted:
         accepted = Accepted("", 0)
         for hold in batch.holds.values():
-            bodies = message.release_bodies(self.node, hold.owner, hold.keys, hold.tags)
+            bodies = message.release_bodies(self._node, hold.owner, hold.keys, hold.tags)
             accepted = self._post(Post(bodies, ended=hold.bodies))
         if batch.clear:
-            accepted = self._post(Post([message.clear_body(self.node)]))
+            accepted = self._post(Post([message.clear_body(self._node)]))
         elif batch.keys or batch.tags:
-            accepted = self._post(Post(message.bodies(self.node, batch.keys, batch.tags)))
+            accepted = self._post(Post(message.bodies(self._node, batch.keys, batch.tags)))
         return accepted
 
     def _post(self, post: Post) -> Accepted:

@@ -1,0 +1,331 @@
+"""
+How a process hears what became stale: by a listener of its own, or by the sidecar of its host.
+
+Either has a `view`, the ledger that reads check, and an `own` ledger, where the process stamps what it invalidates
+itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from .config import Config
+from .errors import LedgerFileError
+from .ledger import FLUSHED_AT, POSITION_MS, POSITION_SEQ, PROVEN_AT, Clock, Ledger, LedgerView, Words
+from .ledger_file import LedgerFile
+from .link import Link
+from .listener import Audience, Listener
+from .receipt import Receipt
+from .subscription import Journal, State, Subscription, Tally
+
+log = logging.getLogger("invalidator.hearing")
+
+
+class Hearing(Protocol):
+    """What a bus needs of either way."""
+
+    kind: str
+    view: LedgerView
+    own: Ledger
+
+    @property
+    def state(self) -> str:
+        """For people: a state of the subscription, or "sidecar"."""
+
+    @property
+    def position(self) -> str | None:
+        """The id of the last applied message."""
+
+    @property
+    def tally(self) -> Tally:
+        """What happened so far."""
+
+    def start(self) -> None:
+        """Begin to hear, or look whether all is well. Cheap: called with every fill."""
+
+    def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until *is_so*, which may become so with a proof."""
+
+    def saying(self) -> None:
+        """This process is about to publish what it has stamped in `own`."""
+
+    def said(self, receipt: Receipt) -> None:
+        """It was published, or waits in the queue."""
+
+    def close(self, timeout_s: float) -> None:
+        """Hear no more."""
+
+    def before_fork(self) -> None:
+        """Take the locks."""
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Release the locks; in the child, forget what only the parent has."""
+
+
+class OwnHearing:
+    """
+    A thread of this process writes a private ledger.
+
+    Args:
+        make_subscription: from how far an earlier one came.
+        audience: told what is applied.
+    """
+
+    kind = "own"
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        link: Link,
+        make_subscription: Callable[[Journal | None], Subscription],
+        audience: Audience,
+    ) -> None:
+        self.own = Ledger.private(slots=config.slots, namespace=config.namespace)
+        self.view: LedgerView = self.own
+        self._clock = clock
+        self._link = link
+        self._make_subscription = make_subscription
+        self._audience = audience
+        self._journal: Journal | None = None
+        self._listener: Listener | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def state(self) -> str:
+        return str(self._listener.subscription.state if self._listener else State.IDLE)
+
+    @property
+    def position(self) -> str | None:
+        journal = self._listener.subscription.journal if self._listener else self._journal
+        return journal.position if journal else None
+
+    @property
+    def tally(self) -> Tally:
+        return self._listener.subscription.tally if self._listener else Tally()
+
+    def start(self) -> None:
+        if self._listener is None and not self._closed:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._listener is not None or self._closed:
+                return
+            subscription = self._make_subscription(self._journal)
+            listener = Listener(subscription, self._link, self.own, self._audience, self._clock)
+            try:
+                listener.start()
+            except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
+                log.warning("listener cannot start channel=%s error=%s", subscription.names.channel, error)
+            else:
+                self._listener = listener
+
+    def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+        return self._listener.wait_until(is_so, timeout_s) if self._listener else is_so()
+
+    def saying(self) -> None:
+        pass  # what is stamped in `own` is stamped in `view`
+
+    def said(self, receipt: Receipt) -> None:
+        pass
+
+    def close(self, timeout_s: float) -> None:
+        with self._lock:
+            self._closed = True
+            listener = self._listener
+        if listener is not None:
+            listener.close(timeout_s)
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+        self.own.lock.acquire()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        self.own.lock.release()
+        self._lock.release()
+        if in_child and self._listener is not None:
+            self._journal = self._listener.subscription.journal
+            self._listener.let_go()
+            self._listener = None
+
+
+LOOK_AGAIN_NS = 250_000_000
+"""How often a worker without a lease looks whether a new sidecar has put another file in the place of its own."""
+SPINS = 200
+SLEEP_S = 0.0002
+"""While waiting for the host's ledger to reach a message: a short spin, as it takes about 100 µs, then sleeps."""
+
+
+class _Doubt:
+    """
+    What a hit compares with until the host's ledger has reached what this process said itself: a count that no entry
+    has seen, so that every read looks at the whole rule, the own ledger included.
+    """
+
+    def __getitem__(self, index: int, /) -> int:
+        return -2
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        raise TypeError("nobody writes here")
+
+
+class SidecarHearing:
+    """
+    The sidecar of this host writes a ledger in a file, which this process maps read-only: no thread, no connection,
+    no message.
+
+    Args:
+        path: of the file.
+        any_owner: trust a file that belongs to somebody else than root or ourselves.
+        watch: told what a hit has to compare with.
+        sweep: lets every entry leave that may not be served, by either ledger.
+
+    Raises:
+        LedgerFileError: the file is not there, or does not fit.
+    """
+
+    kind = "sidecar"
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        path: Path,
+        *,
+        any_owner: bool,
+        watch: Callable[[Words], None],
+        sweep: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._any_owner = any_owner
+        self._watch = watch
+        self._sweep = sweep
+        self._file = LedgerFile(path, namespace=config.namespace, any_owner=any_owner)
+        self.view = self._file.view
+        # As many slots as the host's, so that a slot means the same in both. Untouched pages of it cost nothing.
+        self.own = Ledger.private(slots=self.view.slots, namespace=config.namespace)
+        self.tally = Tally()
+        self._unsettled: list[tuple[Receipt, int]] = []
+        self._saying = 0
+        self._is_orphaned = False
+        self._next_look = 0
+        self._lock = threading.Lock()
+
+    @property
+    def state(self) -> str:
+        return "sidecar"
+
+    @property
+    def position(self) -> str | None:
+        ms, seq = self._position()
+        return f"{ms}-{seq}" if ms else None
+
+    def start(self) -> None:
+        if self._unsettled or self._is_orphaned:
+            self._settle()
+        now = self._clock()
+        if now >= self._next_look and self.view.words[PROVEN_AT] + self._config.max_staleness_ns <= now:
+            self._next_look = now + LOOK_AGAIN_NS
+            self._look_for_new_file()
+
+    def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = self._clock() + int(timeout_s * 1e9)
+        for turn in range(2**62):
+            if is_so():
+                return True
+            if self._clock() >= deadline:
+                return False
+            if turn >= SPINS:
+                time.sleep(SLEEP_S)
+                self.start()
+        return False
+
+    def saying(self) -> None:
+        with self._lock:
+            self._saying += 1
+            self._watch(_Doubt())
+
+    def said(self, receipt: Receipt) -> None:
+        with self._lock:
+            self._saying -= 1
+            self._unsettled.append((receipt, self._clock()))
+            if len(self._unsettled) > self._config.queue_size:
+                del self._unsettled[: -self._config.queue_size]
+                self._is_orphaned = True
+        if not receipt.queued:
+            self.wait_until(self._settle, self._config.max_staleness)
+
+    def close(self, timeout_s: float) -> None:
+        pass
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+        self.own.lock.acquire()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        self.own.lock.release()
+        self._lock.release()
+        if in_child and self._unsettled:
+            self._unsettled.clear()  # the parent's receipts are told in the parent
+            self._is_orphaned = True
+
+    def _settle(self) -> bool:
+        """Trust the host's ledger alone again, if it has reached everything that we said."""
+        with self._lock:
+            self._is_orphaned |= any(receipt.lost_because for receipt, _ in self._unsettled)
+            self._unsettled = [(receipt, at) for receipt, at in self._unsettled if not self._is_settled(receipt, at)]
+            if self._unsettled or self._saying:
+                return False
+            is_orphaned, self._is_orphaned = self._is_orphaned, False
+        if is_orphaned:
+            self._sweep()  # nobody will confirm those stamps: what they void leaves now
+        with self._lock:
+            if not self._saying:
+                self._watch(self.view.words)
+        return True
+
+    def _is_settled(self, receipt: Receipt, said_at: int) -> bool:
+        if receipt.lost_because or self.view.words[FLUSHED_AT] > said_at:
+            return True
+        if receipt.id is None:
+            return False
+        ms, _, seq = receipt.id.partition("-")
+        return self._position() >= (int(ms), int(seq))
+
+    def _position(self) -> tuple[int, int]:
+        """The two words of the position, read until they belong together."""
+        words = self.view.words
+        while True:
+            ms, seq = words[POSITION_MS], words[POSITION_SEQ]
+            if words[POSITION_MS] == ms:
+                return ms, seq
+
+    def _look_for_new_file(self) -> None:
+        if not self._file.was_replaced():
+            return
+        try:
+            file = LedgerFile(self._file.path, namespace=self._config.namespace, any_owner=self._any_owner)
+        except LedgerFileError as error:
+            self.tally.last_error = str(error)
+            return
+        if file.view.slots != self.view.slots:
+            self.tally.last_error = (
+                f"the sidecar was restarted with {file.view.slots} slots instead of {self.view.slots}: "
+                "restart this process"
+            )
+            return
+        log.info("mapped the new ledger of the sidecar path=%s", file.path)
+        self.tally.last_error = None
+        with self._lock:
+            self._file = file
+            self.view.words = file.view.words
+            if not (self._unsettled or self._saying):
+                self._watch(self.view.words)
