@@ -44,7 +44,18 @@ class Entry(Generic[V]):
         tags: for people to look at; `slots` is what counts.
     """
 
-    __slots__ = ("changes", "expires_at", "good_until", "hits", "hits_at_turn", "loaded_at", "slots", "tags", "value")
+    __slots__ = (
+        "changes",
+        "expires_at",
+        "good_until",
+        "hits",
+        "hits_at_turn",
+        "loaded_at",
+        "size",
+        "slots",
+        "tags",
+        "value",
+    )
 
     def __init__(
         self, value: V, *, loaded_at: int, slots: tuple[int, ...], expires_at: int = FOREVER, tags: tuple[str, ...] = ()
@@ -58,6 +69,7 @@ class Entry(Generic[V]):
         self.good_until = 0
         self.hits = 0
         self.hits_at_turn = 0
+        self.size: float = 1
 
     def age_s(self, now: int) -> float:
         """Seconds since its loader began."""

@@ -232,7 +232,7 @@ class SidecarHearing:
         if self._unsettled or self._is_orphaned:
             self._settle()
         now = self._clock()
-        if now >= self._next_look and self.view.words[PROVEN_AT] + self._config.max_staleness_ns <= now:
+        if now >= self._next_look and not self._is_leased():
             self._next_look = now + LOOK_AGAIN_NS
             self._look_for_new_file()
 
@@ -261,7 +261,7 @@ class SidecarHearing:
                 del self._unsettled[: -self._config.queue_size]
                 self._is_orphaned = True
         if not receipt.queued:
-            self.wait_until(self._settle, self._config.max_staleness)
+            self.wait_until(lambda: self._settle() or not self._is_leased(), self._config.max_staleness)
 
     def close(self, timeout_s: float) -> None:
         pass
@@ -299,6 +299,10 @@ class SidecarHearing:
             return False
         ms, _, seq = receipt.id.partition("-")
         return self._position() >= (int(ms), int(seq))
+
+    def _is_leased(self) -> bool:
+        """Without a lease the sidecar is dead, or knows as little as we do: nothing to wait for."""
+        return self._clock() < self.view.words[PROVEN_AT] + self._config.max_staleness_ns
 
     def _position(self) -> tuple[int, int]:
         """The two words of the position, read until they belong together."""

@@ -112,6 +112,7 @@ class Ledger(LedgerView):
         self.lock = threading.Lock()
         self._holds: dict[int, dict[str, int]] = {}  # by slot and owner, until when
         self._held = 0
+        self._newest = NEVER  # a held slot does not show the stamps that came meanwhile: all are at most this old
 
     @classmethod
     def private(cls, *, slots: int, namespace: str) -> Ledger:
@@ -122,6 +123,7 @@ class Ledger(LedgerView):
         """Everything in *slots* that was loaded before *now* is stale."""
         words = self.words
         with self.lock:
+            self._newest = max(self._newest, now)
             for slot in slots:
                 index = HEADER_WORDS + slot
                 if words[index] < now:
@@ -148,6 +150,7 @@ class Ledger(LedgerView):
         """Everything in *slots* that was loaded before *now* is stale, and *owner* no longer holds it."""
         words = self.words
         with self.lock:
+            self._newest = now = max(self._newest, now)
             for slot in slots:
                 index = HEADER_WORDS + slot
                 owners = self._holds.get(slot, {})

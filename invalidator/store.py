@@ -6,13 +6,14 @@ The store knows nothing of staleness: it is told.
 
 Rule 1: `find` takes no lock and moves nothing, so that a hit costs one dictionary look-up.
 Rule 2: every entry that leaves is returned, with its cause, by the method that made it leave.
-Rule 3: no user code runs under the lock, except `getsizeof`.
+Rule 3: no user code runs under the lock, and an entry is measured once: values are live objects and may grow.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from cachetools import FIFOCache
@@ -67,8 +68,8 @@ class Store:
 
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         self.lock = threading.Lock()
-        measure = None if getsizeof is None else (lambda entry: getsizeof(entry.value))
-        self._entries = _SecondChance(maxsize, measure)
+        self._getsizeof = getsizeof
+        self._entries = _SecondChance(maxsize, None if getsizeof is None else attrgetter("size"))
         self._hits_of_the_gone = 0
         self.find: Callable[[str], AnyEntry] = self._entries.__getitem__
         """Return the entry of a key. Raises KeyError."""
@@ -88,6 +89,8 @@ class Store:
 
     def put(self, key: str, entry: AnyEntry) -> list[Evicted]:
         """Keep *entry*, and return what had to leave for it: perhaps itself, if it is larger than the store."""
+        if self._getsizeof is not None:
+            entry.size = self._getsizeof(entry.value)
         with self.lock:
             replaced = self._entries.get(key)
             try:
