@@ -113,7 +113,7 @@ class Flights:
 # caches.
 _lock = threading.Lock()
 _numbers = itertools.count()
-# A context, and not a task or a thread: what a loader starts (tasks, a loop, a thread by asyncio.to_thread) inherits it.
+# A context, and not a task or a thread: what a loader starts (tasks, a loop, asyncio.to_thread) inherits it.
 _flown_here: ContextVar[tuple[int, ...]] = ContextVar("invalidator_flown_here", default=())
 _waiting: dict[int, list[Flight]] = {}
 """By the number of a flight: those that its loader waits for."""
