@@ -1,11 +1,12 @@
 """
 Settings of the example. All that differs between servers comes from the environment, set by `demo.py`:
 
-    SERVER_NAME  this server's name, on every page and in every answer
-    FLEET        all servers, as "app1=http://127.0.0.1:20001 app2=…"
-    DATABASE     path of the SQLite file that all servers share
-    REDIS_URL    where invalidations are published
-    NAMESPACE    keeps this shop apart from others on the same Redis
+    SERVER_NAME    this server's name, on every page and in every answer
+    FLEET          all servers, as "app1=http://127.0.0.1:20001 app2=…"
+    DATABASE       path of the SQLite file that all servers share
+    REDIS_URL      where invalidations are published
+    NAMESPACE      keeps this shop apart from others on the same Redis
+    MAX_STALENESS  the bound, in seconds
 """
 
 import os
@@ -26,6 +27,7 @@ INVALIDATOR = {
     "URL": os.environ.get("REDIS_URL", "memory://"),
     "NAMESPACE": os.environ.get("NAMESPACE", "shop"),
     "TTL": 300,
+    "MAX_STALENESS": float(os.environ.get("MAX_STALENESS", "2")),
 }
 
 # ------------------------------------------------------------------------------------------ ordinary Django
