@@ -290,8 +290,9 @@ class Invalidator:
         """Called by the listener: a message was applied to the ledger."""
         if body.node != self.node:
             self._drop(body.keys, now)
-        everything = body.op == "clear"
-        self._tell(Invalidation(body.keys, body.tags, everything, body.op, id, body.node))
+        if body.op != "hold":  # it announces a change that is still to come: who acted on it would read the old value
+            reason = "clear" if body.op == "clear" else "invalidate"
+            self._tell(Invalidation(body.keys, body.tags, reason == "clear", reason, id, body.node))
 
     def flushed(self, reason: str, now: int) -> None:
         """Called by the listener: the ledger was voided."""
@@ -373,6 +374,7 @@ class Invalidator:
             queued=self._publisher.waiting,
             undelivered=self._publisher.undelivered,
             queue_overflows=self._publisher.overflows,
+            last_disconnect=_past(tally.last_disconnect, now),
             last_flush=_past(tally.last_flush, now),
             last_gap=_past(tally.last_gap, now),
             last_error=tally.last_error or self._publisher.last_error,

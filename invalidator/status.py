@@ -54,6 +54,7 @@ class Status:
     queued: int
     undelivered: int
     queue_overflows: int
+    last_disconnect: Past | None
     last_flush: Past | None
     last_gap: Past | None
     last_error: str | None

@@ -186,6 +186,7 @@ class Tally:
     replays: int = 0
     reconnects: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    last_disconnect: Happening | None = None
     last_flush: Happening | None = None
     last_gap: Happening | None = None
     last_error: str | None = None
@@ -285,6 +286,7 @@ class Subscription:
             return
         if self.state is not State.CONNECTING:
             self.tally.reconnects += 1
+            self.tally.last_disconnect = Happening(reason, now)
         self.tally.last_error = reason
         self._begin_connection()
         window = min(LAST_RETRY_NS, FIRST_RETRY_NS << min(self._attempts, 16))

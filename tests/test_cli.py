@@ -35,6 +35,7 @@ LIVE = Status(
     undelivered=0,
     queue_overflows=0,
     last_flush=Past("first subscription", 0.0),
+    last_disconnect=None,
     last_gap=None,
     last_error=None,
 )

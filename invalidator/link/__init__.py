@@ -127,4 +127,5 @@ def make_link(url: str, *, timeout_s: float) -> Link:
         from .redis import RedisLink
 
         return RedisLink(url, timeout_s=timeout_s)
-    raise InvalidSetting(f"url must begin with redis://, rediss://, unix:// or memory://, not {url!r}")
+    # The URL itself is not shown: it may hold a password.
+    raise InvalidSetting(f"url must begin with redis://, rediss://, unix:// or memory://, not {scheme or 'nothing'}")
