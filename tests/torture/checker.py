@@ -6,14 +6,15 @@ version of that key is stale. So a read that returned version w is stale since t
 after w, and stale *by* its own start less that time. The promise: never by more than the bound.
 
 Rule 1: every read of every process counts, those of killed ones too.
-Rule 2: what was never accepted makes nothing stale. A strict change is accepted, at the latest, when its hold ends.
+Rule 2: what was never accepted makes nothing stale. Where a hold counts (`by_hold`), a strict change makes older
+versions stale once it is announced and committed, whether its writer lives to say so or not.
 Rule 3: nobody can read what was not begun: such a read shows that the suite is wrong.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,16 +60,33 @@ class Verdict:
 
 
 class Truth:
-    """Every version and when it made older ones stale."""
+    """
+    Every version and when it made older ones stale.
 
-    def __init__(self, changes: Iterable[tuple[str, Change]], committed: dict[tuple[int, int], str]) -> None:
+    Args:
+        changes: of all writers, with their names.
+        committed: who wrote what the database knows.
+        died: when writers were killed, by name: what they had committed was committed before.
+        by_hold: whether a hold counts. It does not where the server may lose it.
+    """
+
+    def __init__(
+        self,
+        changes: Iterable[tuple[str, Change]],
+        committed: dict[tuple[int, int], str],
+        died: Mapping[str, int],
+        *,
+        by_hold: bool,
+    ) -> None:
+        self._by_hold = by_hold
         self.accepted = 0
         self.never_accepted = 0
         self.changes: dict[int, dict[int, Change]] = defaultdict(dict)
         for writer, change in changes:
             if not change.committed and committed.get((change.key, change.version)) != writer:
                 continue  # its writer was killed before the commit
-            self.changes[change.key][change.version] = change
+            by = change.committed or died.get(writer, 0)
+            self.changes[change.key][change.version] = change._replace(committed=by)
         self.stale_since: dict[int, list[int]] = {}
         for key, versions in self.changes.items():
             since = [FOREVER] * (max(versions) + 1)
@@ -81,11 +99,13 @@ class Truth:
                 self.accepted += accepted
                 self.never_accepted += not accepted
 
-    @staticmethod
-    def _accepted(change: Change | None) -> int:
+    def _accepted(self, change: Change | None) -> int:
         if change is None:
             return FOREVER
-        return change.accepted or change.held_until or FOREVER
+        accepted = change.accepted or FOREVER
+        if self._by_hold and change.held and change.committed:
+            return min(accepted, max(change.held, change.committed))
+        return accepted
 
     def check(self, reads: Iterable[tuple[int, ...]], process: str, bound: int, verdict: Verdict) -> None:
         """Judge *reads* of one log."""
@@ -135,10 +155,10 @@ class Truth:
             verdict.shown.append(Violation(process, read, 0, "nobody wrote such a version: the suite is wrong"))
 
 
-def read_truth(directory: Path, source: Source) -> Truth:
+def read_truth(directory: Path, source: Source, died: Mapping[str, int], *, by_hold: bool) -> Truth:
     """From the writers' logs and the database."""
     committed = {(key, version): writer for key, version, writer in source.history()}
-    return Truth(_changes(directory), committed)
+    return Truth(_changes(directory), committed, died, by_hold=by_hold)
 
 
 def _changes(directory: Path) -> Iterator[tuple[str, Change]]:
@@ -148,9 +168,11 @@ def _changes(directory: Path) -> Iterator[tuple[str, Change]]:
             yield writer, Change(*fields)
 
 
-def check(directory: Path, source: Source, max_staleness: float) -> tuple[Verdict, Truth]:
+def check(
+    directory: Path, source: Source, max_staleness: float, died: Mapping[str, int], *, by_hold: bool
+) -> tuple[Verdict, Truth]:
     """Judge every read of a round."""
-    truth = read_truth(directory, source)
+    truth = read_truth(directory, source, died, by_hold=by_hold)
     verdict = Verdict()
     bound = int(max_staleness * 1e9)
     for path in sorted(directory.glob("*.reads")):

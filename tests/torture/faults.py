@@ -33,6 +33,7 @@ class Fault:
         lanes: whether processes must talk through the proxy.
         persistent: whether the server must keep its data on disk, True or False; None if it does not matter.
         strict: whether writers must announce holds.
+        by_hold: whether a hold alone already makes older versions stale (`checker.Truth`).
         evidence: counts of the round that must not be 0.
     """
 
@@ -41,6 +42,7 @@ class Fault:
     lanes: bool = False
     persistent: bool | None = None
     strict: bool = False
+    by_hold: bool = False
     evidence: tuple[str, ...] = ()
 
 
@@ -53,12 +55,13 @@ def fault(
     lanes: bool = False,
     persistent: bool | None = None,
     strict: bool = False,
+    by_hold: bool = False,
     evidence: tuple[str, ...] = (),
 ) -> Callable[[Inject], Inject]:
     """Register a fault under its name."""
 
     def register(inject: Inject) -> Inject:
-        FAULTS[name] = Fault(name, inject, lanes, persistent, strict, evidence)
+        FAULTS[name] = Fault(name, inject, lanes, persistent, strict, by_hold, evidence)
         return inject
 
     return register
@@ -263,6 +266,26 @@ def crash_rollback(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s)
 
 
+@fault("crash-lossy", persistent=False, evidence=("reconnects", "flushes"))
+def crash_lossy(stage: Stage, random: Random) -> None:
+    """
+    The same while a reader is away: it never hears what was lost, and the journal it finds continues its own.
+
+    So the journal alone looks whole, and only the server's run tells the truth.
+    """
+    reader, older_s, pause_s = _one(stage, random, "reader"), _breath(stage, random, 1.5), _breath(stage, random, 1.5)
+    with stage.server_lock:
+        with stage.stopped(reader):
+            stage.command("CLIENT", "KILL", "TYPE", "pubsub")
+            stage.command("SAVE")
+            stage.sleep(older_s)
+            stage.note(f"crash-lossy of {older_s:.2f} s, {reader.name} away")
+            stage.server.kill()
+            stage.server.start()
+        stage.sleep(0.3)
+    stage.sleep(pause_s)
+
+
 @fault("crash-persistent", persistent=True, evidence=("reconnects", "flushes"))
 def crash_persistent(stage: Stage, random: Random) -> None:
     """kill -9 of the server, which comes back with all it had."""
@@ -378,17 +401,25 @@ def proxy_delay(stage: Stage, random: Random) -> None:
 
 @fault("proxy-black-hole", lanes=True, evidence=("reconnects",))
 def proxy_black_hole(stage: Stage, random: Random) -> None:
-    """A half-open connection, in one direction or both; at its end what was held back arrives, or nothing ever does."""
-    member, (up, down), for_s, cut, pause_s = (
+    """
+    A half-open connection, in one direction or both; at its end what was held back arrives, or nothing ever does.
+
+    Sometimes what came down before it was slow: the last proof then arrives when nothing else does any more.
+    """
+    member, (up, down), for_s, delay, cut, pause_s = (
         _a_lane(stage, random),
         random.choice(((True, True), (False, True), (False, True), (True, False))),
         _outage(stage, random) + 0.5 * stage.max_staleness,
+        random.choice((0.0, 0.2, 0.4)),
         random.random() < 0.4,
         _breath(stage, random),
     )
     if member.lane is not None:
         ways = " and ".join(way for way, closed in (("up", up), ("down", down)) if closed)
         stage.note(f"proxy-black-hole {member.name} {ways} {for_s:.2f} s")
+        if delay:
+            member.lane.slow(delay_s=delay * stage.max_staleness, up=False)
+            stage.sleep(stage.max_staleness)
         member.lane.close_gates(up=up, down=down)
         stage.sleep(for_s)
         if cut:
@@ -425,3 +456,50 @@ def kill_writer(stage: Stage, random: Random) -> None:
         stage.note(f"kill-writer {writer.name}")
         stage.kill_and_replace(writer)
     stage.sleep(pause_s + 0.5)
+
+
+@fault("strict-kill-writer", strict=True, by_hold=True)
+def strict_kill_writer(stage: Stage, random: Random) -> None:
+    """
+    kill -9 of a strict writer between commit and release: its hold stands for what it could not say any more.
+
+    Sometimes a reader is away meanwhile, or everybody, or the journal is trimmed behind a reader's back.
+    """
+    writer, reader, pause_s = _one(stage, random, "writer"), _one(stage, random, "reader"), _breath(stage, random, 2.0)
+    how = random.choice(("alone", "drop", "away", "trim"))
+    if stage.counts["strict-kill-writer"] < 2 * MOST_KILLS:
+        stage.note(f"strict-kill-writer {writer.name} {how}")
+        if how in ("away", "trim"):
+            with stage.stopped(reader):
+                stage.command("CLIENT", "KILL", "TYPE", "pubsub")
+                stage.kill_and_replace(writer, between_commit_and_word=True)
+                if how == "trim":
+                    stage.command("XTRIM", stage.names.journal, "MAXLEN", "1")
+        else:
+            if how == "drop":
+                stage.command("CLIENT", "KILL", "TYPE", "pubsub")
+            stage.kill_and_replace(writer, between_commit_and_word=True)
+    stage.sleep(pause_s + 0.5)
+
+
+@fault("strict-kill-reader", strict=True, by_hold=True)
+def strict_kill_reader(stage: Stage, random: Random) -> None:
+    """A reader that begins while a dead writer's hold is in force is told of it."""
+    writer, reader, pause_s = _one(stage, random, "writer"), _one(stage, random, "reader"), _breath(stage, random, 2.0)
+    if stage.counts["strict-kill-reader"] < MOST_KILLS:
+        stage.note(f"strict-kill-reader {reader.name} {writer.name}")
+        stage.kill_and_replace(writer, between_commit_and_word=True)
+        stage.kill_and_replace(reader)
+    stage.sleep(pause_s + 0.5)
+
+
+@fault("strict-outage", persistent=False, strict=True, evidence=("refused",))
+def strict_outage(stage: Stage, random: Random) -> None:
+    """The server is gone: strict writes are refused, and nothing is committed that was not announced."""
+    down_s, pause_s = _outage(stage, random) + 0.5, _breath(stage, random, 1.5)
+    with stage.server_lock:
+        stage.note(f"strict-outage {down_s:.2f} s")
+        stage.server.kill()
+        stage.sleep(down_s)
+        stage.server.start()
+    stage.sleep(pause_s)

@@ -1,8 +1,9 @@
 """
 The network between processes and server: one lane (a port of its own) per process.
 
-A lane forwards what it reads, and can be told to misbehave. What a closed gate holds back is not lost: it arrives
-when the gate opens, late and in order, as TCP would deliver it; or never, if the connection is cut first.
+A lane forwards what it reads, and can be told to misbehave. A closed gate lets nothing enter; what is under way
+arrives. What it holds back is not lost: it arrives when the gate opens, late and in order, as TCP would deliver it;
+or never, if the connection is cut first.
 
 Rule: everything runs in one thread with one event loop; a lane is steered from any thread.
 """
@@ -55,9 +56,9 @@ class Lane:
         """Swallow silently what goes *up* or *down*: the connection looks alive."""
         self._proxy.call(self._close_gates, up, down)
 
-    def slow(self, *, delay_s: float = 0.0, bytes_per_s: float = 0.0) -> None:
-        """Delay everything, or let only so much through."""
-        self._proxy.call(self._slow, delay_s, bytes_per_s)
+    def slow(self, *, delay_s: float = 0.0, bytes_per_s: float = 0.0, up: bool = True) -> None:
+        """Delay everything, or let only so much through; without *up*, only what goes down."""
+        self._proxy.call(self._slow, delay_s, bytes_per_s, up)
 
     def heal(self) -> None:
         """Behave again; what was held back arrives."""
@@ -90,14 +91,14 @@ class Lane:
         if down:
             self.down.gate.clear()
 
-    async def _slow(self, delay_s: float, bytes_per_s: float) -> None:
-        for direction in (self.up, self.down):
+    async def _slow(self, delay_s: float, bytes_per_s: float, up: bool) -> None:
+        for direction in (self.up, self.down) if up else (self.down,):
             direction.delay_s = delay_s
             direction.bytes_per_s = bytes_per_s
 
     async def _heal(self) -> None:
         self.refusing = False
-        await self._slow(0.0, 0.0)
+        await self._slow(0.0, 0.0, up=True)
         self.up.gate.set()
         self.down.gate.set()
 
@@ -149,6 +150,7 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, h
         data = b"-"
         while data:
             data = await reader.read(CHUNK)
+            await how.gate.wait()
             await chunks.put((now() + how.delay_s, data))
 
     reading = asyncio.create_task(read())
@@ -156,7 +158,6 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, h
         while True:
             due, data = await chunks.get()
             await asyncio.sleep(max(0.0, due - now()))
-            await how.gate.wait()
             if not data:
                 return
             if how.bytes_per_s:

@@ -38,6 +38,8 @@ from .records import READ, Log, LogFull  # noqa: E402
 from .source import Source  # noqa: E402
 from .worker import Orders, Worker, die_with_parent, sleep_until  # noqa: E402
 from .workload import (  # noqa: E402
+    ENDLESS_LOAD_BOUNDS,
+    ENDLESS_LOADS,
     HOT,
     IDLE_READ_EVERY_S,
     KEYS,
@@ -149,6 +151,8 @@ class Reader(Worker):
             version = self.source.read(index)
             if self.random.random() < SLOW_LOADS:
                 time.sleep(self.random.uniform(0, SLOWEST_LOAD_S))
+            elif index < HOT and self.random.random() < ENDLESS_LOADS:
+                time.sleep(ENDLESS_LOAD_BOUNDS * self.orders.max_staleness)
             return version
 
         return load

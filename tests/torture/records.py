@@ -19,8 +19,8 @@ READ = Struct("<IIqq")
 """key, version, when the read began, when it returned."""
 CHANGE = Struct("<IIqqqq")
 """
-key, version, when its invalidation was accepted (0: not yet, or nobody knows), until when it is held (0: not
-strict), when its commit had returned (0: died before), when its transaction began.
+key, version, when its invalidation was accepted (0: not yet, or nobody knows), when its hold was (0: not strict),
+when its commit had returned (0: died before), when its transaction began.
 """
 _TIME = Struct("<q")
 _ACCEPTED, _COMMITTED = 8, 24
@@ -45,7 +45,7 @@ class Change(NamedTuple):
     key: int
     version: int
     accepted: int
-    held_until: int
+    held: int
     committed: int
     began: int
 

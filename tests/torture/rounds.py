@@ -141,7 +141,13 @@ def _play(plan: Plan, directory: Path, result: Result) -> None:
         result.problems += stage.quit_members()
         result.faults = dict(stage.counts)
         counted = _read_statuses(directory, result)
-        verdict, truth = checker.check(directory, stage.source, plan.max_staleness)
+        verdict, truth = checker.check(
+            directory,
+            stage.source,
+            plan.max_staleness,
+            stage.died,
+            by_hold=all(fault.by_hold for fault in plan.faults),
+        )
     result.reads = verdict.reads
     result.stale_reads = verdict.stale_reads
     result.worst_s = verdict.worst / 1e9

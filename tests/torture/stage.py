@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 END_TIMEOUT_S = 20.0
 LONGEST_ROUND_S = 600.0
 COMMAND_TIMEOUT_S = 5.0
+SUICIDE_TIMEOUT_S = 2.0
 MOST_BIG_MESSAGES = 1500
 BIG_MESSAGE_NAMES = [f"filler:{i}:{'x' * 480}" for i in range(30)]
 
@@ -143,6 +144,7 @@ class Stage:
         self.gone: list[Member] = []
         self.server_lock = threading.RLock()
         self.ending = threading.Event()
+        self.died: dict[str, int] = {}
         self._strict = strict
         self._plan = [("reader", i) for i in range(readers)] + [("writer", i) for i in range(writers)]
         self._with_lanes = lanes
@@ -238,8 +240,13 @@ class Stage:
         finally:
             member.signal(signal.SIGCONT)
 
-    def kill_and_replace(self, member: Member) -> None:
-        """`kill -9` a process and start another in its place."""
+    def kill_and_replace(self, member: Member, *, between_commit_and_word: bool = False) -> None:
+        """
+        `kill -9` a process and start another in its place.
+
+        Args:
+            between_commit_and_word: a writer; it kills itself there (or is killed anywhere, if it does not come there).
+        """
         with self._lock:
             if member not in self.members:
                 return
@@ -247,7 +254,13 @@ class Stage:
             self.gone.append(member)
             self._number += 1
             name = f"{member.name.partition('+')[0]}+{self._number}"
+        if between_commit_and_word:
+            member.say("k")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                member.process.wait(SUICIDE_TIMEOUT_S)
         member.kill()
+        with self._lock:
+            self.died[member.name] = now_ns()
         self._start(member.role, name, member.lane)
 
     def other_server(self) -> EmbeddedServer:

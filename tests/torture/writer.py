@@ -5,16 +5,23 @@ Rule 1: an invalidation is said after the commit has returned; the time of its a
 `invalidate()` has returned accepted, or after its receipt has said so. Both are late rather than early.
 Rule 2: from the moment `invalidate()` returned, accepted or not, this process never again reads a version older than
 its own.
+Rule 3: a strict writer announces a hold before each commit, inside the transaction or ahead of it, and commits
+nothing that it could not announce.
+
+On its standard input: "k" die by -9 between the next commit and what has to be said about it; "q" end.
 """
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import threading
 import time
+from collections.abc import Callable
 from random import Random
 
-from invalidator import Receipt, now_ns
+from invalidator import Hold, HoldEnded, PublishError, Receipt, now_ns
 
 from .records import CHANGE, READ, Log, LogFull
 from .source import Source
@@ -24,7 +31,15 @@ from .workload import KEYS, WRITE_PAUSE_S, draw_change, key_name, tag_name
 ROOM = 500_000
 OTHER_READS = 4
 """Of rows at random, after each change."""
-LAST_ACCEPTANCES_S = 5.0
+HOLD_S = 3.0
+LONGEST_THOUGHT_S = 0.06
+"""Between an early hold and its transaction: the holds of two writers overlap."""
+ROLLBACKS = 0.05
+"""The share of strict transactions that change their mind."""
+
+
+class RolledBack(Exception):
+    """A transaction changed its mind."""
 
 
 class Writer(Worker):
@@ -37,6 +52,7 @@ class Writer(Worker):
         self.changes = Log(orders.path(".changes"), CHANGE, ROOM)
         self.reads = Log(orders.path(".own.reads"), READ, ROOM)
         self.own: dict[int, int] = {}
+        self.dying = False
         self.waiting: queue.SimpleQueue[tuple[Receipt, list[int]]] = queue.SimpleQueue()
         self.watcher = threading.Thread(target=self.watch_receipts, daemon=True)
 
@@ -47,7 +63,8 @@ class Writer(Worker):
         self.get_ready()
         self.watcher.start()
         try:
-            while "q" not in self.commands():
+            while "q" not in (commands := self.commands()):
+                self.dying = self.dying or "k" in commands
                 self.change()
                 self.write_status(if_due=True)
                 time.sleep(self.random.expovariate(1 / WRITE_PAUSE_S))
@@ -58,27 +75,72 @@ class Writer(Worker):
         self.write_status()
 
     def change(self) -> None:
-        """One transaction, and what it says."""
+        """One transaction, and what is said about it."""
         rows, by_tag = draw_change(self.random)
+        keys = () if by_tag else tuple(map(key_name, rows))
+        tags = (tag_name(rows[0]),) if by_tag else ()
+        if self.orders.strict:
+            self.change_strictly(rows, keys, tags)
+        else:
+            places, versions = self.commit(rows, lambda: 0)
+            self.say(lambda: self.bus.invalidate(*keys, tags=tags), rows, versions, places)
+
+    def change_strictly(self, rows: list[int], keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
+        """The same with a hold."""
+        early, thought_s = self.random.random() < 0.5, self.random.uniform(0, LONGEST_THOUGHT_S)
+        changes_its_mind = self.random.random() < ROLLBACKS
+        hold: Hold | None = None
+        held = 0
+
+        def announce() -> int:
+            nonlocal hold, held
+            if hold is None:
+                hold = self.bus.hold(*keys, tags=tags, duration=HOLD_S)
+                held = now_ns()
+            if changes_its_mind:
+                raise RolledBack
+            hold.check()
+            return held
+
+        try:
+            if early:
+                announce()
+                time.sleep(thought_s)
+            places, versions = self.commit(rows, announce)
+        except (PublishError, HoldEnded, RolledBack) as error:
+            self.counts["rolled_back" if isinstance(error, RolledBack) else "refused"] += 1
+            if hold is not None:
+                with self.no_error("release"):
+                    hold.release()
+            return
+        assert hold is not None
+        self.say(hold.release, rows, versions, places)
+
+    def commit(self, rows: list[int], announce: Callable[[], int]) -> tuple[list[int], list[int]]:
+        """Change *rows*. Returns the places of their records, and their versions."""
         places: list[int] = []
         began = now_ns()
 
         def before_commit(versions: list[int]) -> None:
-            # A strict write announces its hold here, and notes until when it lasts.
+            held = announce()
             places.extend(
-                self.changes.append(key, version, 0, 0, 0, began) for key, version in zip(rows, versions, strict=True)
+                self.changes.append(key, version, 0, held, 0, began)
+                for key, version in zip(rows, versions, strict=True)
             )
 
         versions = self.source.change(rows, self.orders.name, before_commit)
+        if self.dying:
+            os.kill(os.getpid(), signal.SIGKILL)
         now = now_ns()
         for place in places:
             self.changes.note_committed(place, now)
         self.counts["changes"] += len(rows)
+        return places, versions
+
+    def say(self, what: Callable[[], Receipt], rows: list[int], versions: list[int], places: list[int]) -> None:
+        """Invalidate or release, then read what was written."""
         with self.no_error("invalidate"):
-            if by_tag:
-                receipt = self.bus.invalidate(tags=[tag_name(rows[0])])
-            else:
-                receipt = self.bus.invalidate(*map(key_name, rows))
+            receipt = what()
             if receipt.accepted:
                 self.note_accepted(places)
             else:
