@@ -1,0 +1,25 @@
+"""The torture suite in short, on real processes: see `python -m tests.torture --help` for the long form."""
+
+import json
+import subprocess
+import sys
+
+from .stage import ROOT
+
+TIMEOUT_S = 100
+
+
+def test_no_read_is_staler_than_promised_while_messages_are_lost_connections_die_and_the_server_crashes():
+    """Three faults of the many; `make torture` plays all of them, alone and mixed."""
+    played = subprocess.run(
+        [sys.executable, "-m", "tests.torture", "--short", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert played.returncode == 0, played.stderr
+    rounds = json.loads(played.stdout)
+    assert len(rounds) == 3
+    assert sum(result["reads"] for result in rounds) > 10_000
