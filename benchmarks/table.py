@@ -1,0 +1,27 @@
+"""All benchmarks. To add one: a function that takes a `Run` and returns figures, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from . import propagation, publishing, reads, recovery
+from .figures import Figure
+from .run import Run
+
+
+class Benchmark(NamedTuple):
+    """One benchmark: what it is called on the command line, in a table, and what measures it."""
+
+    name: str
+    title: str
+    measure: Callable[[Run], Sequence[Figure]]
+
+
+BENCHMARKS = (
+    Benchmark("reads", "A read from the process' own memory", reads.measure),
+    Benchmark("propagation", "From invalidate() to void in another process", propagation.measure),
+    Benchmark("publish", "What invalidate() costs its caller", publishing.measure),
+    Benchmark("recovery", "A dropped connection: time to a new lease", recovery.measure_lease),
+    Benchmark("survivors", "A dropped connection: entries kept", recovery.measure_survivors),
+)
