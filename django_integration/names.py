@@ -105,7 +105,7 @@ class Names:
         elif isinstance(target, Model):
             row_tag(target)  # raises for a row that was never saved
             self.row_changed(target)
-        elif _is_model(target):
+        elif is_model(target):
             self.table_changed(target)
         else:
             raise TypeError(
@@ -160,7 +160,8 @@ class Names:
             self.tags.clear()
 
 
-def _is_model(target: object) -> TypeGuard[type[Model]]:
+def is_model(target: object) -> TypeGuard[type[Model]]:
+    """Whether *target* is a model class."""
     return isinstance(target, type) and issubclass(target, Model)
 
 

@@ -23,14 +23,14 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from invalidator import Receipt
 
 from . import registry
-from .names import Names, Target
+from .names import Names, Target, is_model
 from .runtime import bus
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
     as it is in memory.
 
     Args:
-        using: the database alias whose transaction counts; None takes the alias a row was read from or saved to, and
-            the default one for everything else.
+        using: the database alias whose transaction counts. None takes, for a row, the one it was read from or saved
+            to; for a model, the one its writes go to; for keys and tags, the default one.
 
     Raises:
         TypeError: a target is none of these.
@@ -61,8 +61,7 @@ def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
     """
     by_alias: dict[str, Names] = {}
     for target in targets:
-        alias = using or (target._state.db if isinstance(target, Model) else None) or DEFAULT_DB_ALIAS
-        _add_target(by_alias.setdefault(alias, Names()), target)
+        _add_target(by_alias.setdefault(using or _alias_of(target), Names()), target)
     # Only now, when every target has proved good, does the first name leave.
     at_once = Names()
     deferred = False
@@ -76,6 +75,13 @@ def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
     if at_once:
         send(at_once)
     return None
+
+
+def _alias_of(target: Target) -> str:
+    """The database whose transaction a change of *target* is most likely part of."""
+    if isinstance(target, Model):
+        return target._state.db or router.db_for_write(type(target), instance=target)
+    return router.db_for_write(target) if is_model(target) else DEFAULT_DB_ALIAS
 
 
 def _add_target(names: Names, target: Target) -> None:

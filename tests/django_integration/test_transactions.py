@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
+from django.test import override_settings
 
 from django_integration import bus, invalidate, runtime, tag
 from invalidator import InvalidName
@@ -156,6 +157,22 @@ def test_a_row_belongs_to_the_transaction_of_its_own_database(wire: Wire) -> Non
         assert invalidate(cage, "key of the default database") is None
         assert wire.messages() == [keys("key of the default database")]
     assert wire.message().tags == {"zoo.cage", f"zoo.cage:{cage.pk}"}
+
+
+class ToOther:
+    """A router that writes everything to the other database."""
+
+    def db_for_write(self, model: type, **hints: object) -> str:
+        return "other"
+
+
+def test_a_model_belongs_to_the_transaction_of_the_database_it_is_written_to(wire: Wire) -> None:
+    routed = override_settings(DATABASE_ROUTERS=[ToOther()])
+    with routed, transaction.atomic(using="other"):
+        assert invalidate(Cage) is None
+        assert invalidate(Cage(pk=1)) is None
+        assert wire.messages() == []
+    assert wire.message().tags == {"zoo.cage", "zoo.cage:*", "zoo.cage:1"}
 
 
 @pytest.mark.parametrize("target", ["", "x" * 600, 7, None, b"bytes", ["list"]])
