@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from django_integration import conf
-from invalidator import cli
+from invalidator.cli import add_arguments, run
 
 
 class Command(BaseCommand):
@@ -21,11 +21,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the CLI's own arguments."""
         given = conf.given()
-        cli.add_arguments(parser, url=_text(given.get("URL")), namespace=_text(given.get("NAMESPACE")))
+        add_arguments(parser, url=_text(given.get("URL")), namespace=_text(given.get("NAMESPACE")))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the CLI and exit with its code."""
-        if code := cli.run(Namespace(**options)):
+        if code := run(Namespace(**options)):
             sys.exit(code)
 
 
