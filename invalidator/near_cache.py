@@ -9,6 +9,7 @@ Rule 3: the loader, and every other code of the user, runs without any lock of o
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -27,6 +28,8 @@ from .names import check_key, check_tags, name_slots
 from .receipt import Receipt
 from .status import CAUSES, Cause, Stats
 from .store import Evicted, Store
+
+log = logging.getLogger("invalidator.near_cache")
 
 V = TypeVar("V")
 D = TypeVar("D")
@@ -217,6 +220,8 @@ class NearCache:
             InvalidName, InvalidSetting: an argument cannot work; *loader* is not called.
         """
         value = self.get(key, _ABOUT_TO_LOAD)
+        if value is _ABOUT_TO_LOAD:
+            tags = check_tags(tags)  # once: it may be a generator, and there may be several attempts
         while value is _ABOUT_TO_LOAD:
             flight, is_mine = self._board(key, tags, ttl, blocking=True)
             if is_mine:
@@ -234,6 +239,8 @@ class NearCache:
         `get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks.
         """
         value = self.get(key, _ABOUT_TO_LOAD)
+        if value is _ABOUT_TO_LOAD:
+            tags = check_tags(tags)  # once: it may be a generator, and there may be several attempts
         while value is _ABOUT_TO_LOAD:
             flight, is_mine = self._board(key, tags, ttl, blocking=False)
             if is_mine:
@@ -303,8 +310,7 @@ class NearCache:
 
     # Loading and filling.
 
-    def _board(self, key: str, tags: Iterable[str], ttl: Ttl, *, blocking: bool) -> tuple[Flight, bool]:
-        tags = check_tags(tags)
+    def _board(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Flight, bool]:
         _check_ttl(ttl)
         slots = name_slots((key,), tags, self.bus.slots)
         flight, is_mine = self._flights.board(
@@ -413,7 +419,10 @@ class NearCache:
                 self._evictions[left.cause] += 1
         if self._on_evict is not None:
             for left in gone:
-                self._on_evict(left.key, left.entry.value, left.cause)
+                try:
+                    self._on_evict(left.key, left.entry.value, left.cause)
+                except Exception:
+                    log.exception("on_evict callback failed key=%r cause=%s", left.key, left.cause)
 
 
 def _check_ttl(ttl: T) -> T:
