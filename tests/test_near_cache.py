@@ -1,0 +1,874 @@
+"""get, set, get_or_set: on a clock that stands still and a link on which nothing is heard."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from invalidator.bus import Invalidator
+from invalidator.errors import InvalidName, InvalidSetting
+from invalidator.ledger import CHANGES
+from invalidator.near_cache import DEFAULT, Loaded, NearCache
+from tests.support import Clock, DeafLink, RecordingWords, S, Thread, wait_until
+
+
+class Fixture:
+    """A cache, and everything it stands on."""
+
+    def __init__(self, clock: Clock, bus_options: dict[str, Any], **options: Any) -> None:
+        self.clock = clock
+        self.link = DeafLink()
+        self.evicted: list[tuple[str, object, str]] = []
+        self.bus = Invalidator("memory://", namespace="shop", clock=clock, link=self.link, **bus_options)
+        options = {"on_evict": lambda *facts: self.evicted.append(facts), **options}
+        self.cache = NearCache(self.bus, **options)
+        self.prove()
+
+    def prove(self) -> None:
+        """Renew the lease."""
+        self.bus.ledger.prove(self.clock())
+
+    def hear(self, *keys: str, tags: tuple[str, ...] = ()) -> None:
+        """Another server has invalidated these names, just now."""
+        self.clock.advance(0.001)
+        self.bus.ledger.stamp(_slots(self.bus, keys, tags), self.clock())
+        self.clock.advance(0.001)
+
+
+def _slots(bus: Invalidator, keys: tuple[str, ...], tags: tuple[str, ...]) -> tuple[int, ...]:
+    from invalidator.names import name_slots
+
+    return name_slots(keys, tags, bus.ledger.slots)
+
+
+@pytest.fixture
+def make(clock: Clock) -> Iterator[Callable[..., Fixture]]:
+    """Make a cache with options, those of its bus included."""
+    made: list[Fixture] = []
+
+    def make(*, bus: dict[str, Any] | None = None, **options: Any) -> Fixture:
+        made.append(Fixture(clock, bus or {}, **options))
+        return made[-1]
+
+    yield make
+    for it in made:
+        it.bus.close()
+
+
+@pytest.fixture
+def it(make) -> Fixture:
+    return make()
+
+
+def never() -> None:
+    raise AssertionError("this must not be loaded")
+
+
+class TestGetAndSet:
+    def test_what_was_set_is_got(self, it) -> None:
+        assert it.cache.set("a", "value") is True
+        assert it.cache.get("a") == "value"
+
+    def test_the_very_object_is_got(self, it) -> None:
+        """Values stay in the process: nothing is serialized."""
+        value = object()
+        it.cache.set("a", value)
+        assert it.cache.get("a") is value
+
+    def test_what_was_not_set_is_the_default(self, it) -> None:
+        assert it.cache.get("a") is None
+        assert it.cache.get("a", 7) == 7
+
+    def test_none_is_a_value(self, it) -> None:
+        it.cache.set("a", None)
+        assert it.cache.get("a", 7) is None
+        assert it.cache.get_or_set("a", never) is None
+        assert it.cache.get_many(["a", "b"]) == {"a": None}
+
+    def test_setting_tells_nobody(self, it) -> None:
+        """`set` is a fill: `invalidate` tells everybody."""
+        it.cache.set("a", "value")
+        assert it.link.said == []
+
+    def test_many(self, it) -> None:
+        assert it.cache.set_many({"a": 1, "b": 2}, tags=["t"]) == []
+        assert it.cache.get_many(["a", "b", "c"]) == {"a": 1, "b": 2}
+        it.hear(tags=("t",))
+        assert it.cache.get_many(["a", "b"]) == {}
+
+    def test_what_of_many_was_not_stored_is_told(self, it) -> None:
+        it.cache.get_many(["a", "b"])
+        it.hear("a")
+        assert it.cache.set_many({"a": 1, "b": 2}) == ["a"]
+
+    def test_peeking_counts_as_nothing(self, it) -> None:
+        it.cache.set("a", "value")
+        assert it.cache.peek("a").value == "value"
+        assert it.cache.peek("b") is None
+        assert "a" in it.cache
+        assert "b" not in it.cache
+        assert (it.cache.stats().hits, it.cache.stats().misses) == (0, 0)
+
+    def test_peeking_shows_only_what_may_be_served(self, it) -> None:
+        it.cache.set("a", "value")
+        it.hear("a")
+        assert it.cache.peek("a") is None
+
+    def test_evicting_by_hand(self, it) -> None:
+        it.cache.set_many({"a": 1, "b": 2})
+        assert it.cache.evict("a", "absent") == 1
+        assert it.cache.get_many(["a", "b"]) == {"b": 2}
+        assert it.evicted == [("a", 1, "hand")]
+        assert it.link.said == []
+
+
+class TestInvalidation:
+    @pytest.mark.parametrize("names", [{"keys": ("a",)}, {"tags": ("t",)}])
+    def test_what_another_server_invalidates_is_not_served(self, it, names) -> None:
+        it.cache.set("a", "old", tags=["t", "u"])
+        it.hear(*names.get("keys", ()), tags=names.get("tags", ()))
+        assert it.cache.get("a") is None
+
+    def test_what_this_server_invalidates_is_not_served_from_that_line_on(self, it) -> None:
+        it.cache.set("a", "old", tags=["t"])
+        it.cache.set("b", "other")
+        it.cache.invalidate(tags=["t"])
+        assert it.cache.get("a") is None
+        assert it.cache.get("b") == "other"
+        assert it.link.names_said == ["t"]
+
+    def test_an_exact_key_leaves_at_once(self, it) -> None:
+        """So that an eviction can be seen and counted the moment it happens."""
+        it.cache.set("a", "old")
+        it.cache.invalidate("a")
+        assert it.evicted == [("a", "old", "invalidated")]
+        assert len(it.cache) == 0
+
+    def test_what_is_dropped_while_it_is_stored_is_not_served(self, it) -> None:
+        """Between the look at its stamps and its place in the store: nobody has anything to drop yet."""
+        put = it.cache._store.put
+
+        def late(key: str, entry: Any) -> Any:
+            it.hear("a")
+            return put(key, entry)
+
+        it.cache._store.put = late
+        it.cache.set("a", "old")
+        assert it.cache.get("a") is None
+
+    def test_a_clear_voids_everything(self, it) -> None:
+        it.cache.set("a", "old")
+        it.bus.clear()
+        assert it.cache.get("a") is None
+
+    def test_what_was_reloaded_after_it_is_kept(self, it) -> None:
+        it.cache.invalidate("a")
+        it.clock.advance(0.001)
+        it.cache.set("a", "new")
+        assert it.cache.get("a") == "new"
+
+    def test_the_hit_path_sees_a_change_without_looking_at_stamps(self, it) -> None:
+        """One comparison of `changes`, then the clock, in this order; nothing else while nothing has changed."""
+        it.cache.set("a", "value")
+        it.cache.get("a")  # the first read looks at everything
+        looked: list[object] = []
+        it.cache._words = words = RecordingWords(it.bus.ledger.words)
+        words.read = looked
+        it.cache._clock = lambda: looked.append("clock") or it.clock()
+        assert it.cache.get("a") == "value"
+        assert looked == [CHANGES, "clock"]
+
+    def test_a_pause_between_counter_and_clock_outlives_no_lease(self, it) -> None:
+        """The clock is read last: a process that was stopped there must not serve."""
+        it.cache.set("a", "value")
+        stopped = [60.0]
+        it.cache._clock = it.cache._rule.clock = lambda: it.clock.advance(stopped.pop() if stopped else 0)
+        assert it.cache.get("a") is None
+
+    def test_another_keys_invalidation_costs_a_look_and_no_miss(self, it) -> None:
+        it.cache.set("a", "value")
+        it.hear("unrelated")
+        assert it.cache.get("a") == "value"
+        assert it.cache.stats().misses == 0
+
+
+class TestTtl:
+    @pytest.mark.parametrize(
+        ("own", "given", "lasts"),
+        [(None, DEFAULT, None), (5, DEFAULT, 5), (5, 9, 9), (5, None, None), (None, 2.5, 2.5), (300, 0.5, 0.5)],
+    )
+    def test_whose_ttl_counts(self, make, own, given, lasts) -> None:
+        """Given, else the cache's own; None never expires."""
+        it = make(ttl=own)
+        it.cache.set("a", "value", ttl=given)
+        for seconds, there in ((0.999 * (lasts or 1e6), True), (0.002 * (lasts or 1e6), lasts is None)):
+            it.clock.advance(seconds)
+            it.prove()
+            assert (it.cache.get("a") == "value") == there
+        assert it.evicted == ([] if lasts is None else [("a", "value", "expired")])
+
+    def test_a_ttl_of_zero_is_not_kept_and_takes_its_predecessor_along(self, it) -> None:
+        it.cache.set("a", "old")
+        assert it.cache.set("a", "new", ttl=0) is False
+        assert it.cache.get("a") is None
+        assert it.evicted == [("a", "old", "expired")]
+
+    @pytest.mark.parametrize("bad", [-1, -0.001, float("nan"), float("inf"), "5", True, [1]])
+    def test_a_bad_ttl_is_refused_and_nothing_is_lost(self, it, bad) -> None:
+        """The loader is not called, and what was there stays."""
+        it.cache.set("a", "value")
+        for use in (
+            lambda: it.cache.set("a", 1, ttl=bad),
+            lambda: it.cache.set_many({"a": 1}, ttl=bad),
+            lambda: it.cache.get_or_set("b", never, ttl=bad),
+            lambda: asyncio.run(it.cache.aget_or_set("b", never, ttl=bad)),
+            lambda: NearCache(it.bus, ttl=bad),
+        ):
+            with pytest.raises(InvalidSetting, match="ttl must be None"):
+                use()
+        assert it.cache.get("a") == "value"
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("bad", ["", 42, None, b"a", "k" * 513, "\ud800", ["a"], {}])
+    def test_a_bad_key_is_refused(self, it, bad) -> None:
+        """Everywhere, unhashable ones included, and no loader runs."""
+        for use in (
+            lambda: it.cache.get(bad),
+            lambda: it.cache.get_many([bad]),
+            lambda: it.cache.set(bad, 1),
+            lambda: it.cache.get_or_set(bad, never),
+            lambda: asyncio.run(it.cache.aget_or_set(bad, never)),
+            lambda: it.cache.evict(bad),
+            lambda: it.cache.invalidate(bad),
+        ):
+            with pytest.raises(InvalidName, match="a key "):
+                use()
+        assert len(it.cache) == 0
+        assert it.link.said == []
+
+    @pytest.mark.parametrize("bad", ["prices", b"prices", 42, None, [42], [""]])
+    def test_bad_tags_are_refused(self, it, bad) -> None:
+        for use in (
+            lambda: it.cache.set("a", 1, tags=bad),
+            lambda: it.cache.set_many({"a": 1}, tags=bad),
+            lambda: it.cache.get_or_set("a", never, tags=bad),
+            lambda: asyncio.run(it.cache.aget_or_set("a", never, tags=bad)),
+            lambda: it.cache.invalidate("a", tags=bad),
+        ):
+            with pytest.raises(InvalidName, match="tag"):
+                use()
+        assert it.cache.get("a") is None
+
+    @pytest.mark.parametrize("bad", [0, -1, -0.5])
+    def test_a_store_without_room_is_refused(self, it, bad) -> None:
+        with pytest.raises(InvalidSetting, match="maxsize must be more than 0"):
+            NearCache(it.bus, maxsize=bad)
+
+    @pytest.mark.parametrize("bad", ["many", None])
+    def test_a_maxsize_of_a_wrong_type_is_refused(self, it, bad) -> None:
+        with pytest.raises((InvalidSetting, TypeError)):
+            NearCache(it.bus, maxsize=bad)
+
+    def test_options_of_the_bus_belong_to_the_bus(self, it) -> None:
+        """They would be ignored otherwise."""
+        with pytest.raises(InvalidSetting, match="namespace"):
+            NearCache(it.bus, namespace="other")
+
+    def test_a_url_makes_a_bus_of_its_own_and_closes_it(self) -> None:
+        with_url = NearCache("memory://", namespace="shop", max_staleness=1)
+        assert with_url.bus.status().max_staleness_s == 1
+        with_url.close()
+        assert with_url.bus.status().state == "closed"
+
+    def test_a_bus_that_was_given_is_not_closed(self, it) -> None:
+        it.cache.close()
+        assert it.bus.status().state != "closed"
+
+
+class TestNoStaleSet:
+    """A value loaded before an invalidation is never stored after it."""
+
+    def test_get_compute_set_counts_from_the_get(self, it) -> None:
+        it.cache.get("a")
+        it.hear("a")
+        assert it.cache.set("a", "computed from old data") is False
+        assert it.cache.get("a") is None
+        assert it.cache.stats().refused_fills == 1
+
+    def test_the_tags_count_as_well(self, it) -> None:
+        it.cache.get("a")
+        it.hear(tags=("t",))
+        assert it.cache.set("a", "old", tags=["t"]) is False
+
+    def test_a_set_without_a_miss_counts_from_now(self, it) -> None:
+        it.hear("a")
+        assert it.cache.set("a", "new") is True
+
+    def test_a_refused_set_leaves_the_newer_entry_alone(self, it) -> None:
+        """Another thread has reloaded meanwhile."""
+        it.cache.get("a")
+        it.hear("a")
+        Thread(lambda: it.cache.set("a", "new")).outcome()
+        assert it.cache.set("a", "old") is False
+        assert it.cache.get("a") == "new"
+
+    def test_get_or_set_notes_no_miss(self, it) -> None:
+        """It fills by itself; a later, unrelated set must not count from then."""
+        it.cache.get_or_set("a", lambda: 1)
+        it.cache.evict("a")
+        it.hear("a")
+        assert it.cache.set("a", "new") is True
+
+    def test_a_load_that_overlaps_an_invalidation_is_not_stored(self, it) -> None:
+        """`loaded_at` is taken before the loader runs."""
+
+        def load() -> str:
+            it.hear("a")
+            return "old"
+
+        assert it.cache.get_or_set("a", load) == "old"
+        assert it.cache.get("a") is None
+        assert it.cache.get_or_set("a", lambda: "new") == "new"
+        assert it.cache.get("a") == "new"
+
+    @pytest.mark.parametrize("tags", [(), ("t",)])
+    def test_nor_if_a_tag_of_it_was_invalidated(self, it, tags) -> None:
+        def load() -> Loaded[str]:
+            it.hear(tags=("t",))
+            return Loaded("old", tags=("t",))
+
+        it.cache.get_or_set("a", load, tags=tags)
+        assert it.cache.get("a") is None
+
+    def test_nor_a_load_that_overlaps_a_flush(self, it) -> None:
+        def load() -> str:
+            it.bus.ledger.flush(it.clock.advance(0.001))
+            return "old"
+
+        it.cache.get_or_set("a", load)
+        assert it.cache.get("a") is None
+
+    def test_nor_an_async_load(self, it) -> None:
+        async def load() -> str:
+            it.hear("a")
+            return "old"
+
+        assert asyncio.run(it.cache.aget_or_set("a", load)) == "old"
+        assert it.cache.get("a") is None
+
+    def test_nothing_is_stored_under_a_hold(self, it) -> None:
+        """Until the hold is released nobody caches what is being written; then everybody may again."""
+        hold = it.bus.hold("a")
+        it.clock.advance(0.1)
+        it.prove()
+        assert it.cache.get_or_set("a", lambda: "uncommitted or old") == "uncommitted or old"
+        assert it.cache.get("a") is None
+        hold.release()
+        it.clock.advance(0.001)
+        it.cache.get_or_set("a", lambda: "committed")
+        assert it.cache.get("a") == "committed"
+
+
+class TestLease:
+    def test_a_hit_needs_a_lease(self, it) -> None:
+        """However young the last proof was when the entry was last looked at."""
+        it.cache.set("a", "value")
+        assert it.cache.get("a") == "value"
+        it.clock.advance(2)
+        assert it.cache.get("a") is None
+
+    def test_an_unleased_entry_is_good_again_with_the_next_proof(self, it) -> None:
+        """Nothing is thrown away because of silence."""
+        it.cache.set("a", "value")
+        it.clock.advance(100)
+        assert it.cache.get("a") is None
+        it.prove()
+        assert it.cache.get("a") == "value"
+        assert it.evicted == []
+
+    def test_during_an_outage_there_is_one_load_per_bound(self, make) -> None:
+        """Never a stampede, never a stale answer beyond the bound."""
+        it = make(bus={"max_staleness": 1.0})
+        loads = []
+        for _ in range(50):
+            it.clock.advance(0.1)
+            it.cache.get_or_set("a", lambda: loads.append(it.clock()) or "value")
+        assert 4 <= len(loads) <= 6
+        assert all(later - earlier >= S for earlier, later in zip(loads, loads[1:], strict=False))
+
+    def test_bypass_asks_the_source_each_time(self, make) -> None:
+        it = make(bus={"when_unleased": "bypass"})
+        it.clock.advance(100)
+        loads = []
+        for _ in range(3):
+            assert it.cache.get_or_set("a", lambda: loads.append(1) or "value") == "value"
+        assert len(loads) == 3
+
+    def test_serve_serves_what_it_has(self, make) -> None:
+        it = make(bus={"when_unleased": "serve"})
+        it.cache.set("a", "value")
+        it.clock.advance(100)
+        assert it.cache.get("a") == "value"
+
+    def test_the_listener_starts_with_the_first_fill(self, it) -> None:
+        """Not at import, not when the cache is made, not with a read: a preloading server forks after those."""
+        it.cache.get("a")
+        assert it.link.connections == []
+        it.cache.set("a", 1)
+        wait_until(lambda: it.link.connections)
+        it.cache.set("b", 1)
+        assert len(it.link.connections) == 1
+
+
+class TestGetOrSet:
+    def test_it_loads_once(self, it) -> None:
+        assert it.cache.get_or_set("a", lambda: "value") == "value"
+        assert it.cache.get_or_set("a", never) == "value"
+
+    def test_a_loader_may_decide_ttl_and_tags(self, it) -> None:
+        it.cache.get_or_set("a", lambda: Loaded("value", ttl=1, tags=["mine"]), ttl=300, tags=["given"])
+        assert set(it.cache.peek("a").tags) == {"given", "mine"}
+        it.clock.advance(1)
+        assert it.cache.get("a") is None
+
+    @pytest.mark.parametrize("tag", ["mine", "given"])
+    def test_its_tags_add_to_those_given(self, it, tag) -> None:
+        it.cache.get_or_set("a", lambda: Loaded("value", tags=["mine"]), tags=["given"])
+        it.hear(tags=(tag,))
+        assert it.cache.get("a") is None
+
+    def test_what_it_does_not_decide_is_as_given(self, make) -> None:
+        it = make(ttl=5)
+        it.cache.get_or_set("a", lambda: Loaded("value"), ttl=None)
+        it.cache.get_or_set("b", lambda: Loaded("value", ttl=None))
+        it.clock.advance(10)
+        it.prove()
+        assert it.cache.get_many(["a", "b"]) == {"a": "value", "b": "value"}
+
+    @pytest.mark.parametrize("bad", [Loaded(1, ttl=-1), Loaded(1, tags="prices"), Loaded(1, tags=[""])])
+    def test_bad_decisions_of_a_loader_reach_the_caller(self, it, bad) -> None:
+        with pytest.raises((InvalidName, InvalidSetting)):
+            it.cache.get_or_set("a", lambda: bad)
+        assert it.cache.get("a") is None
+
+    def test_an_error_of_the_loader_is_the_callers_and_is_not_kept(self, it) -> None:
+        with pytest.raises(OSError, match="no database"):
+            it.cache.get_or_set("a", _fails)
+        assert it.cache.get_or_set("a", lambda: "value") == "value"
+        assert it.cache.stats().load_failures == 1
+
+    @pytest.mark.parametrize("error", [StopIteration(1), KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
+    def test_any_exception_comes_through_as_it_is(self, it, error) -> None:
+        def load() -> None:
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            it.cache.get_or_set("a", load)
+        assert caught.value is error
+        assert len(it.cache._flights) == 0
+
+    def test_tags_may_be_read_once(self, it) -> None:
+        """A generator is an iterable. The second attempt of a passenger must not find it empty."""
+        in_load, give_up = threading.Event(), threading.Event()
+
+        def fly() -> None:
+            in_load.set()
+            give_up.wait()
+            raise KeyboardInterrupt
+
+        def pilot() -> None:
+            with pytest.raises(KeyboardInterrupt):
+                it.cache.get_or_set("a", fly)
+
+        flying = Thread(pilot)
+        in_load.wait()
+        passenger = Thread(lambda: it.cache.get_or_set("a", lambda: "value", tags=(tag for tag in ["t"])))
+        wait_until(lambda: it.cache.stats().joins == 1)
+        give_up.set()
+        flying.outcome()
+        assert passenger.outcome() == "value"
+        it.hear(tags=("t",))
+        assert it.cache.get("a") is None
+
+
+def _fails() -> None:
+    raise OSError("no database")
+
+
+class SlowLoader:
+    """A loader that waits until it may go on."""
+
+    def __init__(self, result: Any = "value") -> None:
+        self.result = result
+        self.calls = 0
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self) -> Any:
+        self.calls += 1
+        self.begun.set()
+        self.go_on.wait()
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result
+
+
+class TestSingleFlight:
+    def test_one_loads_and_the_others_wait(self, it) -> None:
+        loader = SlowLoader()
+        callers = [Thread(lambda: it.cache.get_or_set("a", loader)) for _ in range(8)]
+        wait_until(lambda: it.cache.stats().joins == 7)
+        loader.go_on.set()
+        assert [caller.outcome() for caller in callers] == ["value"] * 8
+        assert loader.calls == 1
+        assert it.cache.stats().loads == 1
+
+    def test_an_error_reaches_every_waiting_caller(self, it) -> None:
+        loader = SlowLoader(OSError("no database"))
+        callers = [Thread(lambda: it.cache.get_or_set("a", loader)) for _ in range(4)]
+        wait_until(lambda: it.cache.stats().joins == 3)
+        loader.go_on.set()
+        for caller in callers:
+            with pytest.raises(OSError, match="no database"):
+                caller.outcome()
+        assert loader.calls == 1
+        assert it.cache.stats().load_failures == 1
+
+    def test_who_asks_after_the_invalidation_is_not_handed_the_old_load(self, it) -> None:
+        """Who asked before it may be; what they read was current when they asked."""
+        slow = SlowLoader("old")
+        before = [Thread(lambda: it.cache.get_or_set("a", slow)) for _ in range(2)]
+        wait_until(lambda: it.cache.stats().joins == 1)
+        it.hear("a")
+        assert it.cache.get_or_set("a", lambda: "new") == "new"
+        slow.go_on.set()
+        assert [caller.outcome() for caller in before] == ["old", "old"]
+        assert it.cache.get("a") == "new"
+
+    def test_nor_after_the_invalidation_of_his_own_tag(self, it) -> None:
+        slow = SlowLoader("old")
+        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        slow.begun.wait()
+        it.hear(tags=("mine",))
+        assert it.cache.get_or_set("a", lambda: "new", tags=["mine"]) == "new"
+        slow.go_on.set()
+        flying.outcome()
+
+    def test_nor_after_the_invalidation_of_a_tag_that_only_the_loader_knew(self, it) -> None:
+        """Known when it lands, and checked then."""
+        slow = SlowLoader(Loaded("old", tags=["found"]))
+        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        slow.begun.wait()
+        it.hear(tags=("found",))
+        late = Thread(lambda: it.cache.get_or_set("a", lambda: "new"))
+        wait_until(lambda: it.cache.stats().joins == 1)
+        slow.go_on.set()
+        assert flying.outcome() == "old"
+        assert late.outcome() == "new"
+
+    def test_nor_a_load_older_than_the_bound_without_a_lease(self, it) -> None:
+        """Seen: 2.2 s old at a bound of 1 s."""
+        slow = SlowLoader("old")
+        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        slow.begun.wait()
+        it.clock.advance(3)
+        assert it.cache.get_or_set("a", lambda: "new") == "new"
+        slow.go_on.set()
+        flying.outcome()
+        assert it.cache.get("a") in ("new", None)
+
+    def test_a_loader_may_ask_for_its_own_key(self, it) -> None:
+        """It would wait for itself: it loads on its own."""
+        assert it.cache.get_or_set("a", lambda: it.cache.get_or_set("a", lambda: "inner")) == "inner"
+
+    def test_a_loader_may_ask_for_other_keys(self, it) -> None:
+        assert it.cache.get_or_set("a", lambda: it.cache.get_or_set("b", lambda: "b") + "a") == "ba"
+        assert it.cache.get_many(["a", "b"]) == {"a": "ba", "b": "b"}
+
+    def test_two_loaders_may_ask_for_each_others_key(self, it) -> None:
+        """Whoever would close the circle loads on his own. In two caches, since circles run through all of them."""
+        other = NearCache(it.bus)
+        both = threading.Barrier(2)
+
+        def load(own: NearCache, key: str, theirs: NearCache, wanted: str) -> str:
+            def loader() -> str:
+                both.wait()
+                return theirs.get_or_set(wanted, lambda: "alone")
+
+            return own.get_or_set(key, loader)
+
+        callers = [
+            Thread(lambda: load(it.cache, "a", other, "b")),
+            Thread(lambda: load(other, "b", it.cache, "a")),
+        ]
+        assert {caller.outcome() for caller in callers} == {"alone"}
+
+    def test_who_lost_a_race_does_not_load_again(self, it) -> None:
+        """Between his miss and his boarding, another flight has landed."""
+        board = it.cache._board
+
+        def late(*args: Any, **options: Any) -> Any:
+            it.cache._board = board
+            it.cache.set("a", "landed meanwhile")
+            return board(*args, **options)
+
+        it.cache._board = late
+        assert it.cache.get_or_set("a", never) == "landed meanwhile"
+
+
+class TestAsync:
+    def test_it_loads_once(self, it) -> None:
+        async def load() -> str:
+            return "value"
+
+        async def main() -> list[str]:
+            return [await it.cache.aget_or_set("a", load), await it.cache.aget_or_set("a", never)]
+
+        assert asyncio.run(main()) == ["value", "value"]
+
+    def test_tasks_share_a_flight(self, it) -> None:
+        calls = []
+
+        async def main() -> list[str]:
+            go_on = asyncio.Event()
+
+            async def load() -> str:
+                calls.append(1)
+                await go_on.wait()
+                return "value"
+
+            tasks = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(5)]
+            while it.cache.stats().joins < 4:
+                await asyncio.sleep(0)
+            go_on.set()
+            return await asyncio.gather(*tasks)
+
+        assert asyncio.run(main()) == ["value"] * 5
+        assert len(calls) == 1
+
+    def test_tasks_and_threads_share_a_flight(self, it) -> None:
+        slow = SlowLoader()
+        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        slow.begun.wait()
+
+        async def main() -> str:
+            passenger = asyncio.create_task(it.cache.aget_or_set("a", never))
+            while it.cache.stats().joins < 1:
+                await asyncio.sleep(0)
+            slow.go_on.set()
+            return await passenger
+
+        assert asyncio.run(main()) == flying.outcome() == "value"
+
+    def test_when_its_pilot_is_cancelled_the_others_start_anew(self, it) -> None:
+        """A client that hangs up must not fail the requests of others."""
+
+        async def main() -> str:
+            flying = asyncio.Event()
+
+            async def hang() -> str:
+                flying.set()
+                await asyncio.Event().wait()
+                return "never"
+
+            async def load() -> str:
+                return "value"
+
+            pilot = asyncio.create_task(it.cache.aget_or_set("a", hang))
+            await flying.wait()
+            passengers = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(3)]
+            while it.cache.stats().joins < 3:
+                await asyncio.sleep(0)
+            pilot.cancel()
+            results = await asyncio.gather(*passengers)
+            with pytest.raises(asyncio.CancelledError):
+                await pilot
+            return results
+
+        assert asyncio.run(main()) == ["value"] * 3
+        assert it.cache.stats().loads == 2
+
+    def test_a_passenger_who_is_cancelled_leaves_the_flight_in_the_air(self, it) -> None:
+        async def main() -> str:
+            go_on = asyncio.Event()
+
+            async def load() -> str:
+                await go_on.wait()
+                return "value"
+
+            pilot = asyncio.create_task(it.cache.aget_or_set("a", load))
+            await asyncio.sleep(0)
+            passenger = asyncio.create_task(it.cache.aget_or_set("a", never))
+            while it.cache.stats().joins < 1:
+                await asyncio.sleep(0)
+            passenger.cancel()
+            await asyncio.gather(passenger, return_exceptions=True)
+            go_on.set()
+            return await pilot
+
+        assert asyncio.run(main()) == "value"
+
+    def test_an_error_reaches_every_task(self, it) -> None:
+        async def main() -> list[BaseException]:
+            go_on = asyncio.Event()
+
+            async def load() -> None:
+                await go_on.wait()
+                raise OSError("no database")
+
+            tasks = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(3)]
+            while it.cache.stats().joins < 2:
+                await asyncio.sleep(0)
+            go_on.set()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert [str(error) for error in asyncio.run(main())] == ["no database"] * 3
+
+    def test_a_sync_call_on_the_loops_thread_does_not_wait_for_its_tasks(self, it) -> None:
+        """It would stop the loop that flies."""
+
+        async def main() -> str:
+            flying, go_on = asyncio.Event(), asyncio.Event()
+
+            async def load() -> str:
+                flying.set()
+                await go_on.wait()
+                return "async"
+
+            pilot = asyncio.create_task(it.cache.aget_or_set("a", load))
+            await flying.wait()
+            alone = it.cache.get_or_set("a", lambda: "sync")
+            go_on.set()
+            await pilot
+            return alone
+
+        assert asyncio.run(main()) == "sync"
+
+    def test_a_loader_may_gather_its_own_key(self, it) -> None:
+        """In a child task, as TaskGroup, gather and (before Python 3.12) wait_for make them."""
+
+        async def inner() -> str:
+            return "inner"
+
+        async def load() -> str:
+            [value] = await asyncio.gather(it.cache.aget_or_set("a", inner))
+            return value
+
+        assert asyncio.run(it.cache.aget_or_set("a", load)) == "inner"
+
+    def test_a_sync_loader_may_run_a_loop(self, it) -> None:
+        async def inner() -> str:
+            return "inner"
+
+        assert it.cache.get_or_set("a", lambda: asyncio.run(it.cache.aget_or_set("a", inner))) == "inner"
+
+
+class TestHooks:
+    """Every hook is seen to fire, for each of its causes."""
+
+    def test_invalidated_expired_room_and_hand(self, make) -> None:
+        it = make(maxsize=2)
+        it.cache.set("key", 1)
+        it.cache.invalidate("key")
+        it.clock.advance(0.001)
+        it.cache.set("tagged", 2, tags=["t"])
+        it.hear(tags=("t",))
+        it.cache.get("tagged")
+        it.cache.set("short", 3, ttl=1)
+        it.clock.advance(1)
+        it.cache.get("short")
+        for number in range(3):
+            it.cache.set(f"k{number}", number)
+        it.cache.evict("k2")
+        assert it.evicted == [
+            ("key", 1, "invalidated"),
+            ("tagged", 2, "invalidated"),
+            ("short", 3, "expired"),
+            ("k0", 0, "room"),
+            ("k2", 2, "hand"),
+        ]
+        assert it.cache.stats().evictions == {"invalidated": 2, "expired": 1, "room": 1, "hand": 1}
+
+    def test_sweeping(self, it) -> None:
+        """What nobody asks for leaves too, and is told; what is merely unleased stays."""
+        it.cache.set("short", 1, ttl=1)
+        it.cache.set("tagged", 2, tags=["t"])
+        it.cache.set("good", 3)
+        it.clock.advance(1)
+        it.hear(tags=("t",))
+        it.clock.advance(100)
+        assert it.cache.sweep() == 2
+        assert it.evicted == [("short", 1, "expired"), ("tagged", 2, "invalidated")]
+        assert len(it.cache) == 1
+
+    def test_a_failing_hook_harms_nobody(self, make, caplog) -> None:
+        """Neither the reader that found the entry stale nor the listener that carried the message."""
+        it = make(on_evict=lambda *facts: 1 / 0)
+        it.cache.set("a", 1, ttl=1)
+        it.clock.advance(1)
+        assert it.cache.get("a") is None
+        it.cache.set_many({"b": 2, "c": 3})
+        it.cache.invalidate("b", "c")
+        assert it.cache.stats().evictions["invalidated"] == 2
+        assert "on_evict" in caplog.text
+
+    def test_a_hook_may_use_the_cache(self, make) -> None:
+        """It runs without any lock held."""
+        it = make(on_evict=lambda key, value, cause: it.cache.set("last", key))
+        it.cache.set("a", 1)
+        it.cache.evict("a")
+        assert it.cache.get("last") == "a"
+
+    def test_a_loader_may_use_the_cache(self, it) -> None:
+        def load() -> str:
+            it.cache.set("b", "inner")
+            it.cache.evict("c")
+            it.cache.sweep()
+            return f"{it.cache.get('b')} {len(it.cache)} {it.cache.stats().loads}"
+
+        assert it.cache.get_or_set("a", load) == "inner 1 1"
+
+
+class TestStats:
+    def test_everything_is_counted_once(self, make) -> None:
+        it = make(maxsize=10)
+        it.cache.get("a")
+        it.cache.set("a", 1)
+        it.cache.get("a")
+        it.cache.get_or_set("a", never)
+        it.cache.get_or_set("b", lambda: 2)
+        it.cache.get("c")
+        it.hear("c")
+        it.cache.set("c", 3)
+        stats = it.cache.stats()
+        assert (stats.hits, stats.misses, stats.loads, stats.fills, stats.refused_fills) == (2, 3, 1, 2, 1)
+        assert (stats.size, stats.maxsize, stats.hit_ratio) == (2, 10, 0.4)
+        assert stats.as_dict()["evictions"] == {"invalidated": 0, "expired": 0, "room": 0, "hand": 0}
+
+    def test_an_invalidated_read_is_a_miss(self, it) -> None:
+        it.cache.set("a", 1)
+        it.hear("a")
+        it.cache.get("a")
+        assert (it.cache.stats().hits, it.cache.stats().misses) == (0, 1)
+
+    def test_room_may_be_counted_in_sizes(self, make) -> None:
+        it = make(maxsize=10, getsizeof=len)
+        it.cache.set("a", "xxxx")
+        assert it.cache.set("b", "x" * 11) is False
+        assert it.cache.stats().size == 4
+
+
+class TestForget:
+    def test_a_cache_that_nobody_holds_is_not_kept_by_its_bus(self, it) -> None:
+        import gc
+        import weakref
+
+        cache = NearCache(it.bus)
+        gone = weakref.ref(cache)
+        del cache
+        gc.collect()
+        assert gone() is None
+        it.bus.invalidate("a")
