@@ -9,6 +9,7 @@ if a round has proved nothing.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ SHORT_ROUND_S = 3.0
 
 def main() -> int:
     """Run what was asked for."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: nothing is left behind
     options = parse()
     seed = options.seed if options.seed is not None else SystemRandom().randrange(10**6)
     print(f"seed {seed}", file=sys.stderr)

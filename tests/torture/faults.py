@@ -237,6 +237,16 @@ def starve_listener(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s + 1.5 * stage.max_staleness)
 
 
+@fault("endless-load", evidence=("endless_loads",))
+def endless_load(stage: Stage, random: Random) -> None:
+    """Loads that take several bounds; others ask for the same rows meanwhile."""
+    pause_s = _breath(stage, random)
+    stage.note("endless-load")
+    for reader in stage.living("reader"):
+        reader.say("e")
+    stage.sleep(4 * stage.max_staleness + pause_s)
+
+
 # ------------------------------------------------------------------------------------------ the server dies
 
 
@@ -482,15 +492,17 @@ def strict_kill_writer(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s + 0.5)
 
 
-@fault("strict-kill-reader", strict=True, by_hold=True)
-def strict_kill_reader(stage: Stage, random: Random) -> None:
-    """A reader that begins while a dead writer's hold is in force is told of it."""
+@fault("strict-late-reader", strict=True, by_hold=True)
+def strict_late_reader(stage: Stage, random: Random) -> None:
+    """A reader that begins between a hold and the commit is told of the hold. The writer dies after the commit."""
     writer, reader, pause_s = _one(stage, random, "writer"), _one(stage, random, "reader"), _breath(stage, random, 2.0)
-    if stage.counts["strict-kill-reader"] < MOST_KILLS:
-        stage.note(f"strict-kill-reader {reader.name} {writer.name}")
-        stage.kill_and_replace(writer, between_commit_and_word=True)
+    if stage.counts["strict-late-reader"] < MOST_KILLS:
+        stage.note(f"strict-late-reader {reader.name} {writer.name}")
+        writer.say("l")
+        stage.sleep(0.2)
         stage.kill_and_replace(reader)
-    stage.sleep(pause_s + 0.5)
+        stage.kill_and_replace(writer, between_commit_and_word=True)
+    stage.sleep(pause_s + 1.0)
 
 
 @fault("strict-outage", persistent=False, strict=True, evidence=("refused",))

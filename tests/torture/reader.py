@@ -6,7 +6,7 @@ first: a process may be stopped between the decision and the return, and no cach
 decision lies between the two.)
 
 On its standard input: "f" fork, and go on as two readers; "c" the wall clock jumps; "g" hold the interpreter so that
-the listener's thread starves; "q" read every row once more and end.
+the listener's thread starves; "e" a load that takes several bounds; "q" read every row once more and end.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ from .records import READ, Log, LogFull  # noqa: E402
 from .source import Source  # noqa: E402
 from .worker import Orders, Worker, die_with_parent, sleep_until  # noqa: E402
 from .workload import (  # noqa: E402
-    ENDLESS_LOAD_BOUNDS,
-    ENDLESS_LOADS,
     HOT,
     IDLE_READ_EVERY_S,
     KEYS,
@@ -58,6 +56,8 @@ HOT_AMONG_IDLE = 4
 """The idle thread reads a hot row after every so many idle ones: two threads then meet at one load."""
 JUMPS_S = (3600.0, -7200.0, 86400.0 * 400, -86400.0 * 4000)
 STARVED_SWITCH_INTERVAL_S = 10.0
+ENDLESS_LOAD_BOUNDS = 4
+JOINED_AFTER_BOUNDS = 2.5
 
 
 class Reader(Worker):
@@ -71,6 +71,7 @@ class Reader(Worker):
         self.is_child = False
         self.children: list[int] = []
         self.ending = False
+        self.endless: tuple[int, int, int] | None = None
         self.rows = [(i, key_name(i), (tag_name(i),), self._loader(i)) for i in range(KEYS)]
         self._open_logs()
 
@@ -110,6 +111,8 @@ class Reader(Worker):
                 self.fork()
             if "c" in commands:
                 _wall_clock_off[0] = self.random.choice(JUMPS_S)
+            if "e" in commands:
+                self.load_endlessly()
             if "g" in commands:
                 self.starve_the_listener()
             time.sleep(PAUSE_S)
@@ -126,6 +129,7 @@ class Reader(Worker):
                     self.read(index, self.idle_log)
                     if index % HOT_AMONG_IDLE == 0:
                         self.read(self.random.randrange(HOT), self.idle_log)
+                    self.ask_for_the_endless()
                     at = max(at + step, now_ns() - 10 * step)  # after a pause: not all at once
                     sleep_until(at)
         except LogFull:
@@ -151,8 +155,6 @@ class Reader(Worker):
             version = self.source.read(index)
             if self.random.random() < SLOW_LOADS:
                 time.sleep(self.random.uniform(0, SLOWEST_LOAD_S))
-            elif index < HOT and self.random.random() < ENDLESS_LOADS:
-                time.sleep(ENDLESS_LOAD_BOUNDS * self.orders.max_staleness)
             return version
 
         return load
@@ -170,6 +172,36 @@ class Reader(Worker):
                 pass
         sys.setswitchinterval(interval)
         self.counts["starvations"] += 1
+
+    def load_endlessly(self) -> None:
+        """
+        Load a hot row for several bounds; late in it, the other thread asks for the same row.
+
+        It may not be handed what was read before an invalidation that it came after. (Only `get_or_set` shares loads.)
+        """
+        index = self.random.choice([index for index in range(HOT) if not reads_by_get_and_set(index)])
+        _, key, tags, load = self.rows[index]
+        bound = int(self.orders.max_staleness * 1e9)
+
+        def load_endlessly() -> int:
+            version = load()
+            time.sleep(ENDLESS_LOAD_BOUNDS * self.orders.max_staleness)
+            return version
+
+        with self.no_error(f"endless load of {key}"):
+            self.cache.evict(key)
+            began = now_ns()
+            self.endless = index, int(began + JOINED_AFTER_BOUNDS * bound), began + ENDLESS_LOAD_BOUNDS * bound
+            version = self.cache.get_or_set(key, load_endlessly, tags=tags)
+            self.log.append(index, version, began, now_ns())
+        self.counts["endless_loads"] += 1
+
+    def ask_for_the_endless(self) -> None:
+        """The other thread's part."""
+        if self.endless is not None:
+            index, begins, ends = self.endless
+            if begins < now_ns() < ends:
+                self.read(index, self.idle_log)
 
     def fork(self) -> None:
         """Become two. The other thread may be inside a load at that moment."""

@@ -101,9 +101,13 @@ class Result:
 
 
 def mixed(random: Random) -> list[Fault]:
-    """Every fault that can happen to one world, which is persistent or not."""
-    persistent = random.random() < 0.5
-    return [fault for fault in FAULTS.values() if fault.persistent in (None, persistent) and fault.name != "none"]
+    """Every fault that can happen to one world, which is persistent or not, with strict writers or not."""
+    persistent, strict = random.random() < 0.5, random.random() < 0.4
+    return [
+        fault
+        for fault in FAULTS.values()
+        if fault.persistent in (None, persistent) and fault.strict <= strict and fault.name != "none"
+    ]
 
 
 def run(plan: Plan) -> Result:

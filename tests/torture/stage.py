@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 END_TIMEOUT_S = 20.0
 LONGEST_ROUND_S = 600.0
 COMMAND_TIMEOUT_S = 5.0
-SUICIDE_TIMEOUT_S = 2.0
+SUICIDE_TIMEOUT_S = 4.0
 MOST_BIG_MESSAGES = 1500
 BIG_MESSAGE_NAMES = [f"filler:{i}:{'x' * 480}" for i in range(30)]
 

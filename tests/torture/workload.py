@@ -30,9 +30,6 @@ HOT_CHANGES = 0.3
 """The share of the other transactions that change a hot key."""
 SLOW_LOADS = 0.03
 SLOWEST_LOAD_S = 0.15
-ENDLESS_LOADS = 0.001
-"""Of hot rows: who joins such a load late would be handed what was read longer ago than a bound."""
-ENDLESS_LOAD_BOUNDS = 2.2
 
 
 def key_name(index: int) -> str:

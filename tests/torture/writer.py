@@ -8,7 +8,8 @@ its own.
 Rule 3: a strict writer announces a hold before each commit, inside the transaction or ahead of it, and commits
 nothing that it could not announce.
 
-On its standard input: "k" die by -9 between the next commit and what has to be said about it; "q" end.
+On its standard input: "k" die by -9 between the next commit and what has to be said about it; "l" the same, after a
+long thought between the hold of a whole group and its change; "q" end.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from .workload import KEYS, WRITE_PAUSE_S, draw_change, key_name, tag_name
 ROOM = 500_000
 OTHER_READS = 4
 """Of rows at random, after each change."""
-HOLD_S = 3.0
+HOLD_S = 4.0
 LONGEST_THOUGHT_S = 0.06
 """Between an early hold and its transaction: the holds of two writers overlap."""
+LAST_THOUGHT_S = 2.2
+"""Long enough for a reader to begin meanwhile."""
 ROLLBACKS = 0.05
 """The share of strict transactions that change their mind."""
 
@@ -53,6 +56,7 @@ class Writer(Worker):
         self.reads = Log(orders.path(".own.reads"), READ, ROOM)
         self.own: dict[int, int] = {}
         self.dying = False
+        self.lingering = False
         self.waiting: queue.SimpleQueue[tuple[Receipt, list[int]]] = queue.SimpleQueue()
         self.watcher = threading.Thread(target=self.watch_receipts, daemon=True)
 
@@ -64,7 +68,8 @@ class Writer(Worker):
         self.watcher.start()
         try:
             while "q" not in (commands := self.commands()):
-                self.dying = self.dying or "k" in commands
+                self.lingering = self.lingering or "l" in commands
+                self.dying = self.dying or self.lingering or "k" in commands
                 self.change()
                 self.write_status(if_due=True)
                 time.sleep(self.random.expovariate(1 / WRITE_PAUSE_S))
@@ -77,6 +82,8 @@ class Writer(Worker):
     def change(self) -> None:
         """One transaction, and what is said about it."""
         rows, by_tag = draw_change(self.random)
+        while self.lingering and not by_tag:
+            rows, by_tag = draw_change(self.random)
         keys = () if by_tag else tuple(map(key_name, rows))
         tags = (tag_name(rows[0]),) if by_tag else ()
         if self.orders.strict:
@@ -88,6 +95,8 @@ class Writer(Worker):
     def change_strictly(self, rows: list[int], keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
         """The same with a hold."""
         early, thought_s = self.random.random() < 0.5, self.random.uniform(0, LONGEST_THOUGHT_S)
+        if self.lingering:
+            early, thought_s = True, LAST_THOUGHT_S
         changes_its_mind = self.random.random() < ROLLBACKS
         hold: Hold | None = None
         held = 0
