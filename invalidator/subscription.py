@@ -308,9 +308,9 @@ class Subscription:
 
     def next_tick(self) -> int:
         """When `tick` has something to do (nanoseconds)."""
-        if self._awaited:
-            return min(self._next_proof_at, self._answer_due_at())
-        return self._next_proof_at
+        if len(self._awaited) >= MAX_UNANSWERED_PROOFS:
+            return self._answer_due_at()
+        return min(self._next_proof_at, self._answer_due_at()) if self._awaited else self._next_proof_at
 
     def _answer_due_at(self) -> int:
         # A server that sends us a storm of messages is not silent, though our answer is still far behind them.
