@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -35,6 +36,11 @@ class Fixture:
         self.clock.advance(0.001)
         self.bus.ledger.stamp(_slots(self.bus, keys, tags), self.clock())
         self.clock.advance(0.001)
+
+    async def joins(self, number: int) -> None:
+        """Return when so many callers wait for a flight."""
+        while self.cache.stats().joins < number:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0)
 
 
 def _slots(bus: Invalidator, keys: tuple[str, ...], tags: tuple[str, ...]) -> tuple[int, ...]:
@@ -397,7 +403,7 @@ class TestLease:
             it.clock.advance(0.1)
             it.cache.get_or_set("a", lambda: loads.append(it.clock()) or "value")
         assert 4 <= len(loads) <= 6
-        assert all(later - earlier >= S for earlier, later in zip(loads, loads[1:], strict=False))
+        assert all(later - earlier >= S for earlier, later in pairwise(loads))
 
     def test_bypass_asks_the_source_each_time(self, make) -> None:
         it = make(bus={"when_unleased": "bypass"})
@@ -641,8 +647,7 @@ class TestAsync:
                 return "value"
 
             tasks = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(5)]
-            while it.cache.stats().joins < 4:
-                await asyncio.sleep(0)
+            await it.joins(4)
             go_on.set()
             return await asyncio.gather(*tasks)
 
@@ -656,8 +661,7 @@ class TestAsync:
 
         async def main() -> str:
             passenger = asyncio.create_task(it.cache.aget_or_set("a", never))
-            while it.cache.stats().joins < 1:
-                await asyncio.sleep(0)
+            await it.joins(1)
             slow.go_on.set()
             return await passenger
 
@@ -680,8 +684,7 @@ class TestAsync:
             pilot = asyncio.create_task(it.cache.aget_or_set("a", hang))
             await flying.wait()
             passengers = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(3)]
-            while it.cache.stats().joins < 3:
-                await asyncio.sleep(0)
+            await it.joins(3)
             pilot.cancel()
             results = await asyncio.gather(*passengers)
             with pytest.raises(asyncio.CancelledError):
@@ -702,8 +705,7 @@ class TestAsync:
             pilot = asyncio.create_task(it.cache.aget_or_set("a", load))
             await asyncio.sleep(0)
             passenger = asyncio.create_task(it.cache.aget_or_set("a", never))
-            while it.cache.stats().joins < 1:
-                await asyncio.sleep(0)
+            await it.joins(1)
             passenger.cancel()
             await asyncio.gather(passenger, return_exceptions=True)
             go_on.set()
@@ -720,8 +722,7 @@ class TestAsync:
                 raise OSError("no database")
 
             tasks = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(3)]
-            while it.cache.stats().joins < 2:
-                await asyncio.sleep(0)
+            await it.joins(2)
             go_on.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 
