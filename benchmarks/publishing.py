@@ -8,6 +8,8 @@ reads both channels.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
+from typing import Any
 
 from invalidator import Invalidator
 from invalidator.link import Post
@@ -37,8 +39,9 @@ def measure(run: Run) -> list[Figure]:
         Invalidator(run.url, namespace=namespace) as bus,
         Child(bare_subscriber, run.url, [CHANNEL, names.channel], False),
     ):
-        calls = {
-            "bare": lambda: link._client.publish(CHANNEL, payload),
+        client: Any = link._client  # redis-py types this call only in part
+        calls: dict[str, Callable[[], Any]] = {
+            "bare": lambda: client.publish(CHANNEL, payload),
             "script": lambda: link.publish(names, JOURNAL_LENGTH, post),
             "invalidate": lambda: bus.invalidate(KEY),
         }
