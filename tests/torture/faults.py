@@ -33,7 +33,10 @@ class Fault:
         lanes: whether processes must talk through the proxy.
         persistent: whether the server must keep its data on disk, True or False; None if it does not matter.
         strict: whether writers must announce holds.
+        sidecar: whether a sidecar must listen for some of the processes.
         by_hold: whether a hold alone already makes older versions stale (`checker.Truth`).
+        voids: whether it may take from the journal what somebody has not heard: who cannot know is flushed. No other
+            fault may flush anything.
         evidence: counts of the round that must not be 0.
     """
 
@@ -43,6 +46,8 @@ class Fault:
     persistent: bool | None = None
     strict: bool = False
     by_hold: bool = False
+    sidecar: bool = False
+    voids: bool = False
     evidence: tuple[str, ...] = ()
 
 
@@ -56,12 +61,14 @@ def fault(
     persistent: bool | None = None,
     strict: bool = False,
     by_hold: bool = False,
+    sidecar: bool = False,
+    voids: bool = False,
     evidence: tuple[str, ...] = (),
 ) -> Callable[[Inject], Inject]:
     """Register a fault under its name."""
 
     def register(inject: Inject) -> Inject:
-        FAULTS[name] = Fault(name, inject, lanes, persistent, strict, by_hold, evidence)
+        FAULTS[name] = Fault(name, inject, lanes, persistent, strict, by_hold, sidecar, voids, evidence)
         return inject
 
     return register
@@ -79,6 +86,10 @@ def _outage(stage: Stage, random: Random) -> float:
 
 def _one(stage: Stage, random: Random, role: str) -> Member:
     return random.choice(stage.living(role))
+
+
+def _a_listener(stage: Stage, random: Random) -> Member:
+    return random.choice(stage.listeners())
 
 
 # ------------------------------------------------------------------------------------------ none
@@ -114,7 +125,7 @@ def kill_normal(stage: Stage, random: Random) -> None:
 @fault("overflow", evidence=("reconnects",))
 def overflow(stage: Stage, random: Random) -> None:
     """A stopped subscriber falls behind by more than Redis' output buffer, and is dropped."""
-    reader, pause_s = _one(stage, random, "reader"), _breath(stage, random)
+    reader, pause_s = _a_listener(stage, random), _breath(stage, random)
     stage.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0")
     try:
         with stage.stopped(reader):
@@ -183,7 +194,7 @@ def stop_and_drop(stage: Stage, random: Random) -> None:
 
 def _while_away(stage: Stage, random: Random, what: str, *commands: tuple[str, ...]) -> None:
     """Stop a reader, drop its connection, let writers write, do *commands*, let it go on."""
-    reader, before_s, after_s = _one(stage, random, "reader"), _breath(stage, random), _breath(stage, random)
+    reader, before_s, after_s = _a_listener(stage, random), _breath(stage, random), _breath(stage, random)
     drop_all_again, pause_s = random.random() < 0.5, _breath(stage, random)
     with stage.stopped(reader):
         stage.command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -250,7 +261,7 @@ def endless_load(stage: Stage, random: Random) -> None:
 # ------------------------------------------------------------------------------------------ the server dies
 
 
-@fault("crash-empty", persistent=False, evidence=("reconnects", "flushes"))
+@fault("crash-empty", voids=True, persistent=False, evidence=("reconnects", "flushes"))
 def crash_empty(stage: Stage, random: Random) -> None:
     """kill -9 of the server, which comes back with nothing."""
     down_s, pause_s = _breath(stage, random, 1.5), _breath(stage, random, 1.5)
@@ -262,7 +273,7 @@ def crash_empty(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s)
 
 
-@fault("crash-rollback", persistent=False, evidence=("reconnects", "flushes"))
+@fault("crash-rollback", voids=True, persistent=False, evidence=("reconnects", "flushes"))
 def crash_rollback(stage: Stage, random: Random) -> None:
     """kill -9 of the server, which comes back with an older state: what it accepted since then is gone."""
     older_s, down_s, pause_s = _breath(stage, random, 1.5), _breath(stage, random), _breath(stage, random, 1.5)
@@ -276,14 +287,14 @@ def crash_rollback(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s)
 
 
-@fault("crash-lossy", persistent=False, evidence=("reconnects", "flushes"))
+@fault("crash-lossy", voids=True, persistent=False, evidence=("reconnects", "flushes"))
 def crash_lossy(stage: Stage, random: Random) -> None:
     """
     The same while a reader is away: it never hears what was lost, and the journal it finds continues its own.
 
     So the journal alone looks whole, and only the server's run tells the truth.
     """
-    reader, older_s, pause_s = _one(stage, random, "reader"), _breath(stage, random, 1.5), _breath(stage, random, 1.5)
+    reader, older_s, pause_s = _a_listener(stage, random), _breath(stage, random, 1.5), _breath(stage, random, 1.5)
     with stage.server_lock:
         with stage.stopped(reader):
             stage.command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -296,7 +307,7 @@ def crash_lossy(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s)
 
 
-@fault("crash-persistent", persistent=True, evidence=("reconnects", "flushes"))
+@fault("crash-persistent", voids=True, persistent=True, evidence=("reconnects", "flushes"))
 def crash_persistent(stage: Stage, random: Random) -> None:
     """kill -9 of the server, which comes back with all it had."""
     down_s, pause_s = _breath(stage, random, 1.5), _breath(stage, random, 1.5)
@@ -308,7 +319,7 @@ def crash_persistent(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s)
 
 
-@fault("demote", evidence=("reconnects", "flushes"))
+@fault("demote", voids=True, evidence=("reconnects", "flushes"))
 def demote(stage: Stage, random: Random) -> None:
     """The primary becomes an empty server's replica, and a primary again: same run, another history."""
     for_s, pause_s = _outage(stage, random) + 0.3, _breath(stage, random, 1.5)
@@ -326,7 +337,7 @@ def demote(stage: Stage, random: Random) -> None:
 # ------------------------------------------------------------------------------------------ the server's data
 
 
-@fault("flushall", evidence=("flushes",))
+@fault("flushall", voids=True, evidence=("flushes",))
 def flushall(stage: Stage, random: Random) -> None:
     """FLUSHALL while a reader is away."""
     _while_away(stage, random, "flushall", ("FLUSHALL",))
@@ -341,25 +352,25 @@ def script_flush(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s)
 
 
-@fault("del-journal", evidence=("flushes",))
+@fault("del-journal", voids=True, evidence=("flushes",))
 def del_journal(stage: Stage, random: Random) -> None:
     """The journal is deleted while a reader is away."""
     _while_away(stage, random, "del-journal", ("DEL", stage.names.journal))
 
 
-@fault("del-epoch", evidence=("flushes",))
+@fault("del-epoch", voids=True, evidence=("flushes",))
 def del_epoch(stage: Stage, random: Random) -> None:
     """The epoch is deleted while a reader is away."""
     _while_away(stage, random, "del-epoch", ("DEL", stage.names.epoch))
 
 
-@fault("del-keys", evidence=("flushes",))
+@fault("del-keys", voids=True, evidence=("flushes",))
 def del_keys(stage: Stage, random: Random) -> None:
     """All our keys are deleted while a reader is away."""
     _while_away(stage, random, "del-keys", ("DEL", stage.names.journal, stage.names.epoch, stage.names.fleet))
 
 
-@fault("xtrim", evidence=("flushes",))
+@fault("xtrim", voids=True, evidence=("flushes",))
 def xtrim(stage: Stage, random: Random) -> None:
     """The journal is trimmed to almost nothing, or nothing, while a reader is away."""
     keep = random.choice(("0", "1", "3"))
@@ -370,8 +381,8 @@ def xtrim(stage: Stage, random: Random) -> None:
 
 
 def _a_lane(stage: Stage, random: Random) -> Member:
-    """Mostly a reader's, sometimes a writer's."""
-    return _one(stage, random, "reader" if random.random() < 0.8 else "writer")
+    """Mostly a listener's, sometimes a writer's."""
+    return _a_listener(stage, random) if random.random() < 0.8 else _one(stage, random, "writer")
 
 
 @fault("proxy-cut", lanes=True, evidence=("reconnects",))
@@ -455,6 +466,60 @@ def proxy_throttle(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s)
 
 
+# ------------------------------------------------------------------------------------------ the sidecar
+
+
+@fault("kill-sidecar", sidecar=True, evidence=("replays",))
+def kill_sidecar(stage: Stage, random: Random) -> None:
+    """kill -9 of the sidecar; another goes on with its file, at once or after a while."""
+    sidecar, pause_s = _one(stage, random, "sidecar"), _breath(stage, random, 2.0)
+    first_stopped_s = random.choice((0.0, _outage(stage, random)))
+    stage.note(f"kill-sidecar {sidecar.name} stopped for {first_stopped_s:.2f} s")
+    with stage.stopped(sidecar):  # a dead one, as its workers see it
+        stage.sleep(first_stopped_s)
+        stage.kill_and_replace(sidecar)
+    stage.sleep(pause_s)
+
+
+@fault("stop-sidecar", sidecar=True)
+def stop_sidecar(stage: Stage, random: Random) -> None:
+    """SIGSTOP of the sidecar: its ledger stands still, at any line of the writing."""
+    sidecar, for_s, pause_s = _one(stage, random, "sidecar"), _outage(stage, random), _breath(stage, random, 0.3)
+    with stage.stopped(sidecar):
+        stage.note(f"stop-sidecar {for_s:.2f} s")
+        stage.sleep(for_s)
+    stage.sleep(pause_s)
+
+
+@fault("blink-sidecar", sidecar=True)
+def blink_sidecar(stage: Stage, random: Random) -> None:
+    """SIGSTOP and SIGCONT of the sidecar, many times for milliseconds: readers meet half-done writing."""
+    sidecar, pauses_s = _one(stage, random, "sidecar"), [random.uniform(0.001, 0.03) for _ in range(40)]
+    stage.note("blink-sidecar")
+    for pause_s in pauses_s:
+        with stage.stopped(sidecar):
+            stage.sleep(pause_s)
+        stage.sleep(0.002)
+
+
+@fault("drop-sidecar", voids=True, sidecar=True, evidence=("reconnects", "replays"))
+def drop_sidecar(stage: Stage, random: Random) -> None:
+    """The sidecar loses its connection and, stopped, messages; sometimes the journal is trimmed meanwhile."""
+    sidecar, for_s, trim, pause_s = (
+        _one(stage, random, "sidecar"),
+        _outage(stage, random),
+        random.random() < 0.3,
+        _breath(stage, random),
+    )
+    with stage.stopped(sidecar):
+        stage.command("CLIENT", "KILL", "TYPE", "pubsub")
+        stage.note(f"drop-sidecar {for_s:.2f} s{' trimmed' if trim else ''}")
+        stage.sleep(for_s)
+        if trim:
+            stage.command("XTRIM", stage.names.journal, "MAXLEN", "1")
+    stage.sleep(pause_s)
+
+
 # ------------------------------------------------------------------------------------------ writers
 
 
@@ -468,14 +533,14 @@ def kill_writer(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s + 0.5)
 
 
-@fault("strict-kill-writer", strict=True, by_hold=True)
+@fault("strict-kill-writer", voids=True, strict=True, by_hold=True)
 def strict_kill_writer(stage: Stage, random: Random) -> None:
     """
     kill -9 of a strict writer between commit and release: its hold stands for what it could not say any more.
 
     Sometimes a reader is away meanwhile, or everybody, or the journal is trimmed behind a reader's back.
     """
-    writer, reader, pause_s = _one(stage, random, "writer"), _one(stage, random, "reader"), _breath(stage, random, 2.0)
+    writer, reader, pause_s = _one(stage, random, "writer"), _a_listener(stage, random), _breath(stage, random, 2.0)
     how = random.choice(("alone", "drop", "away", "trim"))
     if stage.counts["strict-kill-writer"] < 2 * MOST_KILLS:
         stage.note(f"strict-kill-writer {writer.name} {how}")
@@ -505,7 +570,7 @@ def strict_late_reader(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s + 1.0)
 
 
-@fault("strict-outage", persistent=False, strict=True, evidence=("refused",))
+@fault("strict-outage", voids=True, persistent=False, strict=True, evidence=("refused",))
 def strict_outage(stage: Stage, random: Random) -> None:
     """The server is gone: strict writes are refused, and nothing is committed that was not announced."""
     down_s, pause_s = _outage(stage, random) + 0.5, _breath(stage, random, 1.5)

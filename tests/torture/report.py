@@ -88,15 +88,10 @@ def problems(result: Result) -> str:
     lines = [
         f"{result.name}: {result.violations} reads broke the promise",
         *(f"  {problem}" for problem in result.problems),
-        f"  again: python -m tests.torture {again(result)}",
+        f"  again: python -m tests.torture {result.again}",
         f"  logs: {result.kept}",
     ]
     return "\n".join(lines)
-
-
-def again(result: Result) -> str:
-    """The arguments that draw the same faults."""
-    return f"--fault {result.name.partition(' ')[0]} --bound {result.max_staleness:g} --seed {result.seed}"
 
 
 def summary(results: Sequence[Result]) -> str:

@@ -57,6 +57,13 @@ class Plan:
         """Whether several faults may happen at once."""
         return len(self.faults) > 1
 
+    def again(self) -> str:
+        """The arguments that draw the same faults."""
+        return (
+            f"--fault {self.name.partition(' ')[0]} --seed {self.seed} --bound {self.max_staleness:g} "
+            f"--seconds {self.seconds:g} --readers {self.readers} --writers {self.writers} --rounds 1"
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class Result:
@@ -77,6 +84,7 @@ class Result:
     stale_reads: int = 0
     worst_s: float = 0.0
     worst_at_return_s: float = 0.0
+    again: str = ""
     flushes: int = 0
     replays: int = 0
     reconnects: int = 0
@@ -101,19 +109,22 @@ class Result:
 
 
 def mixed(random: Random) -> list[Fault]:
-    """Every fault that can happen to one world, which is persistent or not, with strict writers or not."""
-    persistent, strict = random.random() < 0.5, random.random() < 0.4
+    """Every fault that can happen to one world: persistent, with strict writers, with a sidecar, or without."""
+    persistent, strict, sidecar = random.random() < 0.5, random.random() < 0.4, random.random() < 0.5
     return [
         fault
         for fault in FAULTS.values()
-        if fault.persistent in (None, persistent) and fault.strict <= strict and fault.name != "none"
+        if fault.persistent in (None, persistent)
+        and fault.strict <= strict
+        and fault.sidecar <= sidecar
+        and fault.name != "none"
     ]
 
 
 def run(plan: Plan) -> Result:
     """Play one round. What it leaves on disk is kept only when something was wrong."""
     directory = Path(tempfile.mkdtemp(prefix="torture-"))
-    result = Result(name=plan.name, seed=plan.seed, max_staleness=plan.max_staleness)
+    result = Result(name=plan.name, seed=plan.seed, max_staleness=plan.max_staleness, again=plan.again())
     began = time.monotonic()
     try:
         _play(plan, directory, result)
@@ -139,6 +150,7 @@ def _play(plan: Plan, directory: Path, result: Result) -> None:
         lanes=any(fault.lanes for fault in plan.faults),
         persistent=any(fault.persistent for fault in plan.faults),
         strict=any(fault.strict for fault in plan.faults),
+        sidecar=any(fault.sidecar for fault in plan.faults),
     ) as stage:
         result.problems += _inject(plan, stage)
         time.sleep(plan.max_staleness + 1.3 * IDLE_READ_EVERY_S)
@@ -223,7 +235,7 @@ def _around(stage: Stage, at: int, zero: int) -> list[str]:
 
 
 def _vacuous(plan: Plan, result: Result, counted: Counter[str]) -> list[str]:
-    """Whether the round has proved anything at all."""
+    """Whether the round has proved anything at all, and voided nothing needlessly."""
     missing = []
     if not result.reads:
         missing.append("reads")
@@ -234,4 +246,7 @@ def _vacuous(plan: Plan, result: Result, counted: Counter[str]) -> list[str]:
         missing += [name for name in fault.evidence if not counted[name]]
         if not result.faults and fault.name != "none":
             missing.append("faults")
-    return [f"the round proved nothing: it had no {' and no '.join(missing)}"] if missing else []
+    problems = [f"the round proved nothing: it had no {' and no '.join(missing)}"] if missing else []
+    if not any(fault.voids for fault in plan.faults) and counted["flushes"]:
+        problems.append(f"{counted['flushes']} needless flushes: the journal was intact")
+    return problems

@@ -122,6 +122,7 @@ class Stage:
         lanes: whether processes talk through the proxy.
         persistent: whether the server keeps an append-only file, synced at every write.
         strict: whether writers announce holds.
+        sidecar: whether a sidecar listens for some of the processes (all but the last of each role).
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Stage:
         lanes: bool = False,
         persistent: bool = False,
         strict: bool = False,
+        sidecar: bool = False,
     ) -> None:
         self.directory = directory
         self.max_staleness = max_staleness
@@ -146,7 +148,9 @@ class Stage:
         self.ending = threading.Event()
         self.died: dict[str, int] = {}
         self._strict = strict
-        self._plan = [("reader", i) for i in range(readers)] + [("writer", i) for i in range(writers)]
+        self._ledger = str(directory / "torture.ledger") if sidecar else ""
+        self._plan = [("reader", i < readers - 1, i) for i in range(readers)]
+        self._plan += [("writer", i < writers - 1, i) for i in range(writers)]
         self._with_lanes = lanes
         self._random = Random(seed)
         self._deadline = now_ns() + int(LONGEST_ROUND_S * 1e9)
@@ -171,10 +175,15 @@ class Stage:
             self.proxy = self._exit.enter_context(Proxy())
             self._starter = self._exit.enter_context(ThreadPoolExecutor(1, "torture-starter"))
             self._exit.callback(self._end_members)
-            for role, number in self._plan:
-                self._start(role, f"{role}-{number}", self._make_lane() if self._with_lanes else None)
+            if self._ledger:
+                sidecar = self._start("sidecar", "sidecar", self._make_lane(), self._ledger)
+                sidecar.wait_until_ready()
+            for role, by_sidecar, number in self._plan:
+                ledger = self._ledger if by_sidecar else ""
+                self._start(role, f"{role}-{number}", self._make_lane(), ledger)
             for member in self.members:
-                member.wait_until_ready()
+                if member.role != "sidecar":
+                    member.wait_until_ready()
         except BaseException:
             self._exit.close()
             raise
@@ -183,11 +192,13 @@ class Stage:
     def __exit__(self, *exception: object) -> None:
         self._exit.close()
 
-    def _make_lane(self) -> Lane:
+    def _make_lane(self) -> Lane | None:
+        if not self._with_lanes:
+            return None
         address = urlsplit(self.server.url)
         return self.proxy.add_lane(address.hostname or "", address.port or 0)
 
-    def _start(self, role: str, name: str, lane: Lane | None) -> Member:
+    def _start(self, role: str, name: str, lane: Lane | None, ledger: str) -> Member:
         orders = Orders(
             name=name,
             url=f"redis://127.0.0.1:{lane.port}/0" if lane else self.server.url,
@@ -196,6 +207,7 @@ class Stage:
             seed=self._random.randrange(2**31),
             deadline=self._deadline,
             strict=self._strict,
+            ledger=ledger,
         )
         errors = self.directory / f"{name}.stderr"
         member = self._starter.submit(Member, role, orders, lane, errors).result()
@@ -231,6 +243,12 @@ class Stage:
         with self._lock:
             return [member for member in self.members if member.role == role]
 
+    def listeners(self) -> list[Member]:
+        """The readers that listen for themselves, and the sidecar as often as it listens for others."""
+        readers, sidecars = self.living("reader"), self.living("sidecar")
+        own = [reader for reader in readers if not reader.orders.ledger]
+        return own + sidecars * (len(readers) - len(own)) or readers
+
     @contextlib.contextmanager
     def stopped(self, member: Member) -> Iterator[None]:
         """SIGSTOP, and SIGCONT at the end."""
@@ -261,7 +279,7 @@ class Stage:
         member.kill()
         with self._lock:
             self.died[member.name] = now_ns()
-        self._start(member.role, name, member.lane)
+        self._start(member.role, name, member.lane, member.orders.ledger)
 
     def other_server(self) -> EmbeddedServer:
         """Another server, to be demoted to a replica of."""
@@ -288,11 +306,14 @@ class Stage:
 
     def quit_members(self) -> list[str]:
         """Ask everyone to end, wait, and return what went wrong with whom."""
-        for member in self.members:
-            member.say("q")
         wrong = []
         give_up_at = time.monotonic() + END_TIMEOUT_S
         for member in self.members:
+            if member.role != "sidecar":  # it is needed to the last read
+                member.say("q")
+        for member in sorted(self.members, key=lambda member: member.role == "sidecar"):
+            if member.role == "sidecar":
+                member.say("q")
             try:
                 code = member.process.wait(max(0.1, give_up_at - time.monotonic()))
             except subprocess.TimeoutExpired:

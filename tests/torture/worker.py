@@ -1,5 +1,5 @@
 """
-What readers and writers share: their orders, their bus, and a status file that is true to half a second.
+What all processes share: their orders, a status file that is true to half a second, and how they end.
 
 Rule 1: a worker ends when its standard input ends, at its deadline, or (Linux) with the process that started it,
 whatever state it is in: nothing is left behind.
@@ -44,6 +44,7 @@ class Orders:
         directory: of the round.
         deadline: `now_ns` at which it ends by itself.
         strict: whether a writer announces holds.
+        ledger: the sidecar's file, or "" to listen for oneself.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Orders:
     seed: int
     deadline: int
     strict: bool = False
+    ledger: str = ""
 
     @classmethod
     def from_arguments(cls) -> Self:
@@ -68,15 +70,13 @@ class Orders:
         return Path(self.directory, self.name + ending)
 
 
-class Worker:
-    """A process with a near cache that does as it is told."""
+class Process:
+    """A process that does as it is told."""
 
     def __init__(self, orders: Orders) -> None:
         die_with_parent()
         os.set_blocking(0, False)
         self.orders = orders
-        self.bus = Invalidator(orders.url, namespace=NAMESPACE, max_staleness=orders.max_staleness)
-        self.cache = NearCache(self.bus)
         self.recoveries = Recoveries()
         self.recoveries.watch()
         self.counts: Counter[str] = Counter()
@@ -84,11 +84,20 @@ class Worker:
         self._before = Counter[str]()
         self._next_status = 0
 
-    def get_ready(self) -> None:
-        """Wait for a lease, and say so. What was counted until now is not reported."""
-        if not self.bus.wait_until_leased(LEASE_TIMEOUT_S):
-            raise TimeoutError(f"no lease in {LEASE_TIMEOUT_S} s: {self.bus.status()}")
-        self._before = self._tally()
+    def tally(self) -> Counter[str]:
+        """What the library has counted."""
+        raise NotImplementedError
+
+    def is_leased(self, timeout_s: float) -> bool:
+        """Wait for a lease."""
+        raise NotImplementedError
+
+    def get_ready(self, *, resuming: bool = False) -> None:
+        """Wait for a lease, and say so. What was counted until now is not reported, unless somebody's work goes on."""
+        if not self.is_leased(LEASE_TIMEOUT_S):
+            raise TimeoutError(f"no lease in {LEASE_TIMEOUT_S} s")
+        if not resuming:
+            self._before = self.tally()
         self.write_status()
         os.write(1, b"ready\n")
 
@@ -123,7 +132,7 @@ class Worker:
         if if_due and now < self._next_status:
             return
         self._next_status = now + STATUS_EVERY_NS
-        tally = self._tally()
+        tally = self.tally()
         tally.subtract(self._before)
         status = {
             **self.counts,
@@ -135,11 +144,26 @@ class Worker:
         unfinished.write_text(json.dumps(status))
         unfinished.replace(self.orders.path(".status"))
 
-    def _tally(self) -> Counter[str]:
+
+class Worker(Process):
+    """One with a near cache."""
+
+    def __init__(self, orders: Orders) -> None:
+        super().__init__(orders)
+        self.bus = Invalidator(
+            orders.url, namespace=NAMESPACE, max_staleness=orders.max_staleness, sidecar=orders.ledger or None
+        )
+        self.cache = NearCache(self.bus)
+
+    def is_leased(self, timeout_s: float) -> bool:
+        """Wait for a lease."""
+        return self.bus.wait_until_leased(timeout_s)
+
+    def tally(self) -> Counter[str]:
+        """What the library has counted."""
         status, stats = self.bus.status(), self.cache.stats()
         seen: dict[str, Any] = {**status.as_dict(), **stats.as_dict()}
-        wanted = ("flushes", "replays", "reconnects", "received", "hits", "misses", "loads", "joins", "refused_fills")
-        return Counter({name: int(seen[name]) for name in wanted})
+        return Counter({name: int(seen[name]) for name in (*_OF_THE_LISTENER, *_OF_THE_CACHE)})
 
     def begin_again(self, orders: Orders) -> None:
         """In a forked child: be somebody else."""
@@ -148,10 +172,12 @@ class Worker:
         self.counts.clear()
         self.errors = []
         # The child's listener counts from 0, its cache goes on from where the parent's was.
-        self._before = Counter({name: n for name, n in self._tally().items() if name not in _OF_THE_LISTENER})
+        tally = self.tally()
+        self._before = Counter({name: tally[name] for name in _OF_THE_CACHE})
 
 
-_OF_THE_LISTENER = {"flushes", "replays", "reconnects", "received"}
+_OF_THE_LISTENER = ("flushes", "replays", "reconnects", "received")
+_OF_THE_CACHE = ("hits", "misses", "loads", "joins", "refused_fills")
 
 
 def die_with_parent() -> None:
