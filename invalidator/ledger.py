@@ -6,12 +6,15 @@ The buffer is private memory here; the layout is that of a file shared between p
 
 One writer, many readers, no locks on the read path:
 
-Rule 1: the writer stores slots and `FLUSHED_AT`, then `CHANGES`, then `POSITION_*`, then `PROVEN_AT`.
+Rule 1: the writer stores slots and `FLUSHED_AT`, then `CHANGES`, then `POSITION_SEQ` and `POSITION_MS`, then
+`PROVEN_AT`.
 Rule 2: a reader reads `PROVEN_AT`, then `CHANGES`, then the slots (`read_lease` and `newest_stamp`, in that order),
 and remembers the *value* of `CHANGES`. While it has not moved, nothing it looked at has become stale.
 Rule 3: a stamp never goes down, except when a hold is released that explains it. (Two names in one slot cause an
 unneeded miss, never staleness.)
-Rule 4: time is `now_ns()`, of this host. Nobody else's clock is ever written here.
+Rule 4: a position is read in the order opposite to its storing (`read_position`), so that it is never ahead of what
+was applied.
+Rule 5: time is `now_ns()`, of this host. Nobody else's clock is ever written here.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import struct
 import sys
 import threading
 import time
+from _thread import RLock  # that of threading is replaced by gevent, with one that orders nothing
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
@@ -41,6 +45,9 @@ FOREVER = 2**63 - 1
 MAGIC = int.from_bytes(b"INVALEDG", "big")
 LAYOUT = 1
 
+IN_ORDER = os.uname().machine in ("x86_64", "amd64")
+"""Whether this machine keeps loads in order with loads, and stores with stores, without being asked."""
+
 MOST_HELD = 100_000
 """Holds that are told apart; a strict writer has a handful at a time."""
 
@@ -57,6 +64,18 @@ class Words(Protocol):
 
     def __getitem__(self, index: int, /) -> int: ...
     def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+def fence() -> None:
+    """
+    Whatever was loaded or stored above is so for everybody before anything below is. For machines not `IN_ORDER`;
+    `ledger_file.py` says why this is enough.
+    """
+    lock = RLock()  # of its own: nobody waits for it, and no fork finds it taken
+    with lock:
+        pass
+    with lock:
+        pass
 
 
 def _text_words(text: str) -> tuple[int, ...]:
@@ -78,7 +97,13 @@ class LedgerView:
     def read_lease(self) -> tuple[int, int]:
         """Return (`proven_at`, `changes`), read in this order, which must come before the stamps (rule 2)."""
         words = self.words
-        return words[PROVEN_AT], words[CHANGES]
+        proven_at = words[PROVEN_AT]
+        if not IN_ORDER:
+            fence()
+        changes = words[CHANGES]
+        if not IN_ORDER:
+            fence()
+        return proven_at, changes
 
     def newest_stamp(self, slots: Iterable[int]) -> int:
         """The last time anything in *slots*, or the whole ledger, became stale. Slots are those of `names`."""
@@ -89,6 +114,14 @@ class LedgerView:
             if stamp > newest:
                 newest = stamp
         return newest
+
+    def read_position(self) -> tuple[int, int]:
+        """How far the journal has been applied, at least. A stream id, as two numbers."""
+        words = self.words
+        ms = words[POSITION_MS]
+        if not IN_ORDER:
+            fence()
+        return ms, words[POSITION_SEQ]
 
 
 class Ledger(LedgerView):
@@ -128,7 +161,7 @@ class Ledger(LedgerView):
                 index = HEADER_WORDS + slot
                 if words[index] < now:
                     words[index] = now
-            words[CHANGES] += 1
+            self._count()
 
     def hold(self, slots: Iterable[int], owner: str, until: int, now: int) -> None:
         """Nothing in *slots* may be cached until then, or until *owner* releases it."""
@@ -144,7 +177,7 @@ class Ledger(LedgerView):
                 self._held += owner not in owners
                 owners[owner] = max(owners.get(owner, NEVER), until)
                 words[HEADER_WORDS + slot] = max(words[HEADER_WORDS + slot], until)
-            words[CHANGES] += 1
+            self._count()
 
     def release(self, slots: Iterable[int], owner: str, now: int) -> None:
         """Everything in *slots* that was loaded before *now* is stale, and *owner* no longer holds it."""
@@ -163,7 +196,7 @@ class Ledger(LedgerView):
                     self._holds.pop(slot, None)
                 if explained:
                     words[index] = max(now, *owners.values(), NEVER)
-            words[CHANGES] += 1
+            self._count()
 
     def _forget_ended_holds(self, now: int) -> None:
         for slot, owners in list(self._holds.items()):
@@ -178,18 +211,29 @@ class Ledger(LedgerView):
         """Everything that was loaded before *now* is void."""
         with self.lock:
             self.words[FLUSHED_AT] = max(self.words[FLUSHED_AT], now)
-            self.words[CHANGES] += 1
+            self._count()
 
     def touch(self) -> None:
         """Make every reader look again. For a process that was forked while a stamp was being written."""
         with self.lock:
-            self.words[CHANGES] += 1
+            self._count()
+
+    def _count(self) -> None:
+        """What was stored above is there before the count moves (rule 1)."""
+        if not IN_ORDER:
+            fence()
+        self.words[CHANGES] += 1
 
     def move(self, position: tuple[int, int], server_run: int, epoch: int) -> None:
         """Record how far the journal has been applied: a stream id, and fingerprints of the journal it belongs to."""
         words = self.words
         with self.lock:
-            words[POSITION_MS], words[POSITION_SEQ] = position
+            # In between a reader finds the old millisecond, all of which has been applied, with the new number. The new
+            # millisecond with the old number could be ahead of what has been applied.
+            words[POSITION_SEQ] = position[1]
+            if not IN_ORDER:
+                fence()
+            words[POSITION_MS] = position[0]
             words[SERVER_RUN] = server_run
             words[EPOCH] = epoch
 
