@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from . import message
@@ -97,11 +97,14 @@ class Publisher:
             PublishError: Redis did not take it, and `when_down` is "raise".
             ClosedError: after `close`.
         """
-        return self._publish_or_queue(Batch(dict.fromkeys(keys), dict.fromkeys(tags), clear=clear))
+        bodies = [message.clear_body(self._node)] if clear else message.bodies(self._node, keys, tags)
+        return self._publish_or_queue(
+            Post(bodies), lambda: Batch(dict.fromkeys(keys), dict.fromkeys(tags), clear=clear)
+        )
 
     def publish_release(self, hold: Hold) -> Receipt:
         """Say that what *hold* holds became stale, and that the hold ends. Raises as `publish` does."""
-        return self._publish_or_queue(Batch(holds={hold.owner: hold}))
+        return self._publish_or_queue(self._release(hold), lambda: Batch(holds={hold.owner: hold}))
 
     def publish_hold(self, hold: Hold, bodies: Sequence[bytes]) -> Receipt:
         """
@@ -121,12 +124,12 @@ class Publisher:
         receipt.accept(*accepted)
         return receipt
 
-    def _publish_or_queue(self, batch: Batch) -> Receipt:
+    def _publish_or_queue(self, post: Post, make_batch: Callable[[], Batch]) -> Receipt:
         self._check_open()
         receipt = Receipt()
         if not self._outbox:
             try:
-                accepted = self._say(batch)
+                accepted = self._post(post)
             except LinkDown as error:
                 self._note_down(error)
                 if self._when_down == "raise":
@@ -137,6 +140,7 @@ class Publisher:
                 return receipt
         elif self._when_down == "raise":
             raise PublishError(f"Redis did not accept earlier invalidations yet: {self.last_error}")
+        batch = make_batch()
         batch.receipts.append(receipt)
         self._queue(batch)
         return receipt
@@ -151,9 +155,12 @@ class Publisher:
         courier = self._courier
         if courier is not None and courier is not threading.current_thread():
             courier.join(timeout_s)
-        self._out_of_time.set()
         with self._lock:
-            lost = self._outbox.abandon("closed before Redis came back")
+            self._out_of_time.set()
+            self._abandon()
+
+    def _abandon(self) -> None:
+        lost = self._outbox.abandon("closed before Redis came back")
         if lost:
             self.undelivered += lost
             log.error("invalidations lost: closed before Redis took them names=%d error=%s", lost, self.last_error)
@@ -161,7 +168,9 @@ class Publisher:
     def _queue(self, batch: Batch) -> None:
         with self._lock:
             self._outbox.put(batch)
-            if self._courier is None:
+            if self._out_of_time.is_set():  # closed while this was being published
+                self._abandon()
+            elif self._courier is None:
                 self._courier = threading.Thread(target=self._deliver, name="invalidator-publisher", daemon=True)
                 self._courier.start()
 
@@ -197,13 +206,15 @@ class Publisher:
     def _say(self, batch: Batch) -> Accepted:
         accepted = Accepted("", 0)
         for hold in batch.holds.values():
-            bodies = message.release_bodies(self._node, hold.owner, hold.keys, hold.tags)
-            accepted = self._post(Post(bodies, ended=hold.bodies))
+            accepted = self._post(self._release(hold))
         if batch.clear:
             accepted = self._post(Post([message.clear_body(self._node)]))
         elif batch.keys or batch.tags:
             accepted = self._post(Post(message.bodies(self._node, batch.keys, batch.tags)))
         return accepted
+
+    def _release(self, hold: Hold) -> Post:
+        return Post(message.release_bodies(self._node, hold.owner, hold.keys, hold.tags), ended=hold.bodies)
 
     def _post(self, post: Post) -> Accepted:
         accepted = Accepted("", 0)
