@@ -1,0 +1,225 @@
+"""
+What must hold after every step, judged by what happened in the world.
+
+- *bound*: no read that begins at t returns a version replaced by a change accepted before t - max_staleness.
+- *strict*: with a hold, the same, counted from the commit: whether or not its writer lived to say so.
+- *stale fill*: a value loaded before an invalidation was applied in a process is not served there afterwards.
+- *own write*: who has called `invalidate` never reads what it replaced.
+- *honest lease*: a proof of some time finds everything in the ledger that was accepted before it.
+- *receipt*: accepted means that the server took it.
+- *needless flush*: a reconnect to the same server with its journal intact keeps the entries.
+- *recovery*: when the faults end, everybody has a lease again, within bounded time, and has applied everything.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from invalidator import Receipt
+from invalidator.ledger import LedgerView
+from invalidator.message import Body
+from invalidator.names import key_slot, tag_slot
+
+from .choices import S
+from .source import Value
+
+if TYPE_CHECKING:
+    from .process import Process
+    from .world import World
+
+EVERYTHING = "*"
+BOUND = 2 * S
+
+
+class Violation(Exception):  # noqa: N818
+    """The promise was broken."""
+
+
+class Accepted(NamedTuple):
+    """A version that the server knows to have replaced all before."""
+
+    at: int
+    version: int
+    committed_at: int
+
+
+@dataclass
+class Change:
+    """An invalidation whose receipt we watch."""
+
+    process: Process
+    versions: Mapping[str, int]
+    committed_at: int
+    called_at: int
+    receipt: Receipt
+    everything: bool = False
+
+
+@dataclass
+class Strict:
+    """A change that was made under a hold which the server had taken."""
+
+    versions: Mapping[str, int]
+    committed_at: int
+    damages: int
+
+
+class Expectation(NamedTuple):
+    """What a read that begins now may not return."""
+
+    begins_at: int
+    own: Mapping[str, int]
+    applied: Mapping[str, int]
+
+
+class Checks:
+    """One world's memory of what happened."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.damages = 0
+        self.reads = 0
+        self._accepted: dict[str, list[Accepted]] = defaultdict(list)
+        self._taken: dict[tuple[Process, str], int] = {}
+        self._watched: list[Change] = []
+        self._strict: list[Strict] = []
+        self._sayers: dict[tuple[str, Body], Process] = {}
+
+    # What happens.
+
+    def server_took(self, process: Process, id: str, body: Body) -> None:
+        """A server accepted a message, though nobody may ever know."""
+        self._sayers[id, body] = process
+        if body.op == "clear":
+            self._taken[process, EVERYTHING] = self.world.now
+        elif body.op in ("invalidate", "release"):
+            for name in (*body.keys, *body.tags):
+                self._taken[process, name] = self.world.now
+
+    def watch(self, change: Change) -> None:
+        """`invalidate` returned."""
+        self._watched.append(change)
+        self.look_at_receipts()
+
+    def said_itself(self, process: Process, id: str, body: Body) -> bool:
+        """Whether this message is *process*' own."""
+        return self._sayers.get((id, body)) is process
+
+    def committed_under_hold(self, versions: Mapping[str, int], committed_at: int, damages: int) -> None:
+        """A strict write was committed in time; its hold was taken when there were that many damages."""
+        self._strict.append(Strict(versions, committed_at, damages))
+
+    def damage(self) -> None:
+        """A server lost something, or became another: whoever was away has to flush."""
+        self.damages += 1
+
+    def look_at_receipts(self) -> None:
+        """Note what has been accepted since."""
+        for change in list(self._watched):
+            if change.receipt.accepted:
+                self._watched.remove(change)
+                self._note_accepted(change)
+            elif not change.receipt.queued or change.process.dead:
+                self._watched.remove(change)
+
+    def _note_accepted(self, change: Change) -> None:
+        for name, version in change.versions.items():
+            times = [self._taken.get((change.process, said), -1) for said in (name, EVERYTHING)]
+            if (at := max(times)) < change.called_at:
+                self.world.fail("receipt", f"{name} v{version} is accepted, but no server took it")
+            self._accepted[name].append(Accepted(at, version, change.committed_at))
+
+    # What is looked at.
+
+    def expect(self, process: Process) -> Expectation:
+        """A read begins."""
+        applied = process.heard_by.applied
+        return Expectation(self.world.now, dict(process.own_versions), dict(applied))
+
+    def served(self, process: Process, value: Value, expected: Expectation) -> None:
+        """A read ended with *value*."""
+        self.reads += 1
+        self.look_at_receipts()
+        self.world.note(lambda: f"{process.name} was handed {value} (asked at {expected.begins_at})")
+        for name, version in value.versions.items():
+            if value.read_at < expected.begins_at:
+                self._check_own_write(process, name, version, expected)
+                self._check_stale_fill(process, name, value, expected)
+            if process.bounded and not process.heard_by.deaf:
+                self._check_bound(process, name, version, expected)
+                self._check_strict(process, name, version, expected)
+
+    def _check_own_write(self, process: Process, name: str, version: int, expected: Expectation) -> None:
+        if version < (own := expected.own.get(name, 0)):
+            self.world.fail("own write", f"{process.name} read {name} v{version} after it had invalidated for v{own}")
+
+    def _check_stale_fill(self, process: Process, name: str, value: Value, expected: Expectation) -> None:
+        for said in (name, EVERYTHING):
+            if value.read_at < expected.applied.get(said, 0):
+                self.world.fail(
+                    "stale fill",
+                    f"{process.name} served {value} after it had applied an invalidation of {said} "
+                    f"at {expected.applied[said]}",
+                )
+
+    def _check_bound(self, process: Process, name: str, version: int, expected: Expectation) -> None:
+        before = expected.begins_at - BOUND - self.world.setup.tick_ns
+        for change in self._accepted[name]:
+            if change.version > version and change.at < before:
+                late = (expected.begins_at - change.at) / S
+                self.world.fail(
+                    "bound", f"{process.name} served {name} v{version}, {late:.3f} s after v{change.version}"
+                )
+
+    def _check_strict(self, process: Process, name: str, version: int, expected: Expectation) -> None:
+        before = expected.begins_at - BOUND - self.world.setup.tick_ns
+        for change in self._strict:
+            replaced = change.versions.get(name, 0) > version and change.damages == self.damages
+            if replaced and change.committed_at < before:
+                late = (expected.begins_at - change.committed_at) / S
+                self.world.fail(
+                    "strict",
+                    f"{process.name} served {name} v{version}, {late:.3f} s after the commit of v{change.versions[name]}",
+                )
+
+    def proven(self, process: Process, proven_at: int) -> None:
+        """A proof of this time of the process' clock is in its ledger."""
+        if process.deaf:
+            return
+        self.look_at_receipts()
+        ledger = LedgerView(process.words.memory)
+        for name, changes in self._accepted.items():
+            stamp = ledger.newest_stamp([self.slot(name, ledger.slots)])
+            for change in changes:
+                if process.local(change.at) < proven_at and stamp < process.local(change.committed_at):
+                    self.world.fail(
+                        "honest lease",
+                        f"{process.name} has a proof of {proven_at}, without {name} v{change.version} accepted at {change.at}",
+                    )
+
+    def flushed(self, process: Process, reason: str) -> None:
+        """A process voided its ledger."""
+        subscription = process.subscription
+        first = not process.has_position
+        damaged = self.damages > process.damages_known
+        position = subscription.journal.position if subscription.journal else ""
+        trimmed = bool(position) and self.world.primary.has_trimmed_past(position)
+        if not (first or damaged or trimmed):
+            self.world.fail("needless flush", f"{process.name} flushed ({reason}), though nothing was lost")
+
+    def settled(self, process: Process) -> None:
+        """The faults are over, and everything had time to arrive: nothing stale is left."""
+        for key in self.world.keys:
+            entry = process.cache.peek(key)
+            for name, version in entry.value.versions.items() if entry else ():
+                newest = max((change.version for change in self._accepted[name]), default=0)
+                if version < newest:
+                    self.world.fail("recovery", f"{process.name} still serves {name} v{version}, not v{newest}")
+
+    @staticmethod
+    def slot(name: str, slots: int) -> int:
+        """Where a name of this world lies: tags begin with "t"."""
+        return tag_slot(name, slots) if name.startswith("t") else key_slot(name, slots)
