@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from .config import Config
 from .errors import LedgerFileError
-from .ledger import FLUSHED_AT, POSITION_MS, POSITION_SEQ, PROVEN_AT, Clock, Ledger, LedgerView, Words
+from .ledger import FLUSHED_AT, PROVEN_AT, Clock, Ledger, LedgerView, Words
 from .ledger_file import LedgerFile
 from .link import Link
 from .listener import Audience, Listener
@@ -158,6 +159,10 @@ class OwnHearing:
 
 LOOK_AGAIN_NS = 250_000_000
 """How often a worker without a lease looks whether a new sidecar has put another file in the place of its own."""
+SETTLE_AGAIN_NS = 1_000_000
+"""How often reads in doubt ask whether the doubt is over."""
+SWEEP_AGAIN_NS = 1_000_000_000
+"""A sweep looks at every entry: an outage with `publish="raise"` asks for one with each invalidation."""
 SPINS = 200
 SLEEP_S = 0.0002
 """While waiting for the host's ledger to reach a message: a short spin, as it takes about 100 µs, then sleeps."""
@@ -167,9 +172,16 @@ class _Doubt:
     """
     What a hit compares with until the host's ledger has reached what this process said itself: a count that no entry
     has seen, so that every read looks at the whole rule, the own ledger included.
+
+    Args:
+        look: called by every such read, so that doubt ends in a process that only reads.
     """
 
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
     def __getitem__(self, index: int, /) -> int:
+        self._look()
         return -2
 
     def __setitem__(self, index: int, value: int, /) -> None:
@@ -180,6 +192,16 @@ class SidecarHearing:
     """
     The sidecar of this host writes a ledger in a file, which this process maps read-only: no thread, no connection,
     no message.
+
+    What this process says itself is stamped in `own`, which every look at the whole rule includes. A hit is no such
+    look: it compares the count of changes. Hence doubt.
+
+    Rule 1: doubt begins before the stamp (`saying`) and ends when the host's ledger has reached everything that was
+    said, which has moved its count past whatever any entry remembers.
+    Rule 2: a stamp that the host's ledger will never confirm (Redis refused it, the queue overflowed, another process
+    waits for it) is orphaned: doubt ends after a sweep has let go of everything that it voids.
+    Rule 3: whoever ends doubt looks again, under the lock, whether it may; a sweep takes time, and others go on saying.
+    Rule 4: an invalidation waits for its own message, never for those of other threads.
 
     Args:
         path: of the file.
@@ -213,11 +235,16 @@ class SidecarHearing:
         # As many slots as the host's, so that a slot means the same in both. Untouched pages of it cost nothing.
         self.own = Ledger.private(slots=self.view.slots, namespace=config.namespace)
         self.tally = Tally()
-        self._unsettled: list[tuple[Receipt, int]] = []
-        self._saying = 0
-        self._is_orphaned = False
-        self._next_look = 0
         self._lock = threading.Lock()
+        self._in_doubt = False
+        self._saying = 0
+        self._unsettled: deque[tuple[Receipt, int]] = deque()
+        self._orphans = 0  # how often stamps were orphaned, and how many of these times were swept
+        self._swept = 0
+        self._is_sweeping = False
+        self._next_sweep = 0
+        self._next_settling = 0
+        self._next_look = 0
 
     @property
     def state(self) -> str:
@@ -225,14 +252,19 @@ class SidecarHearing:
 
     @property
     def position(self) -> str | None:
-        ms, seq = self._position()
+        ms, seq = self.view.read_position()
         return f"{ms}-{seq}" if ms else None
 
+    def is_leased(self) -> bool:
+        """Whether the sidecar has proved within `max_staleness` that it hears everything."""
+        proven_at = self.view.words[PROVEN_AT]
+        return proven_at > 0 and self._clock() < proven_at + self._config.max_staleness_ns
+
     def start(self) -> None:
-        if self._unsettled or self._is_orphaned:
+        if self._in_doubt:
             self._settle()
         now = self._clock()
-        if now >= self._next_look and not self._is_leased():
+        if now >= self._next_look and not self.is_leased():
             self._next_look = now + LOOK_AGAIN_NS
             self._look_for_new_file()
 
@@ -251,17 +283,24 @@ class SidecarHearing:
     def saying(self) -> None:
         with self._lock:
             self._saying += 1
-            self._watch(_Doubt())
+            if not self._in_doubt:
+                self._in_doubt = True
+                self._watch(_Doubt(self._settle_in_passing))
 
     def said(self, receipt: Receipt) -> None:
         with self._lock:
-            self._saying -= 1
-            self._unsettled.append((receipt, self._clock()))
+            self._saying = max(0, self._saying - 1)  # a child that was forked meanwhile began to count anew
+            said_at = self._clock()
+            self._unsettled.append((receipt, said_at))
             if len(self._unsettled) > self._config.queue_size:
-                del self._unsettled[: -self._config.queue_size]
-                self._is_orphaned = True
+                self._unsettled.popleft()
+                self._orphans += 1
         if not receipt.queued:
-            self.wait_until(lambda: self._settle() or not self._is_leased(), self._config.max_staleness)
+            # Without a lease the sidecar is dead, or knows as little as we do: nothing to wait for.
+            self.wait_until(
+                lambda: self._is_settled(receipt, said_at) or not self.is_leased(), self._config.max_staleness
+            )
+        self._settle()
 
     def close(self, timeout_s: float) -> None:
         pass
@@ -273,44 +312,58 @@ class SidecarHearing:
     def after_fork(self, *, in_child: bool) -> None:
         self.own.lock.release()
         self._lock.release()
-        if in_child and self._unsettled:
-            self._unsettled.clear()  # the parent's receipts are told in the parent
-            self._is_orphaned = True
+        if in_child:
+            self._is_sweeping = False
+            if self._in_doubt:
+                self._saying = 0  # the threads that say it, and their receipts, are the parent's
+                self._unsettled.clear()
+                self._orphans += 1
 
-    def _settle(self) -> bool:
+    def _settle(self) -> None:
         """Trust the host's ledger alone again, if it has reached everything that we said."""
         with self._lock:
-            self._is_orphaned |= any(receipt.lost_because for receipt, _ in self._unsettled)
-            self._unsettled = [(receipt, at) for receipt, at in self._unsettled if not self._is_settled(receipt, at)]
-            if self._unsettled or self._saying:
-                return False
-            is_orphaned, self._is_orphaned = self._is_orphaned, False
-        if is_orphaned:
-            self._sweep()  # nobody will confirm those stamps: what they void leaves now
+            while self._unsettled and self._is_settled(*self._unsettled[0]):
+                receipt, _ = self._unsettled.popleft()
+                self._orphans += receipt.lost_because is not None
+            if not self._in_doubt or self._is_waiting() or self._is_sweeping:
+                return
+            orphans = self._orphans
+            must_sweep = orphans != self._swept
+            if must_sweep:
+                now = self._clock()
+                if now < self._next_sweep:
+                    return
+                self._next_sweep = now + SWEEP_AGAIN_NS
+                self._is_sweeping = True
+        if must_sweep:
+            try:
+                self._sweep()
+            finally:
+                self._is_sweeping = False
         with self._lock:
-            if not self._saying:
+            self._swept = max(orphans, self._swept)
+            if self._swept == self._orphans and not self._is_waiting():
+                self._in_doubt = False
                 self._watch(self.view.words)
-        return True
+
+    def _is_waiting(self) -> bool:
+        """Whether the host's ledger has yet to reach something."""
+        return self._saying > 0 or bool(self._unsettled)
+
+    def _settle_in_passing(self) -> None:
+        """By a read. It must not wait for a lock: a signal handler or a destructor may read while we hold it."""
+        now = self._clock()
+        if now >= self._next_settling and not self._lock.locked():
+            self._next_settling = now + SETTLE_AGAIN_NS
+            self._settle()
 
     def _is_settled(self, receipt: Receipt, said_at: int) -> bool:
-        if receipt.lost_because or self.view.words[FLUSHED_AT] > said_at:
+        if receipt.lost_because is not None or self.view.words[FLUSHED_AT] > said_at:
             return True
-        if receipt.id is None:
-            return False
+        if not receipt.id:
+            return not receipt.queued
         ms, _, seq = receipt.id.partition("-")
-        return self._position() >= (int(ms), int(seq))
-
-    def _is_leased(self) -> bool:
-        """Without a lease the sidecar is dead, or knows as little as we do: nothing to wait for."""
-        return self._clock() < self.view.words[PROVEN_AT] + self._config.max_staleness_ns
-
-    def _position(self) -> tuple[int, int]:
-        """The two words of the position, read until they belong together."""
-        words = self.view.words
-        while True:
-            ms, seq = words[POSITION_MS], words[POSITION_SEQ]
-            if words[POSITION_MS] == ms:
-                return ms, seq
+        return self.view.read_position() >= (int(ms), int(seq))
 
     def _look_for_new_file(self) -> None:
         if not self._file.was_replaced():
@@ -331,5 +384,5 @@ class SidecarHearing:
         with self._lock:
             self._file = file
             self.view.words = file.view.words
-            if not (self._unsettled or self._saying):
+            if not self._in_doubt:
                 self._watch(self.view.words)

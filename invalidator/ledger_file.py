@@ -10,16 +10,22 @@ Rule 2: one writer. It holds a lock on a file of its own beside the ledger, whic
 dies, however it dies.
 Rule 3: `CHANGES` of a new file begins at the time of its creation, in nanoseconds: above whatever an earlier file
 counted up to.
+Rule 4: the lock is also taken on the ledger itself: it counts even if somebody deletes the file of rule 2.
 
-Memory ordering. A reader takes `PROVEN_AT`, then `CHANGES`, then the slots; the writer stores them the other way
-round. On x86-64 loads are not reordered with loads, nor stores with stores (Intel SDM vol. 3, 8.2). On arm64 they may
-be. There the interpreter
-itself keeps the order: between any two of these accesses CPython executes hundreds of instructions with data and
-control dependencies, and takes and releases locks or atomics on the writer's side (`Ledger.lock` is acquired, an
-acquire barrier, and released, a release barrier, around slots and `CHANGES`, and again around `PROVEN_AT`); a reader
-that saw the new `PROVEN_AT` a whole release-store later cannot see slots older than that release except by
-speculation past hundreds of dependent loads. Should it, what is lost is one bound's precision: the next read looks
-again. A reader in C uses acquire loads.
+Memory ordering. Every word is aligned and is loaded and stored by one instruction, so that nobody sees half of one
+(64-bit machines only; on others there are no ledger files). The rules of `ledger.py` need four pairs in order: writer
+`slots, CHANGES` and `CHANGES, PROVEN_AT`; reader `PROVEN_AT, CHANGES` and `CHANGES, slots`; and `POSITION_*` likewise.
+
+- On x86-64 loads are not reordered with loads, nor stores with stores (Intel SDM vol. 3, 8.2.2): the order in which
+  the interpreter executes them is the order that everybody sees.
+- Elsewhere, on arm64 above all, `fence()` stands between the two of a pair. It takes and frees a lock twice. What is
+  above it is done before the first is freed, which is a release; what is below it is done after the second was taken,
+  which is an acquire; and an acquire does not overtake a release above it (Arm ARM, B2.3 "barrier-ordered-before":
+  the interpreter's locks are made of LDAXR/STLXR or CASA/CASL). Once would not do: both sides may move *into* a
+  locked region, and pass each other there. `CHANGES, PROVEN_AT` needs no fence: the writer frees `Ledger.lock` after
+  the one and takes it before the other. It costs 0.7 µs, twice on each look at the whole rule.
+- A hit (one look at `CHANGES`, one at the clock) needs no order anywhere: its `good_until` ends within
+  `max_staleness` of a proof that was read before the stamps were, whatever count it compares with.
 """
 
 from __future__ import annotations
@@ -44,6 +50,7 @@ from .ledger import (
     LAYOUT_WORD,
     MAGIC,
     MAGIC_WORD,
+    PROVEN_AT,
     SLOTS_WORD,
     Ledger,
     LedgerView,
@@ -76,10 +83,9 @@ class LedgerFile:
         descriptor = _open(path, os.O_RDONLY)
         try:
             self.identity = _check_file(path, descriptor, any_owner=any_owner)
-            self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            words = _map(path, descriptor, mmap.ACCESS_READ)
         finally:
             os.close(descriptor)
-        words = memoryview(self._map).cast("q")
         _check_header(path, words, namespace)
         self.view = LedgerView(words)
 
@@ -100,28 +106,27 @@ def writing(path: Path, *, namespace: str, slots: int) -> Iterator[Ledger]:
     Raises:
         LedgerFileError: another writer owns it, there is no room, or it cannot be written.
     """
-    lock = _lock(path)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, _lock(path))
         descriptor = _adopt(path, namespace, slots)
         is_new = descriptor is None
         if descriptor is None:
             descriptor = _create(path, namespace, slots)
-        try:
-            mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_WRITE)
-        finally:
-            os.close(descriptor)
-        ledger = Ledger(memoryview(mapped).cast("q"), slots=slots, namespace=namespace)
+        stack.callback(os.close, descriptor)
+        _lock_or_refuse(path, descriptor, "unknown")
+        stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # the mapping keeps the descriptor alive
+        ledger = Ledger(_map(path, descriptor, mmap.ACCESS_WRITE), slots=slots, namespace=namespace)
         if not is_new:
             ledger.touch()  # the last writer may have died between a stamp and its count
         yield ledger
-    finally:
-        os.close(lock)
 
 
 def _create(path: Path, namespace: str, slots: int) -> int:
     size = 8 * (HEADER_WORDS + slots)
+    new = path.with_name(f".{path.name}.new")  # always the same: what a killed writer left is found and removed
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
     except OSError as error:
         raise LedgerFileError(f"cannot create a ledger in {path.parent}: {error.strerror}") from error
     try:
@@ -130,17 +135,17 @@ def _create(path: Path, namespace: str, slots: int) -> int:
             os.posix_fallocate(descriptor, 0, size)
         else:
             os.ftruncate(descriptor, size)
-        with mmap.mmap(descriptor, size, access=mmap.ACCESS_WRITE) as mapped:
-            words = memoryview(mapped).cast("q")
-            Ledger(words, slots=slots, namespace=namespace)
-            words[BOOT] = boot()
-            words[CHANGES] = words[FLUSHED_AT] = now_ns()
-            words.release()
-        Path(name).rename(path)
-    except OSError as error:
+        words = _map(path, descriptor, mmap.ACCESS_WRITE)
+        Ledger(words, slots=slots, namespace=namespace)
+        words[BOOT] = boot()
+        words[CHANGES] = words[FLUSHED_AT] = now_ns()
+        new.rename(path)
+    except (OSError, LedgerFileError) as error:
         os.close(descriptor)
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            new.unlink()
+        if isinstance(error, LedgerFileError):
+            raise
         raise LedgerFileError(
             f"cannot create a ledger of {size:,} bytes at {path}: {error.strerror}; make room or take fewer slots"
         ) from error
@@ -155,9 +160,9 @@ def _adopt(path: Path, namespace: str, slots: int) -> int | None:
         return None
     try:
         _check_file(path, descriptor, any_owner=False)
-        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped).cast("q") as words:
-            _check_header(path, words, namespace)
-            fits = words[SLOTS_WORD] == slots
+        words = _map(path, descriptor, mmap.ACCESS_READ)
+        _check_header(path, words, namespace)
+        fits = words[SLOTS_WORD] == slots
     except LedgerFileError:
         fits = False
     if not fits:
@@ -173,21 +178,27 @@ def _lock(path: Path) -> int:
     except OSError as error:
         raise LedgerFileError(f"cannot write beside {path}: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+        _lock_or_refuse(path, descriptor, os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown")
+    except LedgerFileError:
         os.close(descriptor)
-        raise LedgerFileError(
-            f"another sidecar (pid {owner}) writes {path}: stop it, or give this one another path"
-        ) from error
+        raise
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
 
 
+def _lock_or_refuse(path: Path, descriptor: int, owner: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise LedgerFileError(
+            f"another sidecar (pid {owner}) writes {path}: stop it, or give this one another path"
+        ) from error
+
+
 def _open(path: Path, flags: int) -> int:
     try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for its writer
     except OSError as error:
         raise LedgerFileError(f"no ledger at {path}: {error.strerror}") from error
 
@@ -210,6 +221,15 @@ def _check_file(path: Path, descriptor: int, *, any_owner: bool) -> tuple[int, i
     return found.st_dev, found.st_ino
 
 
+def _map(path: Path, descriptor: int, access: int) -> memoryview[int]:
+    if sys.maxsize < 2**63 - 1:
+        raise LedgerFileError(f"cannot map {path}: this Python is not a 64-bit one, and would see halves of words")
+    try:
+        return memoryview(mmap.mmap(descriptor, 0, access=access)).cast("q")
+    except (OSError, ValueError) as error:  # ValueError: it has become empty
+        raise LedgerFileError(f"cannot map {path}: {error}") from error
+
+
 def _check_header(path: Path, words: memoryview[int], namespace: str) -> None:
     expectations = (
         ("magic", words[MAGIC_WORD], MAGIC),
@@ -221,10 +241,19 @@ def _check_header(path: Path, words: memoryview[int], namespace: str) -> None:
     for what, found, expected in expectations:
         if found != expected:
             raise LedgerFileError(f"{path} does not fit: its {what} is {found!r}, not {expected!r}")
+    if words[PROVEN_AT] > now_ns():
+        raise LedgerFileError(f"{path} does not fit: its last proof lies in the future, so its clock is not ours")
 
 
 def boot() -> int:
-    """A fingerprint of this boot of the host: the steady clock begins anew with each."""
+    """
+    A fingerprint of what the steady clock counts from: this boot of the host, and (where containers may have clocks
+    of their own) this time namespace. 0 where nothing tells.
+    """
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return 0
     with contextlib.suppress(OSError):
-        return fingerprint(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    return 0
+        boot_id += str(Path("/proc/self/ns/time").readlink())
+    return fingerprint(boot_id)
