@@ -12,14 +12,14 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from random import Random, SystemRandom
 
 from . import report, rounds
 from .faults import FAULTS, Fault
 
 MIXED = "mixed"
-ROUND_S = 7.0
+ROUND_S = 6.0
 MIXED_ROUND_S = 12.0
 BOUND_S = 0.5
 LONG_BOUND_S = 2.0
@@ -37,9 +37,14 @@ def main() -> int:
     print(f"seed {seed}", file=sys.stderr)
     results = []
     try:
-        for plan in plans(options, seed):
+        todo = plans(options, seed)
+        of_all = ""
+        if not options.minutes:
+            todo = list(todo)
+            of_all = f" of {len(todo)}"
+        for plan in todo:
             _progress(
-                f"{len(results) + 1}: {plan.name}, bound {plan.max_staleness:g} s, {plan.seconds:g} s of faults …"
+                f"{len(results) + 1}{of_all}: {plan.name}, bound {plan.max_staleness:g} s, {plan.seconds:g} s of faults"
             )
             result = rounds.run(plan)
             results.append(result)
@@ -57,7 +62,7 @@ def main() -> int:
     return 0 if all(result.passed for result in results) else 1
 
 
-def plans(options: argparse.Namespace, seed: int) -> Iterator[rounds.Plan]:
+def plans(options: argparse.Namespace, seed: int) -> Iterable[rounds.Plan]:
     """The rounds to play, one after another."""
     ends_at = time.monotonic() + 60 * options.minutes if options.minutes else None
     random = Random(seed)

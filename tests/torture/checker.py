@@ -23,7 +23,8 @@ from invalidator.ledger import FOREVER
 from .records import CHANGE, READ, Change, Read, read_log
 from .source import Source
 
-MOST_SHOWN = 20
+MOST_SHOWN = 12
+"""Violations, each the first of its process and version."""
 
 
 @dataclass(slots=True)
@@ -34,14 +35,15 @@ class Violation:
     read: Read
     stale_by: int
     expected: str
+    stale_since: int = 0
 
     def describe(self, zero: int) -> str:
         """In words; times in seconds since *zero*."""
         read = self.read
         return (
             f"{self.process}: row:{read.key} read as version {read.version} at {(read.began - zero) / 1e9:.3f} s "
-            f"(returned {(read.returned - read.began) / 1e9:.3f} s later), stale by {self.stale_by / 1e9:.3f} s: "
-            f"{self.expected}"
+            f"(returned {(read.returned - read.began) / 1e9:.3f} s later), stale by {self.stale_by / 1e9:.3f} s, since "
+            f"{(self.stale_since - zero) / 1e9:.3f} s: {self.expected}"
         )
 
 
@@ -57,6 +59,16 @@ class Verdict:
     """The same, of its return."""
     violations: int = 0
     shown: list[Violation] = field(default_factory=list)
+    seen: set[tuple[str, int, int]] = field(default_factory=set)
+
+    def is_new(self, process: str, read: Read) -> bool:
+        """Count a violation. Returns whether it is to be shown."""
+        self.violations += 1
+        what = (process, read.key, read.version)
+        if what in self.seen or len(self.shown) == MOST_SHOWN:
+            return False
+        self.seen.add(what)
+        return True
 
 
 class Truth:
@@ -131,8 +143,7 @@ class Truth:
         verdict.reads += count
 
     def _violated(self, read: Read, process: str, stale_by: int, bound: int, verdict: Verdict) -> None:
-        verdict.violations += 1
-        if len(verdict.shown) < MOST_SHOWN:
+        if verdict.is_new(process, read):
             newer = max(
                 version
                 for version, change in self.changes[read.key].items()
@@ -144,14 +155,13 @@ class Truth:
                     process,
                     read,
                     stale_by,
-                    f"should have been at least version {newer}; version {read.version} is stale since "
-                    f"{(read.began - since) / 1e9:.3f} s before the read",
+                    f"should have been version {newer} or newer",
+                    since,
                 )
             )
 
     def _impossible(self, read: Read, process: str, verdict: Verdict) -> None:
-        verdict.violations += 1
-        if len(verdict.shown) < MOST_SHOWN:
+        if verdict.is_new(process, read):
             verdict.shown.append(Violation(process, read, 0, "nobody wrote such a version: the suite is wrong"))
 
 

@@ -171,9 +171,9 @@ def _play(plan: Plan, directory: Path, result: Result) -> None:
     result.accepted = truth.accepted
     result.never_accepted = truth.never_accepted
     result.violations = verdict.violations
-    for violation in verdict.shown:
-        result.problems.append(violation.describe(zero))
-        result.problems += _around(stage, violation.read.began, zero)
+    result.problems += [violation.describe(zero) for violation in verdict.shown]
+    if verdict.shown:
+        result.problems += _around(stage, verdict.shown[0].read.began, zero)
     result.problems += _vacuous(plan, result, counted)
 
 
@@ -227,7 +227,7 @@ def _read_statuses(directory: Path, result: Result) -> Counter[str]:
 
 def _around(stage: Stage, at: int, zero: int) -> list[str]:
     """The faults shortly before a violation."""
-    return [
+    return ["faults before the first of them:"] + [
         f"    {(when - zero) / 1e9:8.3f} s  {what}"
         for when, what in stage.timeline
         if at - TIMELINE_SHOWN_NS <= when <= at

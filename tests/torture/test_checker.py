@@ -25,7 +25,7 @@ def test_a_read_beyond_the_bound_is_a_violation_and_names_what_was_expected():
     verdict = judge([change(1, accepted=100)], [(0, 601)])
     assert verdict.violations == 1
     assert verdict.worst == 501
-    assert "at least version 1" in verdict.shown[0].describe(0)
+    assert "version 1 or newer" in verdict.shown[0].describe(0)
 
 
 def test_a_read_within_the_bound_is_stale_and_none_of_a_violation():
