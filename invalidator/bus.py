@@ -27,7 +27,7 @@ from typing import Any, Protocol, Self
 from . import message
 from .config import Config, check_number
 from .entry import ValidityRule
-from .errors import InvalidatorError, InvalidName, InvalidSetting, LedgerFileError, PublishError
+from .errors import InvalidName, InvalidSetting, LedgerFileError, PublishError
 from .hearing import Hearing, OwnHearing, SidecarHearing
 from .hold import Hold
 from .ledger import Clock, Ledger, Words, now_ns
@@ -131,8 +131,7 @@ class Invalidator:
                 if not is_auto:
                     raise
             else:
-                proven_at, _ = hearing.view.read_lease()
-                if not is_auto or self.clock() < proven_at + self.config.max_staleness_ns:
+                if not is_auto or hearing.is_leased():
                     return hearing
             log.info("no live sidecar, listening for ourselves namespace=%s path=%s", self.namespace, path)
         return OwnHearing(self.config, self.clock, self._link, self._make_subscription, self)
@@ -165,9 +164,15 @@ class Invalidator:
         return self._say(lambda: self._publisher.publish(keys, tags))
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
-        """`invalidate` for coroutines: in force here when it is called; the event loop does not wait for Redis."""
+        """
+        `invalidate` for coroutines: in force here before the first await; the event loop does not wait for Redis.
+
+        Who is cancelled meanwhile (a web server cancels the request of a client that went away) has said it all the
+        same: what changed is committed.
+        """
         keys, tags = self._invalidate_here(keys, tags)
-        return await asyncio.to_thread(self._say, lambda: self._publisher.publish(keys, tags))
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(None, self._say, lambda: self._publisher.publish(keys, tags)))
 
     def clear(self) -> Receipt:
         """Say that everything in the namespace became stale. Raises as `invalidate` does."""
@@ -227,18 +232,18 @@ class Invalidator:
 
     def _say(self, publish: Callable[[], Receipt]) -> Receipt:
         """Publish what was stamped here, after `saying` was announced."""
-        receipt = Receipt()
         try:
             receipt = publish()
-        except InvalidatorError as error:
-            receipt.lose(str(error))
+        except BaseException as error:  # a worker's time-out too: without a word of its end, `saying` would never end
+            lost = Receipt()
+            lost.lose(str(error) or type(error).__name__)
+            self._hearing.said(lost)
             raise
-        finally:
-            self._hearing.said(receipt)
+        self._hearing.said(receipt)
         return receipt
 
     def _check_names(self, keys: Iterable[str], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        keys = tuple(dict.fromkeys(check_key(key) for key in keys))
+        keys = tuple(dict.fromkeys(map(check_key, keys)))
         tags = check_tags(tags)
         if not (keys or tags):
             raise InvalidName("nothing to invalidate: name keys or tags, or call clear() for everything")
@@ -347,7 +352,10 @@ class Invalidator:
     def attach(self, cache: Attached) -> None:
         """Let *cache* hear of every key that became stale, as long as it lives."""
         self._caches.add(cache)
-        cache.watch(self.watched)
+        watched = None
+        while watched is not self.watched:  # another thread may change it, and tell only the caches it knew of
+            watched = self.watched
+            cache.watch(watched)
 
     # Looking.
 
