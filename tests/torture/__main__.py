@@ -35,13 +35,13 @@ def main() -> int:
     options = parse()
     seed = options.seed if options.seed is not None else SystemRandom().randrange(10**6)
     print(f"seed {seed}", file=sys.stderr)
-    results = []
+    results: list[rounds.Result] = []
     try:
         todo = plans(options, seed)
         of_all = ""
         if not options.minutes:
-            todo = list(todo)
-            of_all = f" of {len(todo)}"
+            todo = all_plans = list(todo)
+            of_all = f" of {len(all_plans)}"
         for plan in todo:
             _progress(
                 f"{len(results) + 1}{of_all}: {plan.name}, bound {plan.max_staleness:g} s, {plan.seconds:g} s of faults"

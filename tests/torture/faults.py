@@ -255,7 +255,7 @@ def endless_load(stage: Stage, random: Random) -> None:
     stage.note("endless-load")
     for reader in stage.living("reader"):
         reader.say("e")
-    stage.sleep(4 * stage.max_staleness + pause_s)
+    stage.sleep(5 * stage.max_staleness + pause_s)
 
 
 # ------------------------------------------------------------------------------------------ the server dies

@@ -56,8 +56,8 @@ HOT_AMONG_IDLE = 4
 """The idle thread reads a hot row after every so many idle ones: two threads then meet at one load."""
 JUMPS_S = (3600.0, -7200.0, 86400.0 * 400, -86400.0 * 4000)
 STARVED_SWITCH_INTERVAL_S = 10.0
-ENDLESS_LOAD_BOUNDS = 4
-JOINED_AFTER_BOUNDS = 2.5
+ENDLESS_LOAD_BOUNDS = 5
+JOINED_AFTER_BOUNDS = 4.5
 
 
 class Reader(Worker):
@@ -191,7 +191,11 @@ class Reader(Worker):
         with self.no_error(f"endless load of {key}"):
             self.cache.evict(key)
             began = now_ns()
-            self.endless = index, int(began + JOINED_AFTER_BOUNDS * bound), began + ENDLESS_LOAD_BOUNDS * bound
+            self.endless = (
+                index,
+                int(began + JOINED_AFTER_BOUNDS * bound),
+                int(began + (ENDLESS_LOAD_BOUNDS - 0.1) * bound),
+            )
             version = self.cache.get_or_set(key, load_endlessly, tags=tags)
             self.log.append(index, version, began, now_ns())
         self.counts["endless_loads"] += 1

@@ -9,7 +9,7 @@ from .stage import ROOT
 TIMEOUT_S = 100
 
 
-def test_no_read_is_staler_than_promised_while_messages_are_lost_connections_die_and_the_server_crashes():
+def test_no_read_is_staler_than_promised_while_messages_are_lost_connections_die_and_the_server_crashes() -> None:
     """Three faults of the many; `make torture` plays all of them, alone and mixed."""
     played = subprocess.run(
         [sys.executable, "-m", "tests.torture", "--short", "--json"],
