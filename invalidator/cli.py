@@ -25,11 +25,16 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, NamedTuple, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from .bus import Invalidator
+from .config import Config
 from .errors import InvalidatorError, InvalidName, InvalidSetting
 from .status import Invalidation, Status
+
+if TYPE_CHECKING:
+    from .doctor import Finding
 
 URL_VARIABLE = "INVALIDATOR_URL"
 NAMESPACE_VARIABLE = "INVALIDATOR_NAMESPACE"
@@ -79,7 +84,7 @@ def add_arguments(parser: ArgumentParser, *, url: str | None, namespace: str | N
     for name, subcommand in SUBCOMMANDS.items():
         child = children.add_parser(name, help=subcommand.help, description=subcommand.help)
         # Before the subcommand or after it. A default here would undo what was said before.
-        _add_place(child, url=argparse.SUPPRESS, namespace=argparse.SUPPRESS)
+        _add_place(child, url=argparse.SUPPRESS, namespace=argparse.SUPPRESS, several=subcommand.several_namespaces)
         subcommand.add_arguments(child)
 
 
@@ -99,7 +104,7 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _add_place(parser: ArgumentParser, *, url: str | None, namespace: str | None) -> None:
+def _add_place(parser: ArgumentParser, *, url: str | None, namespace: str | None, several: bool = False) -> None:
     parser.add_argument(
         "--url",
         default=url,
@@ -108,6 +113,7 @@ def _add_place(parser: ArgumentParser, *, url: str | None, namespace: str | None
     )
     parser.add_argument(
         "--namespace",
+        action="append" if several else "store",
         default=namespace,
         metavar="NAME",
         help=f"who hears whom, such as shop; if not given: {NAMESPACE_VARIABLE} in the environment",
@@ -116,6 +122,11 @@ def _add_place(parser: ArgumentParser, *, url: str | None, namespace: str | None
 
 def _open(options: Namespace, **more: Any) -> Invalidator:
     """The bus that *options* name. Raises Misuse when they name none."""
+    _check_place(options)
+    return Invalidator(options.url, namespace=options.namespace, slots=SLOTS, **more)
+
+
+def _check_place(options: Namespace) -> None:
     missing = [
         f"no {what}: give --{what} {example} or set {variable}"
         for what, example, variable in (
@@ -126,7 +137,6 @@ def _open(options: Namespace, **more: Any) -> Invalidator:
     ]
     if missing:
         raise Misuse("; ".join(missing))
-    return Invalidator(options.url, namespace=options.namespace, slots=SLOTS, **more)
 
 
 # invalidator invalidate
@@ -328,6 +338,101 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+# invalidator sidecar. What it needs is imported when it is asked for: the other subcommands start sooner without it.
+
+
+def _add_sidecar_arguments(parser: ArgumentParser) -> None:
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--path", type=Path, metavar="FILE", help="where to keep the ledger of one namespace")
+    place.add_argument(
+        "--directory", type=Path, help='where to keep the ledgers; if not given: where workers with sidecar="auto" look'
+    )
+    parser.add_argument("--slots", type=_positive, default=2**20, metavar="N", help="of each ledger, 8 bytes each")
+    parser.add_argument(
+        "--max-staleness",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="the least that a worker of this host asks for",
+    )
+    parser.add_argument(
+        "--http",
+        default="off",
+        metavar="ADDRESS",
+        help="answer /livez, /readyz, /status and /metrics at 127.0.0.1:PORT or unix:PATH; off by default",
+    )
+    parser.add_argument("--http-any", action="store_true", help="--http may name an address that other hosts reach")
+    parser.add_argument("--log-file", type=Path, metavar="FILE", help="instead of stderr; SIGHUP reopens it")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--print",
+        choices=("systemd", "kubernetes", "compose"),
+        help="print a file to start from, and do nothing else",
+    )
+
+
+def _run_sidecar(options: Namespace) -> None:
+    from .sidecar import service
+
+    if options.print:
+        print(service.service_file(options.print), end="", flush=True)
+        return
+    _check_place(options)
+    namespaces = [options.namespace] if isinstance(options.namespace, str) else options.namespace
+    service.serve(
+        service.Options(
+            url=options.url,
+            # The environment has one variable for all of them; a namespace has no comma.
+            namespaces=[name.strip() for names in namespaces for name in names.split(",")],
+            path=options.path,
+            directory=options.directory,
+            slots=options.slots,
+            max_staleness=options.max_staleness,
+            http=options.http,
+            http_any=options.http_any,
+            log_file=options.log_file,
+            log_format=options.log_format,
+        )
+    )
+
+
+# invalidator doctor
+
+
+def _add_doctor_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--path", type=Path, metavar="FILE", help="of the sidecar's ledger, if workers are given one")
+    parser.add_argument("--slots", type=_positive, default=2**20, metavar="N", help="of the ledger that shall fit")
+    parser.add_argument("--max-staleness", type=float, default=2.0, metavar="SECONDS", help="the bound to be kept")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _run_doctor(options: Namespace) -> None:
+    from . import doctor
+
+    _check_place(options)
+    config = Config(namespace=options.namespace, max_staleness=options.max_staleness)
+    findings = []
+    for finding in doctor.examine(options.url, config, path=options.path, slots=options.slots):
+        findings.append(finding)
+        if not options.json:
+            _show_finding(finding)
+    failures = [finding.check for finding in findings if finding.level == "fail"]
+    if options.json:
+        said = {"ok": not failures, "findings": [finding.as_dict() for finding in findings]}
+        print(json.dumps(said, indent=2), flush=True)
+    if failures:
+        raise doctor.Unhealthy(f"failed: {', '.join(failures)}")
+
+
+def _show_finding(finding: Finding) -> None:
+    """At once, as the next one may take its time."""
+    print(f"{finding.level:<5} {finding.check}: {_one_line(finding.found)}")
+    for what, text in (("means", finding.means), ("repair", finding.repair)):
+        if text:
+            print(f"      {what}: {_one_line(text)}")
+    sys.stdout.flush()
+
+
 # Words.
 
 
@@ -398,11 +503,12 @@ def _until_interrupted() -> Iterator[None]:
 
 
 class Subcommand(NamedTuple):
-    """What it does, in a sentence; adds its arguments; does it, or raises."""
+    """What it does, in a sentence; adds its arguments; does it, or raises; takes more than one namespace."""
 
     help: str
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], None]
+    several_namespaces: bool = False
 
 
 SUBCOMMANDS = {
@@ -410,4 +516,15 @@ SUBCOMMANDS = {
         "Say that keys and tags became stale: every server drops them.", _add_invalidate_arguments, _run_invalidate
     ),
     "watch": Subcommand("Show invalidations as they are heard, one line a message.", _add_watch_arguments, _run_watch),
+    "sidecar": Subcommand(
+        "Listen once for all workers of this host, until SIGTERM.",
+        _add_sidecar_arguments,
+        _run_sidecar,
+        several_namespaces=True,
+    ),
+    "doctor": Subcommand(
+        "Check Redis and this host: what can keep invalidations from being heard, and the repair.",
+        _add_doctor_arguments,
+        _run_doctor,
+    ),
 }

@@ -64,6 +64,8 @@ class Listener:
         self, subscription: Subscription, link: Link, ledger: Ledger, audience: Audience, clock: Clock
     ) -> None:
         self.subscription = subscription
+        self.turned_at = 0
+        """When the thread last came round: long past, it is stuck or dead."""
         self._link = link
         self._ledger = ledger
         self._audience = audience
@@ -76,6 +78,7 @@ class Listener:
 
     def start(self) -> None:
         """Begin to listen."""
+        self.turned_at = self._clock()
         self._thread.start()
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
@@ -104,7 +107,8 @@ class Listener:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            self._carry_out(self.subscription.connecting(self._clock()))
+            self.turned_at = self._clock()
+            self._carry_out(self.subscription.connecting(self.turned_at))
             try:
                 self._connection = self._link.connect()
                 self._converse()
@@ -132,7 +136,8 @@ class Listener:
             frames = connection.receive(max(0, self.subscription.next_tick() - self._clock()) / 1e9)
             for frame in frames:
                 self._carry_out(self.subscription.received(frame, self._clock()))
-            self._carry_out(self.subscription.tick(self._clock()))
+            self.turned_at = self._clock()
+            self._carry_out(self.subscription.tick(self.turned_at))
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None

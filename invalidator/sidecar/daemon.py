@@ -4,6 +4,8 @@ The daemon: for each namespace one subscription and one ledger in a file. No sec
 
 Rule 1: whatever happens to one namespace, the others go on.
 Rule 2: a restart voids nothing: the position is in the file, and the journal is read from there.
+Rule 3: a ledger that somebody took away is put back (`mend`): its workers' lease runs out with the old one, and they
+find the new one by its name.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..config import Config
+from ..errors import LedgerFileError
 from ..ledger import EPOCH, POSITION_MS, POSITION_SEQ, PROVEN_AT, SERVER_RUN, Ledger, now_ns
 from ..ledger_file import default_path, writing
 from ..link import make_link
@@ -30,6 +33,8 @@ log = logging.getLogger("invalidator.sidecar")
 
 DEFAULT_SLOTS = 2**20
 """8 MiB; docs/sidecar.md has the table of what that means."""
+STUCK_AFTER_NS = 30 * 1_000_000_000
+"""A listener comes round every few seconds, also while the server is away; the name service may take its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,7 @@ class Health:
     How one namespace is doing.
 
     Args:
+        alive: whether its listener makes progress, connected or not.
         leased: whether a worker with the same `max_staleness` holds a lease.
         proven_age_s: seconds since the last proof; None before the first.
         names: keys and tags applied so far.
@@ -47,6 +53,7 @@ class Health:
     path: str
     slots: int
     state: str
+    alive: bool
     leased: bool
     proven_age_s: float | None
     position: str | None
@@ -68,13 +75,16 @@ class Ward:
 
     def __init__(self, url: str, config: Config, path: Path) -> None:
         self.namespace = config.namespace
+        self.config = config
         self.path = path
         self.names = 0
+        self.trouble: str | None = None
         self._max_staleness_ns = config.max_staleness_ns
         self._close_timeout = config.close_timeout
         self._link = make_link(url, timeout_s=config.publish_timeout)
         self._stack = contextlib.ExitStack()
         self.ledger = self._stack.enter_context(writing(path, namespace=config.namespace, slots=config.slots))
+        self._identity = identity(path)
         names = redis_names(config.namespace)
         subscription = Subscription(
             names,
@@ -99,6 +109,14 @@ class Ward:
         proven_at = self.ledger.words[PROVEN_AT]
         return proven_at > 0 and now_ns() < proven_at + self._max_staleness_ns
 
+    def is_alive(self) -> bool:
+        """Whether the listener makes progress, connected or not."""
+        return now_ns() < self._listener.turned_at + STUCK_AFTER_NS
+
+    def is_in_place(self) -> bool:
+        """Whether workers that look for the ledger find the one that we write."""
+        return identity(self.path) == self._identity
+
     def close(self) -> None:
         """Stop listening and let go of the file, which stays: the next sidecar goes on from there."""
         self._listener.close(self._close_timeout)
@@ -114,6 +132,7 @@ class Ward:
             path=str(self.path),
             slots=self.ledger.slots,
             state=str(subscription.state),
+            alive=self.is_alive(),
             leased=self.is_leased(),
             proven_age_s=(now_ns() - proven_at) / 1e9 if proven_at else None,
             position=subscription.journal.position if subscription.journal else None,
@@ -123,7 +142,7 @@ class Ward:
             received=tally.received,
             names=self.names,
             refused=dict(tally.refused),
-            last_error=tally.last_error,
+            last_error=self.trouble or tally.last_error,
         )
 
     # What the listener tells us.
@@ -152,6 +171,7 @@ class Sidecar:
 
     def __init__(self, url: str, configs: Sequence[Config], paths: dict[str, Path] | None = None) -> None:
         self.wards: list[Ward] = []
+        self._url = url
         try:
             for config in configs:
                 path = (paths or {}).get(config.namespace) or default_path(config.namespace)
@@ -163,8 +183,22 @@ class Sidecar:
     def start(self) -> None:
         """Begin to listen."""
         for ward in self.wards:
-            ward.start()
-            log.info("listening namespace=%s path=%s slots=%d", ward.namespace, ward.path, ward.ledger.slots)
+            _start(ward)
+
+    def mend(self) -> None:
+        """Put a new ledger in the place of one that was removed or replaced. What cannot be done is tried again."""
+        for index, ward in enumerate(self.wards):
+            if not ward.is_in_place():
+                ward.close()
+                try:
+                    self.wards[index] = Ward(self._url, ward.config, ward.path)
+                except LedgerFileError as error:
+                    if ward.trouble != str(error):  # once per change, not once per attempt
+                        log.error("ledger lost namespace=%s error=%s", ward.namespace, error)  # noqa: TRY400
+                    ward.trouble = str(error)
+                else:
+                    log.warning("ledger was taken away and is put back namespace=%s", ward.namespace)
+                    _start(self.wards[index])
 
     def is_ready(self) -> bool:
         """Whether every namespace is leased."""
@@ -183,6 +217,20 @@ class Sidecar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at *path*: device and inode; None if there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _start(ward: Ward) -> None:
+    ward.start()
+    log.info("listening namespace=%s path=%s slots=%d", ward.namespace, ward.path, ward.ledger.slots)
 
 
 def read_journal(ledger: Ledger) -> Journal | None:

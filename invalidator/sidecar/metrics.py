@@ -1,0 +1,89 @@
+"""
+The sidecar's numbers for Prometheus, made of `Health` at the moment they are asked for.
+
+Needs the extra `prometheus`; without it, `exposition` raises ImportError and nothing else is different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from ..subscription import State
+from .daemon import Health
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+PREFIX = "invalidator_sidecar"
+
+GAUGES: dict[str, tuple[str, Callable[[Health], float | None]]] = {
+    "alive": ("Whether the listener makes progress, connected or not.", lambda health: health.alive),
+    "leased": ("Whether workers with the same bound hold a lease.", lambda health: health.leased),
+    "proven_age_seconds": ("Seconds since the last proof; none before the first.", lambda health: health.proven_age_s),
+    "slots": ("Slots of the ledger.", lambda health: health.slots),
+}
+COUNTERS: dict[str, tuple[str, Callable[[Health], float]]] = {
+    "messages_received": ("Messages that came over the subscription.", lambda health: health.received),
+    "names_applied": ("Keys and tags applied to the ledger.", lambda health: health.names),
+    "flushes": ("How often everything was voided.", lambda health: health.flushes),
+    "replays": ("How often the journal was caught up with.", lambda health: health.replays),
+    "reconnects": ("How often the connection was lost.", lambda health: health.reconnects),
+}
+
+
+def exposition(look: Callable[[], Sequence[Health]], accept: str) -> tuple[bytes, str]:
+    """
+    All numbers as Prometheus reads them, and their content type.
+
+    Args:
+        look: how the namespaces are doing.
+        accept: the formats that the scraper reads, as its `Accept` header says.
+
+    Raises:
+        ImportError: prometheus_client is not installed.
+    """
+    from prometheus_client import CollectorRegistry, ProcessCollector
+    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.registry import Collector
+
+    class SidecarCollector(Collector):
+        def collect(self) -> Iterator[Metric]:
+            return collect(look())
+
+    registry = CollectorRegistry()  # our own: an application's numbers are none of ours
+    registry.register(SidecarCollector())
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def collect(healths: Sequence[Health]) -> Iterator[Metric]:
+    """The numbers of *healths*, one family after the other."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+    yield InfoMetricFamily(PREFIX, "The sidecar.", value={"version": version("invalidator")})
+    for name, (text, read) in GAUGES.items():
+        gauge = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=["namespace"])
+        for health in healths:
+            value = read(health)
+            if value is not None:
+                gauge.add_metric([health.namespace], value)
+        yield gauge
+    for name, (text, count) in COUNTERS.items():
+        counter = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=["namespace"])
+        for health in healths:
+            counter.add_metric([health.namespace], count(health))
+        yield counter
+    refused = CounterMetricFamily(
+        f"{PREFIX}_messages_refused", "Messages that could not be read.", labels=["namespace", "reason"]
+    )
+    state = GaugeMetricFamily(f"{PREFIX}_state", "1 for the state of the subscription.", labels=["namespace", "state"])
+    for health in healths:
+        for reason, times in health.refused.items():
+            refused.add_metric([health.namespace, reason], times)
+        for each in State:
+            state.add_metric([health.namespace, each], health.state == each)
+    yield refused
+    yield state
