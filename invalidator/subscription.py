@@ -246,6 +246,7 @@ class Subscription:
         self._why_no_server = ""
         self._epoch = 0
         self._last_id = ""
+        self._asked_after = ""
         self._subscribed = False
         self._can_ask_role = True
         self._openings = 0
@@ -316,6 +317,10 @@ class Subscription:
         # A server that sends us a storm of messages is not silent, though our answer is still far behind them.
         return max(self._awaited[0].sent_at, self._heard_at) + self._answer_timeout_ns
 
+    def failed(self, reason: str, now: int) -> Effects:
+        """The owner could not carry something out. To be followed by `disconnected`."""
+        yield from self._flush(reason, now)
+
     def close(self) -> Effects:
         """The end. Nothing follows."""
         yield from self._enter(State.CLOSED, "closed")
@@ -325,6 +330,7 @@ class Subscription:
     def _ask_journal(self, now: int) -> tuple[Command, ...]:
         """Begin a turn of questions about the journal. Answers to earlier turns no longer count."""
         self._turn += 1
+        self._asked_after = self.journal.position if self.journal else ""
         self._await(self._on_epoch, now)
         self._await(partial(self._on_last, turn=self._turn), now)
         self._await(self._on_holds, now)
@@ -441,7 +447,11 @@ class Subscription:
         if turn != self._turn or self.journal is None or self.state is not State.REPLAYING:
             return  # asked before we knew that we would start over
         if not answer and self.journal.position != self._last_id:
-            yield from self._start_over("the journal ends before our position", now)
+            if self.journal.position == self._asked_after:
+                yield from self._start_over("the journal ends before our position", now)
+            else:
+                # Behind a full last page, and it has grown since it named its last id.
+                yield Send(self._ask_journal(now))
             return
         for id, fields in answer:
             yield from self._replay(_text(id), _fields(fields), now)
@@ -492,12 +502,14 @@ class Subscription:
             return
         if not envelope.id:
             yield from self._apply(envelope.body, "", now)  # it is in no journal: now or never
-        elif self.state is not State.LIVE or self.journal is None or envelope.id == self.journal.position:
-            return  # rule 1; or said twice
+        elif self.state is not State.LIVE or self.journal is None:
+            return  # rule 1
         elif envelope.predecessor == self.journal.position:
             yield from self._apply(envelope.body, envelope.id, now)
             yield from self._move(envelope.id)
         else:
+            # Also if the id is our position: a journal that was deleted and begun anew in the same millisecond, or
+            # after its server's clock was set back, gives the same ids again.
             self.tally.last_gap = Happening(f"after {self.journal.position} came {envelope.predecessor}", now)
             yield from self._enter(State.REPLAYING, "gap")
             yield Send(self._ask_journal(now))
