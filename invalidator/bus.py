@@ -2,8 +2,8 @@
 One process' part in a namespace: what it says, and (`hearing.py`) what it hears.
 
 Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. After a fork the
-child has a new node id, new locks, and starts its own listener with its own first fill; the lease and the position it
-has read stay valid.
+child has a new node id, new locks, and starts its own listener with its own first fill (at once if it has callbacks);
+the lease and the position it has read stay valid.
 
 Rule 1: an invalidation is stamped here before it is published, so that who calls `invalidate` never reads what it
 replaced.
@@ -432,6 +432,8 @@ class Invalidator:
             self._link.after_fork()
             self._publisher.after_fork(self.node)
         self._hearing.after_fork(in_child=in_child)
+        if in_child and self._callbacks:
+            self.start()  # they wait for changes, not for a fill
 
 
 _living: weakref.WeakSet[Invalidator] = weakref.WeakSet()

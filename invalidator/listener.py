@@ -116,9 +116,9 @@ class Listener:
                 reason = str(error)
             except Exception as error:
                 # A bug of ours must not end the listening: void what it may have missed, and begin again.
-                log.exception("listener failed namespace=%s", self.subscription.names.channel)
-                self._ledger.flush(self._clock())
+                log.exception("listener failed channel=%s", self.subscription.names.channel)
                 reason = f"{type(error).__name__}: {error}"
+                self._void(f"the listener failed ({type(error).__name__})")
             else:
                 reason = "closed"
             self._hang_up()
@@ -126,6 +126,12 @@ class Listener:
                 self._carry_out(self.subscription.disconnected(reason, self._clock()))
                 self._closing.wait(max(0, self.subscription.retry_at - self._clock()) / 1e9)
         self._carry_out(self.subscription.close())
+
+    def _void(self, reason: str) -> None:
+        try:
+            self._carry_out(self.subscription.failed(reason, self._clock()))
+        except Exception:
+            log.exception("nobody could be told of a flush channel=%s", self.subscription.names.channel)
 
     def _converse(self) -> None:
         """Talk until we close, or the connection ends, which raises LinkDown."""
