@@ -1,0 +1,572 @@
+"""One process' part in a namespace."""
+
+import asyncio
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from invalidator.bus import Invalidator
+from invalidator.errors import ClosedError, InvalidName, InvalidSetting, PublishError
+from invalidator.link.memory import MemoryLink
+from invalidator.message import Body, decode
+from invalidator.names import key_slot, tag_slot
+from invalidator.near_cache import NearCache
+from invalidator.status import Invalidation
+from tests.support import PATIENCE_S, Clock, DeafLink, Thread, wait_until
+
+
+@pytest.fixture
+def link() -> DeafLink:
+    return DeafLink()
+
+
+@pytest.fixture
+def make(clock: Clock, link: DeafLink) -> Iterator[Callable[..., Invalidator]]:
+    made: list[Invalidator] = []
+
+    def make(**options: Any) -> Invalidator:
+        options = {"clock": clock, "link": link, "namespace": "shop", "close_timeout": 0, **options}
+        made.append(Invalidator("memory://", **options))
+        return made[-1]
+
+    yield make
+    for bus in made:
+        bus.close()
+
+
+@pytest.fixture
+def bus(make) -> Invalidator:
+    return make()
+
+
+@pytest.fixture
+def two(namespace: str) -> Iterator[tuple[Invalidator, Invalidator]]:
+    """Two nodes that hear each other."""
+    one, two = (Invalidator("memory://two", namespace=namespace) for _ in range(2))
+    with one, two:
+        assert one.wait_until_leased(PATIENCE_S)
+        assert two.wait_until_leased(PATIENCE_S)
+        yield one, two
+
+
+def stamp_of(bus: Invalidator, key: str) -> int:
+    return bus.ledger.newest_stamp([key_slot(key, bus.ledger.slots)])
+
+
+class TestOptions:
+    @pytest.mark.parametrize("url", ["", "localhost:6379", "http://x", "redis//x", 7, None])
+    def test_a_url_that_cannot_work_is_refused(self, url) -> None:
+        with pytest.raises(InvalidSetting, match="url must be"):
+            Invalidator(url, namespace="shop")
+
+    def test_an_unknown_option_is_refused_by_name(self) -> None:
+        with pytest.raises(InvalidSetting, match="max_stalenes'"):
+            Invalidator("memory://", namespace="shop", max_stalenes=1)
+
+    def test_a_bad_value_is_refused(self) -> None:
+        with pytest.raises(InvalidSetting, match="when_unleased must be one of 'short', 'bypass', 'serve'"):
+            Invalidator("memory://", namespace="shop", when_unleased="pass")
+
+    def test_a_namespace_is_needed(self) -> None:
+        """Nobody shares one with a stranger by accident."""
+        with pytest.raises((InvalidSetting, TypeError), match="namespace"):
+            Invalidator("memory://")
+
+    def test_every_node_has_an_id_of_its_own(self, make) -> None:
+        assert make().node != make().node
+
+
+class TestStartsNothing:
+    def test_until_something_is_cached(self, bus, link) -> None:
+        """A preloading server makes it before it forks."""
+        before = threading.active_count()
+        bus.invalidate("a")
+        bus.status()
+        assert link.connections == []
+        assert threading.active_count() == before
+        assert bus.status().state == "idle"
+
+    def test_starting_twice_starts_once(self, bus, link) -> None:
+        bus.start()
+        bus.start()
+        wait_until(lambda: link.connections)
+        assert len(link.connections) == 1
+
+    def test_a_callback_starts_it(self, bus, link) -> None:
+        bus.on_invalidate(lambda it: None)
+        wait_until(lambda: link.connections)
+
+
+class TestInvalidating:
+    def test_it_is_in_force_here_before_it_is_published(self, bus, link, clock) -> None:
+        """Who calls invalidate never reads what it replaced."""
+        stamps = []
+        link.before_publish = lambda: stamps.append(stamp_of(bus, "a"))
+        bus.invalidate("a")
+        assert stamps == [clock()]
+
+    def test_one_call_is_one_message(self, bus, link) -> None:
+        receipt = bus.invalidate("a", "b", "a", tags=["t", "t"])
+        assert receipt.accepted
+        [[body]] = link.said
+        assert decode(body) == Body(v=1, node=bus.node, keys=("a", "b"), tags=("t",))
+
+    def test_it_voids_key_and_tags(self, bus, clock) -> None:
+        bus.invalidate("a", tags=["t"])
+        assert stamp_of(bus, "a") == bus.ledger.newest_stamp([tag_slot("t", bus.ledger.slots)]) == clock()
+
+    @pytest.mark.parametrize(
+        ("keys", "tags", "says"),
+        [
+            ((), (), "nothing to invalidate"),
+            (("",), (), "a key must not be empty"),
+            ((7,), (), "a key must be a str"),
+            (("a", None), (), "a key must be a str"),
+            (("a",), "prices", "for one tag write"),
+            ((), [""], "a tag must not be empty"),
+            (("a",), 7, "tags must be a list"),
+        ],
+    )
+    def test_bad_names_are_refused_and_nothing_is_said(self, bus, link, keys, tags, says) -> None:
+        for use in (lambda: bus.invalidate(*keys, tags=tags), lambda: asyncio.run(bus.ainvalidate(*keys, tags=tags))):
+            with pytest.raises(InvalidName, match=says):
+                use()
+        assert link.said == []
+        assert stamp_of(bus, "a") == 0
+
+    def test_async_is_in_force_at_once_and_does_not_block_the_loop(self, bus, link, clock) -> None:
+        turned, stamps = threading.Event(), []
+
+        def slow_redis() -> None:
+            stamps.append(stamp_of(bus, "a"))
+            turned.wait()  # until the loop has turned
+
+        async def main() -> Any:
+            link.before_publish = slow_redis
+            saying = asyncio.create_task(bus.ainvalidate("a"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            turned.set()
+            return await saying
+
+        assert asyncio.run(main()).accepted
+        assert stamps == [clock()]
+
+    def test_clear_voids_everything_here_and_says_so(self, bus, link, clock) -> None:
+        assert bus.clear().accepted
+        assert stamp_of(bus, "anything") == clock()
+        assert link.names_said == ["*"]
+
+    def test_while_redis_is_away_it_is_in_force_here_and_waits(self, make, link, clock) -> None:
+        link.down = True
+        bus = make()
+        receipt = bus.invalidate("a")
+        assert (receipt.accepted, receipt.queued) == (False, True)
+        assert stamp_of(bus, "a") == clock()
+        assert bus.status().queued == 1
+        assert "the test says so" in bus.status().last_error
+        link.down = False
+        assert receipt.wait(PATIENCE_S)
+        wait_until(lambda: bus.status().queued == 0 and bus.status().last_error is None)
+
+    def test_with_raise_it_raises_and_is_in_force_here(self, make, link, clock) -> None:
+        link.down = True
+        bus = make(publish="raise")
+        for use in (lambda: bus.invalidate("a"), bus.clear, lambda: asyncio.run(bus.ainvalidate("a"))):
+            with pytest.raises(PublishError):
+                use()
+        assert stamp_of(bus, "a") == clock()
+        assert bus.status().queued == 0
+
+
+class TestHearing:
+    def test_what_one_says_the_other_drops(self, two) -> None:
+        one, other = two
+        evicted = threading.Event()
+        cache = NearCache(other, on_evict=lambda key, value, cause: evicted.set())
+        cache.set("a", "old")
+        one.invalidate("a")
+        assert evicted.wait(PATIENCE_S)
+        assert cache.get("a") is None
+        assert cache.stats().evictions["invalidated"] == 1
+
+    def test_a_tag_voids_without_dropping(self, two) -> None:
+        one, other = two
+        heard = threading.Event()
+        other.on_invalidate(lambda it: heard.set(), tags=["t"])
+        cache = NearCache(other)
+        cache.set("a", "old", tags=["t"])
+        one.invalidate(tags=["t"])
+        assert heard.wait(PATIENCE_S)
+        assert len(cache) == 1
+        assert cache.get("a") is None
+
+    def test_the_own_echo_does_not_throw_the_fresh_value_away(self, two) -> None:
+        """invalidate, reload, hear oneself: the reloaded value stays."""
+        one, _ = two
+        heard = threading.Event()
+        one.on_invalidate(lambda it: heard.set(), keys=["a"])
+        cache = NearCache(one)
+        one.invalidate("a")
+        cache.get_or_set("a", lambda: "fresh")
+        assert heard.wait(PATIENCE_S)
+        assert cache.get("a") == "fresh"
+
+    def test_namespaces_do_not_hear_each_other(self, two) -> None:
+        one, _ = two
+        with Invalidator("memory://two", namespace="another") as stranger:
+            heard: list[Any] = []
+            one.on_invalidate(heard.append)
+            stranger.wait_until_leased(PATIENCE_S)
+            stranger.invalidate("a")
+            one.invalidate("last")
+            wait_until(lambda: heard)
+            assert [it.keys for it in heard] == [("last",)]
+
+
+class TestCallbacks:
+    """Every hook is seen to fire."""
+
+    def hear(self, bus: Invalidator, **names: Any) -> list[Invalidation]:
+        heard: list[Invalidation] = []
+        bus.on_invalidate(heard.append, **names)
+        return heard
+
+    def test_it_hears_everything_said_by_whomever(self, bus) -> None:
+        heard = self.hear(bus)
+        bus.invalidated(Body(v=1, node="other", keys=("a",), tags=("t",)), "5-0", 0)
+        bus.invalidated(Body(v=1, node=bus.node, keys=("b",)), "6-0", 0)
+        bus.invalidated(Body(v=1, op="clear", node="other"), "7-0", 0)
+        bus.flushed("the server restarted", 0)
+        assert heard == [
+            Invalidation(("a",), ("t",), False, "invalidate", "5-0", "other"),
+            Invalidation(("b",), (), False, "invalidate", "6-0", bus.node),
+            Invalidation((), (), True, "clear", "7-0", "other"),
+            Invalidation((), (), True, "the server restarted", "", ""),
+        ]
+
+    @pytest.mark.parametrize("names", [{"keys": ["a"]}, {"tags": ["t"]}, {"keys": ["a"], "tags": ["t"]}])
+    def test_it_hears_of_its_own_names_and_of_whatever_may_mean_them(self, bus, names) -> None:
+        heard = self.hear(bus, **names)
+        bus.invalidated(Body(v=1, keys=("other",), tags=("other",)), "1-0", 0)
+        bus.invalidated(Body(v=1, keys=("a",), tags=("t",)), "2-0", 0)
+        bus.invalidated(Body(v=1, op="clear"), "3-0", 0)
+        bus.flushed("in doubt", 0)
+        assert [it.id for it in heard] == ["2-0", "3-0", ""]
+
+    def test_a_key_is_not_a_tag(self, bus) -> None:
+        heard = self.hear(bus, keys=["a"])
+        bus.invalidated(Body(v=1, tags=("a",)), "1-0", 0)
+        assert heard == []
+
+    def test_it_does_not_hear_of_a_hold_but_of_its_release(self, bus) -> None:
+        """The change is still to come: who acts on the announcement reads the old value."""
+        heard = self.hear(bus)
+        bus.invalidated(Body(v=1, op="hold", owner="o", keys=("a",)), "1-0", 0)
+        bus.invalidated(Body(v=1, op="release", owner="o", keys=("a",)), "2-0", 0)
+        assert [it.id for it in heard] == ["2-0"]
+
+    def test_it_can_be_ended_and_that_twice(self, bus) -> None:
+        heard: list[Invalidation] = []
+        end = bus.on_invalidate(heard.append)
+        end()
+        end()
+        bus.invalidated(Body(v=1, keys=("a",)), "1-0", 0)
+        assert heard == []
+
+    def test_one_that_fails_harms_nobody(self, bus, caplog) -> None:
+        """Neither the others nor the listener."""
+        bus.on_invalidate(lambda it: 1 / 0)
+        heard = self.hear(bus)
+        bus.invalidated(Body(v=1, keys=("a",)), "1-0", 0)
+        bus.flushed("in doubt", 0)
+        assert len(heard) == 2
+        assert "callback failed" in caplog.text
+
+    def test_one_may_use_the_bus(self, bus, link) -> None:
+        """No lock is held while it runs."""
+        end = bus.on_invalidate(lambda it: [bus.invalidate("b"), bus.status(), end()])
+        bus.invalidated(Body(v=1, keys=("a",)), "1-0", 0)
+        assert link.names_said == ["b"]
+
+    @pytest.mark.parametrize("names", [{"keys": "a"}, {"tags": "t"}, {"keys": [""]}, {"keys": [7]}])
+    def test_bad_names_are_refused(self, bus, names) -> None:
+        with pytest.raises(InvalidName):
+            bus.on_invalidate(print, **names)
+
+    def test_over_a_link(self, two) -> None:
+        """The whole way: said there, heard here."""
+        one, other = two
+        heard: list[Invalidation] = []
+        other.on_invalidate(heard.append)
+        receipt = one.invalidate("a", tags=["t"])
+        one.clear()
+        wait_until(lambda: len(heard) == 2)
+        assert heard[0] == Invalidation(("a",), ("t",), False, "invalidate", receipt.id, one.node)
+        assert heard[1].everything
+
+    def test_a_flush_is_heard_over_a_link(self, namespace) -> None:
+        heard: list[Invalidation] = []
+        link = MemoryLink(f"memory://{namespace}")
+        with Invalidator("memory://", namespace=namespace, link=link) as bus:
+            bus.wait_until_leased(PATIENCE_S)
+            bus.on_invalidate(heard.append, keys=["a"])
+            link.connect()
+            with link._meeting.lock:
+                for subscribers in link.server.subscribers.values():
+                    from invalidator.subscription import Push
+
+                    for deliver in subscribers:
+                        deliver(Push(b"message", bus._names.channel.encode(), b"garbage"))
+            wait_until(lambda: heard)
+        assert heard[0].everything
+        assert "unreadable" in heard[0].reason
+
+
+class TestClose:
+    def test_it_may_be_called_again_and_from_several_threads(self, bus, link) -> None:
+        bus.start()
+        callers = [Thread(bus.close) for _ in range(4)]
+        bus.close()
+        for caller in callers:
+            caller.outcome()
+        assert bus.status().state == "closed"
+        assert link.closed
+
+    def test_it_ends_its_threads(self, make) -> None:
+        bus = make(close_timeout=PATIENCE_S)
+        bus.start()
+        bus.close()
+        assert [it.name for it in threading.enumerate() if it.name.startswith("invalidator")] == []
+
+    def test_afterwards_nothing_is_said_but_it_is_in_force_here(self, bus, clock) -> None:
+        """The caller hears that the others did not; the value it replaced is gone here all the same."""
+        bus.close()
+        for use in (lambda: bus.invalidate("a"), bus.clear, lambda: asyncio.run(bus.ainvalidate("a"))):
+            with pytest.raises(ClosedError):
+                use()
+        assert stamp_of(bus, "a") == clock()
+
+    def test_afterwards_nothing_starts(self, bus, link) -> None:
+        bus.close()
+        bus.start()
+        assert link.connections == []
+        assert bus.wait_until_leased(0) is False
+
+    def test_caches_go_on_answering(self, bus, clock) -> None:
+        cache = NearCache(bus)
+        bus.close()
+        assert cache.get_or_set("a", lambda: "value") == "value"
+        assert cache.get("a") == "value"
+        clock.advance(2)
+        assert cache.get("a") is None
+
+    def test_it_is_a_context_manager(self, make) -> None:
+        with make() as bus:
+            pass
+        assert bus.status().state == "closed"
+
+    def test_a_callback_may_close(self, two) -> None:
+        """In the listener's own thread."""
+        one, other = two
+        other.on_invalidate(lambda it: other.close())
+        one.invalidate("a")
+        wait_until(lambda: other.status().state == "closed")
+
+
+class TestStatus:
+    def test_a_new_one(self, bus) -> None:
+        status = bus.status()
+        assert (status.namespace, status.node, status.state, status.listener) == ("shop", bus.node, "idle", "own")
+        assert (status.leased, status.lease_remaining_s, status.max_staleness_s) == (False, 0, 2.0)
+
+    def test_a_lease(self, bus, clock) -> None:
+        bus.ledger.prove(clock())
+        clock.advance(0.5)
+        assert (bus.status().leased, bus.status().lease_remaining_s) == (True, 1.5)
+        clock.advance(1.5)
+        assert (bus.status().leased, bus.status().lease_remaining_s) == (False, 0)
+
+    def test_a_live_one(self, two) -> None:
+        one, other = two
+        receipt = one.invalidate("a")
+        wait_until(lambda: other.status().position == receipt.id)
+        status = other.status()
+        assert (status.state, status.leased, status.received, status.flushes) == ("live", True, 1, 1)
+        assert status.last_flush.reason == "first subscription"
+        assert status.last_flush.age_s >= 0
+        assert one.status().published == 1
+
+    def test_what_was_lost_at_the_end_stays_visible(self, make, link) -> None:
+        link.down = True
+        bus = make()
+        bus.invalidate("a", "b")
+        bus.close()
+        assert bus.status().undelivered == 2
+
+    def test_it_can_be_printed(self, bus) -> None:
+        assert "shop" in repr(bus)
+
+
+class TestMemory:
+    def test_a_bus_that_nobody_holds_and_never_started_is_forgotten(self, clock) -> None:
+        bus = Invalidator("memory://", namespace="shop", clock=clock)
+        gone = weakref.ref(bus)
+        del bus
+        gc.collect()
+        assert gone() is None
+
+
+def in_child(action: Callable[[], object]) -> None:
+    """Run *action* in a forked child; fail with what it raised."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            os.write(writing, repr(error).encode()[:4000])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        problem = pipe.read().decode()
+    os.waitpid(pid, 0)
+    assert not problem, problem
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+class TestFork:
+    def test_the_child_is_another_node(self, bus) -> None:
+        """Or it would take its parent's messages for its own echo."""
+        parent = bus.node
+
+        def child() -> None:
+            assert bus.node != parent
+            bus.invalidate("a")
+            assert decode(bus._link.said[-1][0]).node == bus.node
+
+        in_child(child)
+        assert bus.node == parent
+
+    def test_entries_and_lease_stay_valid(self, bus, clock) -> None:
+        bus.ledger.prove(clock())
+        cache = NearCache(bus)
+        cache.set("a", "value")
+
+        def child() -> None:
+            assert cache.get("a") == "value"
+            assert bus.status().leased
+            clock.advance(2)
+            assert cache.get("a") is None
+
+        in_child(child)
+
+    def test_the_child_listens_for_itself_with_its_first_fill(self, bus, link) -> None:
+        cache = NearCache(bus)
+        cache.set("a", "value")
+        wait_until(lambda: link.connections and link.connections[0].sent)
+
+        def child() -> None:
+            assert bus.status().state == "idle"
+            assert link.connections[0].closed
+            assert not link.connections[0]._interrupted.is_set(), "the parent's connection was shut down"
+            cache.set("b", "value")
+            wait_until(lambda: len(link.connections) == 2)
+
+        in_child(child)
+        assert not link.connections[0].closed
+
+    def test_a_child_that_has_callbacks_listens_at_once(self, bus, link) -> None:
+        """A hook that was set before the fork must fire in the worker, though the worker caches nothing."""
+        bus.on_invalidate(lambda it: None)
+        wait_until(lambda: link.connections)
+        in_child(lambda: wait_until(lambda: len(link.connections) == 2))
+
+    def test_nobody_is_loading_in_the_child(self, bus) -> None:
+        """The thread that loads does not exist there: who waited for it would wait for ever."""
+        cache = NearCache(bus)
+        in_load, go_on = threading.Event(), threading.Event()
+
+        def load() -> str:
+            in_load.set()
+            go_on.wait()
+            return "parents"
+
+        loading = Thread(lambda: cache.get_or_set("a", load))
+        in_load.wait()
+        in_child(lambda: _must_be(cache.get_or_set("a", lambda: "childs"), "childs"))
+        go_on.set()
+        assert loading.outcome() == "parents"
+
+    def test_no_lock_is_left_locked(self, bus) -> None:
+        """Threads that are in the middle of something when the fork comes."""
+        cache = NearCache(bus, maxsize=50)
+        stop = threading.Event()
+
+        def work() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                cache.get_or_set(f"k{number % 100}", lambda: "value")
+                bus.invalidate(f"k{number % 77}")
+
+        workers = [Thread(work) for _ in range(4)]
+
+        def child() -> None:
+            cache.set("a", 1)
+            cache.get("a")
+            cache.stats()
+            cache.sweep()
+            bus.invalidate("a")
+            cache.get_or_set("b", lambda: 2)
+
+        for _ in range(10):
+            in_child(child)
+        stop.set()
+        for worker in workers:
+            worker.outcome()
+
+    def test_what_waits_in_the_queue_is_the_parents(self, make, link) -> None:
+        link.down = True
+        bus = make()
+        receipt = bus.invalidate("a")
+        in_child(lambda: _must_be(bus.status().queued, 0))
+        assert bus.status().queued == 1
+        link.down = False
+        assert receipt.wait(PATIENCE_S)
+
+    def test_the_child_takes_up_its_parents_place_in_the_journal(self, namespace) -> None:
+        """So that it flushes nothing."""
+        with Invalidator("memory://fork", namespace=namespace) as bus:
+            bus.wait_until_leased(PATIENCE_S)
+            position = bus.status().position
+
+            def child() -> None:
+                assert bus.wait_until_leased(PATIENCE_S)
+                wait_until(lambda: bus.status().state == "live")
+                assert (bus.status().position, bus.status().flushes) == (position, 0)
+
+            in_child(child)
+
+    def test_a_grandchild_too(self, bus) -> None:
+        nodes = [bus.node]
+
+        def child() -> None:
+            nodes.append(bus.node)
+            in_child(grandchild)
+
+        def grandchild() -> None:
+            nodes.append(bus.node)
+            assert len(set(nodes)) == 3
+
+        in_child(child)
+
+
+def _must_be(found: object, expected: object) -> None:
+    assert found == expected

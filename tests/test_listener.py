@@ -1,0 +1,304 @@
+"""The thread between a link and a ledger: it carries out, in order, and survives everything."""
+
+import logging
+import queue
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from invalidator.errors import LinkDown
+from invalidator.ledger import CHANGES, FLUSHED_AT, POSITION_MS, PROVEN_AT, Ledger
+from invalidator.link import Post
+from invalidator.link.memory import MemoryServer
+from invalidator.listener import QUIET_NS, Listener, apply_to_ledger
+from invalidator.message import Body, bodies
+from invalidator.names import key_slot, redis_names, tag_slot
+from invalidator.subscription import Push, State, Subscription
+from tests.support import PATIENCE_S, Clock, S, wait_until
+
+NAMES = redis_names("shop")
+SLOTS = 1024
+
+
+class Connection:
+    """A queue of frames between the listener and the test."""
+
+    def __init__(self, link: "Link") -> None:
+        self.link = link
+        self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.closed = False
+
+    def send(self, commands: Sequence[Any]) -> None:
+        for command in commands:
+            self.link.server.execute(command, self.arrived.put)
+
+    def receive(self, timeout_s: float) -> list[Any]:
+        frame = self.arrived.get()
+        if isinstance(frame, BaseException):
+            raise frame
+        return [frame]
+
+    def interrupt(self) -> None:
+        self.arrived.put(LinkDown("interrupted"))
+
+    def close(self) -> None:
+        self.closed = True
+        self.link.server.forget(self.arrived.put)
+
+
+class Link:
+    """The way to a server in this test. `refusing` refuses connections."""
+
+    def __init__(self) -> None:
+        self.server = MemoryServer()
+        self.connections: list[Connection] = []
+        self.refusing = False
+        self.refused = 0
+
+    def connect(self) -> Connection:
+        if self.refusing:
+            self.refused += 1
+            raise LinkDown("refused")
+        self.connections.append(Connection(self))
+        return self.connections[-1]
+
+    @property
+    def connection(self) -> Connection:
+        return self.connections[-1]
+
+    def say(self, *keys: str, node: str = "other") -> None:
+        self.server.publish(NAMES, 1000, Post(bodies(node, keys, ())))
+
+
+class Audience:
+    """Notes what it is told, and in which state the ledger was then."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.told: list[tuple[Any, ...]] = []
+        self.fail_with: BaseException | None = None
+
+    def invalidated(self, body: Body, id: str, now: int) -> None:
+        stamps = [self.ledger.newest_stamp([key_slot(key, SLOTS)]) for key in body.keys]
+        self.told.append(("invalidated", body.keys, stamps))
+        if self.fail_with:
+            error, self.fail_with = self.fail_with, None
+            raise error
+
+    def flushed(self, reason: str, now: int) -> None:
+        self.told.append(("flushed", reason, self.ledger.words[FLUSHED_AT]))
+
+
+class Fixture:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.link = Link()
+        self.ledger = Ledger.private(slots=SLOTS, namespace="shop")
+        self.audience = Audience(self.ledger)
+        self.subscription = Subscription(
+            NAMES,
+            node="me",
+            proof_interval_ns=S // 2,
+            answer_timeout_ns=S,
+            open_journal=("OPEN", NAMES.journal, NAMES.epoch),
+        )
+        self.listener = Listener(self.subscription, self.link, self.ledger, self.audience, clock)
+
+    def start(self) -> "Fixture":
+        self.listener.start()
+        self.until_live()
+        return self
+
+    def until_live(self) -> None:
+        wait_until(lambda: self.subscription.state is State.LIVE and self.ledger.words[PROVEN_AT] == self.clock())
+
+    def told(self, *event: Any) -> None:
+        wait_until(lambda: event in self.audience.told)
+
+    def stamp(self, key: str) -> int:
+        return self.ledger.newest_stamp([key_slot(key, SLOTS)])
+
+
+@pytest.fixture
+def it(clock: Clock) -> Iterator[Fixture]:
+    it = Fixture(clock)
+    yield it
+    it.listener.close(PATIENCE_S)
+    assert not it.listener._thread.is_alive()
+
+
+class TestCarryingOut:
+    def test_a_first_subscription_flushes_moves_and_proves(self, it) -> None:
+        it.start()
+        assert it.ledger.words[FLUSHED_AT] == it.clock()
+        assert it.ledger.words[POSITION_MS] > 0
+        assert it.listener.wait_until(lambda: it.ledger.read_lease()[0] == it.clock(), PATIENCE_S)
+        it.told("flushed", "the journal or its epoch was missing", it.clock())
+
+    def test_a_message_is_stamped_with_the_time_of_applying(self, it) -> None:
+        """Always the applying host's own time, never the publisher's. The audience is told after the ledger."""
+        it.start()
+        now = it.clock.advance(5)
+        it.link.say("a")
+        it.told("invalidated", ("a",), [now])
+
+    def test_a_replayed_message_too(self, it) -> None:
+        it.start()
+        it.link.refusing = True
+        it.link.connection.interrupt()
+        wait_until(lambda: it.link.refused)
+        it.link.say("missed")
+        it.clock.advance(100)
+        it.link.refusing = False
+        it.told("invalidated", ("missed",), [it.clock()])
+        it.until_live()
+        assert it.subscription.tally.flushes == 1
+
+    def test_the_own_echo_is_told_and_not_stamped(self, it) -> None:
+        """Own names were stamped before they were published; what was loaded since is fresh."""
+        it.start()
+        before = it.ledger.words[CHANGES]
+        flushed_at = it.ledger.words[FLUSHED_AT]
+        it.clock.advance(5)
+        it.link.say("a", node="me")
+        it.told("invalidated", ("a",), [flushed_at])
+        assert it.ledger.words[CHANGES] == before
+
+    def test_a_storm_is_applied_before_the_next_proof(self, it) -> None:
+        it.start()
+        for number in range(300):
+            it.link.say(f"k{number}")
+        it.clock.advance(1)
+        it.link.say("last")
+        wait_until(lambda: it.ledger.words[PROVEN_AT] == it.clock())
+        assert ("invalidated", ("k0",)) in [event[:2] for event in it.audience.told]
+
+    @pytest.mark.parametrize(
+        ("body", "stamped"),
+        [
+            (Body(v=1, keys=("a",)), 500),
+            (Body(v=1, op="clear"), 500),
+            (Body(v=1, op="hold", owner="o", for_ms=2, keys=("a",)), 500 + 2_000_000),
+            (Body(v=1, op="release", owner="o", keys=("a",)), 500),
+            (Body(v=1, keys=("b",)), 0),
+            (Body(v=1, tags=("a",)), 0),
+        ],
+    )
+    def test_every_operation_does_what_it_says(self, it, body, stamped) -> None:
+        apply_to_ledger(it.ledger, body, 500)
+        assert it.stamp("a") == stamped
+
+    def test_a_tag_is_stamped(self, it) -> None:
+        apply_to_ledger(it.ledger, Body(v=1, tags=("t",)), 500)
+        assert it.ledger.newest_stamp([tag_slot("t", SLOTS)]) == 500
+
+
+class TestSurviving:
+    @pytest.mark.parametrize("payload", [b"garbage", b'{"v":2}', b"\xff" * 70_000])
+    def test_an_unreadable_message_is_flushed_for_on_the_same_connection(self, it, payload) -> None:
+        it.start()
+        now = it.clock.advance(1)
+        it.link.connection.arrived.put(Push(b"message", NAMES.channel.encode(), payload))
+        it.link.say("next")
+        it.told("invalidated", ("next",), [now])
+        assert it.ledger.words[FLUSHED_AT] == now
+        assert len(it.link.connections) == 1
+
+    def test_a_lost_connection_is_made_anew(self, it) -> None:
+        it.start()
+        first = it.link.connection
+        it.clock.advance(1)
+        first.arrived.put(LinkDown("reset by peer"))
+        wait_until(lambda: len(it.link.connections) == 2)
+        it.until_live()
+        assert first.closed
+        assert it.subscription.tally.last_disconnect.reason == "reset by peer"
+
+    def test_a_refused_connection_is_tried_again(self, it) -> None:
+        it.link.refusing = True
+        it.listener.start()
+        wait_until(lambda: it.link.refused >= 2 or it.clock.advance(10) < 0)
+        it.link.refusing = False
+        wait_until(lambda: it.clock.advance(10) and it.subscription.state is State.LIVE)
+
+    def test_a_bug_of_ours_does_not_end_the_listening(self, it, caplog) -> None:
+        """What it may have missed is void, and it begins again."""
+        it.start()
+        it.audience.fail_with = ZeroDivisionError("a bug")
+        now = it.clock.advance(1)
+        it.link.say("a")
+        wait_until(lambda: len(it.link.connections) == 2)
+        it.until_live()
+        assert it.ledger.words[FLUSHED_AT] == now
+        assert "listener failed" in caplog.text
+        assert "a bug" in it.subscription.tally.last_disconnect.reason
+
+    def test_every_flush_is_told(self, it) -> None:
+        """A callback that acts on changes must hear of it, whatever the reason."""
+        it.start()
+        it.audience.fail_with = ZeroDivisionError("a bug")
+        now = it.clock.advance(1)
+        it.link.say("a")
+        wait_until(lambda: [event for event in it.audience.told if event[0] == "flushed" and event[2] == now])
+        assert it.subscription.tally.last_flush.reason == "the listener failed (ZeroDivisionError)"
+
+
+class TestLog:
+    def refuse(self, it: Fixture, payload: bytes = b"garbage") -> None:
+        before = sum(it.subscription.tally.refused.values())
+        it.link.connection.arrived.put(Push(b"message", NAMES.channel.encode(), payload))
+        wait_until(lambda: sum(it.subscription.tally.refused.values()) > before)
+
+    def lines(self, caplog: pytest.LogCaptureFixture) -> list[str]:
+        return [record.getMessage() for record in caplog.records if "message refused" in record.getMessage()]
+
+    def test_a_reason_is_logged_once_a_minute(self, it, caplog) -> None:
+        """A foreign publisher must not fill the disk. The counter counts each."""
+        it.start()
+        for _ in range(5):
+            self.refuse(it)
+        self.refuse(it, b'{"v":2}')
+        it.clock.now += QUIET_NS
+        self.refuse(it)
+        it.link.say("after")
+        wait_until(lambda: [event for event in it.audience.told if event[1] == ("after",)])
+        lines = self.lines(caplog)
+        assert [line.count("malformed") for line in lines] == [1, 0, 1]
+        assert it.subscription.tally.refused == {"malformed": 6, "unknown version": 1}
+
+    def test_an_outage_of_an_hour_is_not_a_thousand_lines(self, it, caplog) -> None:
+        it.link.refusing = True
+        with caplog.at_level(logging.INFO):
+            it.listener.start()
+            wait_until(lambda: it.clock.advance(3) and it.link.refused >= 30)
+        lines = [record for record in caplog.records if "disconnected" in record.getMessage()]
+        assert 1 <= len(lines) <= 1 + (it.clock() - 1_000 * S) // QUIET_NS
+
+
+class TestClose:
+    def test_it_ends_whatever_it_is_doing(self, it) -> None:
+        it.start()
+        it.listener.close(PATIENCE_S)
+        assert it.subscription.state is State.CLOSED
+        assert it.link.connection.closed
+
+    def test_while_it_waits_to_try_again(self, it) -> None:
+        it.link.refusing = True
+        it.listener.start()
+        wait_until(lambda: it.link.refused)
+        it.listener.close(PATIENCE_S)
+        assert it.subscription.state is State.CLOSED
+
+    def test_before_it_began(self, it) -> None:
+        it.listener.close(PATIENCE_S)
+
+    def test_from_its_own_thread(self, it) -> None:
+        """A callback may close the bus."""
+        it.start()
+        it.audience.invalidated = lambda *facts: it.listener.close(PATIENCE_S)
+        it.link.say("a")
+        wait_until(lambda: it.subscription.state is State.CLOSED)
+
+    def test_waiting_for_a_proof_ends_in_time(self, it) -> None:
+        assert it.listener.wait_until(lambda: False, 0) is False
