@@ -10,6 +10,7 @@ Rule 3: a check connects to nothing.
     invalidator.E003  a key that must be there is missing
     invalidator.E004  a key has a value of the wrong kind
     invalidator.E005  the library refuses a value, such as a URL that cannot work
+    invalidator.W001  strict writes hold for so short a time that many a commit will be refused
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.apps.config import AppConfig
+from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 
 from invalidator import InvalidSetting
@@ -26,12 +28,16 @@ from . import conf, runtime
 
 TAG = "invalidator"
 
+BOUNDS_PER_HOLD = 4
+"""A quarter of a hold is kept for the commit; that should be a whole `MAX_STALENESS`, the pause this library reckons
+with."""
+
 _Apps = Sequence[AppConfig] | None
 
 
 def register_all() -> None:
     """Register the checks; a second time changes nothing."""
-    for check in (check_setting, check_known, check_missing, check_values, check_library):
+    for check in (check_setting, check_known, check_missing, check_values, check_library, check_hold):
         register(check, TAG)
 
 
@@ -64,6 +70,23 @@ def check_library(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     except InvalidSetting as refusal:
         return [Error(f"{conf.SETTING}: {refusal}", hint=f"For example: {conf.EXAMPLE}", id="invalidator.E005")]
     return []
+
+
+def check_hold(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W001: a strict write has time for its transaction."""
+    if conf.problems() or conf.conf.writes != "strict":
+        return []
+    enough = BOUNDS_PER_HOLD * conf.conf.max_staleness
+    if conf.conf.hold >= enough:
+        return []
+    return [
+        checks.Warning(
+            f"{conf.SETTING}['HOLD'] is {conf.conf.hold:g} s: a strict write that takes longer than three quarters of "
+            "it is refused.",
+            hint=f"Set it to {BOUNDS_PER_HOLD} times MAX_STALENESS, {enough:g}, or more; 30 is the default.",
+            id="invalidator.W001",
+        )
+    ]
 
 
 def _errors(fault: conf.Fault, check_id: str) -> list[CheckMessage]:

@@ -2,8 +2,8 @@
 The setting INVALIDATOR: one typed, live property per key.
 
 Live: every read looks at the settings of this moment, so `override_settings` works and importing reads
-nothing. The keys are the options of `Invalidator` and `NearCache`, in capitals; whether a URL or a namespace can
-work is the library's to say (`checks.py` asks it).
+nothing. The keys are the options of `Invalidator` and `NearCache`, in capitals, and how models are written; whether a
+URL or a namespace can work is the library's to say (`checks.py` asks it).
 
 Rule 1: a key that is not in `KEYS` is a mistake, never ignored.
 Rule 2: every message names what is wrong, every hint what would be right.
@@ -25,6 +25,7 @@ SETTING = "INVALIDATOR"
 EXAMPLE = 'INVALIDATOR = {"URL": "redis://localhost:6379/0", "NAMESPACE": "shop"}'
 
 Publish = Literal["queue", "raise"]
+Writes = Literal["after_commit", "strict"]
 Fault = Literal["setting", "unknown", "missing", "value"]
 
 
@@ -65,6 +66,10 @@ def _number(value: object, *, above: float | None = None, least: float | None = 
     return value > above if above is not None else least is not None and value >= least
 
 
+def _hold(value: object) -> bool:
+    return _number(value, least=0.1) and not _number(value, above=3600)
+
+
 def _whole(value: object) -> bool:
     return isinstance(value, int) and _number(value, least=1)
 
@@ -85,6 +90,8 @@ KEYS: Mapping[str, Key] = {
     "TTL": Key(
         lambda value: value is None or _number(value, above=0), "a number of seconds above 0, or None for no end", None
     ),
+    "WRITES": Key(_one_of("after_commit", "strict"), '"after_commit" or "strict"', "after_commit"),
+    "HOLD": Key(_hold, "a number of seconds from 0.1 to 3600, such as 30", 30.0),
 }
 
 
@@ -203,6 +210,16 @@ class Conf:
     def ttl(self) -> float | None:
         """Seconds an entry of the default near cache lives; None: no end."""
         return cast("float | None", _read("TTL"))
+
+    @property
+    def writes(self) -> Writes:
+        """Whether a write is announced before its commit ("strict"), or only invalidated after it."""
+        return cast("Writes", _read("WRITES"))
+
+    @property
+    def hold(self) -> float:
+        """Seconds that a strict write may keep its names out of all caches; a quarter is for the commit itself."""
+        return cast("float", _read("HOLD"))
 
 
 def _read(name: str) -> Any:

@@ -96,6 +96,9 @@ class Names:
     def __bool__(self) -> bool:
         return bool(self.everything or self.keys or self.tags)
 
+    def __len__(self) -> int:
+        return len(self.keys) + len(self.tags)
+
     def add(self, target: Target) -> None:
         """Add one target. Raises TypeError for what cannot be invalidated, InvalidName for an impossible name."""
         if isinstance(target, str):
@@ -154,7 +157,7 @@ class Names:
         self.tags[unknown_rows_tag(concrete) if pk is None else row_tag(concrete, pk)] = None
 
     def _bound(self) -> None:
-        if self.everything or len(self.keys) + len(self.tags) > MAX_NAMES:
+        if self.everything or len(self) > MAX_NAMES:
             self.everything = True
             self.keys.clear()
             self.tags.clear()

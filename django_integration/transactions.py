@@ -7,29 +7,33 @@ ordinary `on_commit` callback, so Django itself drops it when its savepoint or i
 
 - all batches of a transaction leave as one message, and before other callbacks, of which one that raises would keep
   ours from running. `BaseDatabaseWrapper.run_and_clear_commit_hooks` is wrapped for that, once;
-- with autocommit off Django runs no callback after `commit()`. On a connection that collected names in that mode,
-  `commit()` is wrapped.
+- with autocommit off Django runs no callback after `commit()`, so `commit()` is wrapped.
 
-Without the wrappers every batch still sends itself.
+Without the wrappers every batch still sends itself. Strict writes (`holds.py`) need more: they look once more before
+the COMMIT, and they want to know of every way in which a transaction ends. `rollback()`, `close()`, `connect()` and
+`set_autocommit()` are wrapped for them.
 
-Rule 1: nothing is sent before the commit. A reader would load the old row and keep it.
+Rule 1: nothing is invalidated before the commit. A reader would load the old row and keep it.
 Rule 2: after the commit nothing raises: the data is written, and a request that says otherwise would lie.
+Rule 3: a commit that strict writes refuse is rolled back before the refusal is raised. `Atomic` rolls back when a
+commit raises a DatabaseError, and for nothing else; it would go on and turn autocommit on, by which SQLite commits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from invalidator import Receipt
 
-from . import registry
+from . import holds, registry
 from .names import Names, Target, is_model
 from .runtime import bus
 
@@ -57,7 +61,9 @@ def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
     Raises:
         TypeError: a target is none of these.
         InvalidName: a key or tag is empty or too long, or a row was never saved.
-        PublishError: at once, with `PUBLISH="raise"`, when Redis cannot be reached.
+        PublishError: at once, with `PUBLISH="raise"` or in a transaction with `WRITES="strict"`, when Redis cannot be
+            reached.
+        HoldEnded: with `WRITES="strict"`, when the transaction has taken too long.
     """
     by_alias: dict[str, Names] = {}
     for target in targets:
@@ -91,9 +97,20 @@ def _add_target(names: Names, target: Target) -> None:
 
 
 def collect(names: Names, using: str) -> None:
-    """Invalidate *names* after the commit of the transaction in progress on *using*, or at once if there is none."""
+    """
+    Invalidate *names* after the commit of the transaction in progress on *using*, or at once if there is none.
+
+    Raises, with strict writes, as `holds.announce` does.
+    """
     if names and not _keep_for_commit(names, using):
         send(names)
+
+
+def own_transaction(using: str) -> contextlib.AbstractContextManager[object]:
+    """With strict writes a transaction, if there is none, so that a write can still be refused; else nothing."""
+    if holds.is_strict() and not _in_transaction(using):
+        return transaction.atomic(using=using)
+    return contextlib.nullcontext()
 
 
 def send(names: Names) -> Receipt:
@@ -124,7 +141,10 @@ def _keep_for_commit(names: Names, using: str) -> bool:
     if not _in_transaction(using):
         return False
     if names:
-        _open_batch(connections[using]).names.update(names)
+        connection = connections[using]
+        # Kept first: if this raises and the application goes on all the same, the commit is where it is asked again.
+        _open_batch(connection).names.update(names)
+        holds.announce(connection, names)
     return True
 
 
@@ -155,8 +175,6 @@ def _register(connection: BaseDatabaseWrapper) -> Batch:
         # What on_commit() would do, if it did not refuse: with autocommit off, it trusts nobody to run callbacks.
         entry: Any = (set(connection.savepoint_ids), batch.send, True)
         connection.run_on_commit.append(entry)
-    if by_hand:
-        _send_after_commit_by_hand(connection)
     return batch
 
 
@@ -190,26 +208,54 @@ def _take_batches(connection: BaseDatabaseWrapper, *, by_hand: bool) -> list[Bat
     return taken
 
 
-def _send_committed(batches: Iterable[Batch]) -> None:
-    """Send what was not sent yet, as one message. Never raises."""
+def _take_names(batches: Iterable[Batch]) -> Names:
     names = Names()
     for batch in batches:
         if not batch.sent:
             batch.sent = True
             names.update(batch.names)
-    if not names:
-        return
+    return names
+
+
+def _names_of_commit(connection: BaseDatabaseWrapper) -> Names:
+    """What a commit now would invalidate."""
+    names = Names()
+    for entry in connection.run_on_commit:
+        batch = _batch_of(entry[1])
+        if batch is not None and not batch.sent:
+            names.update(batch.names)
+    return names
+
+
+def _send_committed(batches: Iterable[Batch], hold: holds.TransactionHold | None = None) -> None:
+    """Send what was not sent yet, as one message: that of the release, if it was held. Never raises."""
+    names = _take_names(batches)
+    if hold is not None:
+        names = hold.unheld(names)
     try:
-        send(names)
+        if names:
+            send(names)
     except Exception:
         logger.exception(
             "invalidation_failed keys=%d tags=%d everything=%s", len(names.keys), len(names.tags), names.everything
         )
+    finally:
+        if hold is not None:
+            hold.release()
 
 
 @functools.cache  # once, however often the app is set up, and whoever else wraps it
 def install() -> None:
-    """Wrap `run_and_clear_commit_hooks`."""
+    """Wrap every method by which a transaction ends."""
+    _wrap_commit_hooks()
+    _wrap_commit()
+    _wrap_rollback()
+    _wrap_close()
+    _wrap_set_autocommit()
+    _wrap_connect()
+
+
+def _wrap_commit_hooks() -> None:
     original = BaseDatabaseWrapper.run_and_clear_commit_hooks
 
     @functools.wraps(original)
@@ -221,17 +267,87 @@ def install() -> None:
     BaseDatabaseWrapper.run_and_clear_commit_hooks = run_and_clear_commit_hooks  # type: ignore[method-assign]
 
 
-def _send_after_commit_by_hand(connection: BaseDatabaseWrapper) -> None:
-    """Wrap `commit` of this one connection."""
-    original: Any = connection.commit
-    if hasattr(original, "sends_invalidations"):
-        return
+def _wrap_commit() -> None:
+    original = BaseDatabaseWrapper.commit
 
     @functools.wraps(original)
-    def commit() -> None:
-        original()
-        # The end of an atomic block comes here too; its batches wait until autocommit is back on.
-        _send_committed(_take_batches(connection, by_hand=True))
+    def commit(self: BaseDatabaseWrapper) -> None:
+        if not self.in_atomic_block:  # as above
+            _ask_before_commit(self)
+        original(self)
+        _committed(self)
 
-    commit.sends_invalidations = True  # type: ignore[attr-defined]
-    connection.commit = commit  # type: ignore[method-assign]
+    BaseDatabaseWrapper.commit = commit  # type: ignore[method-assign]
+
+
+def _wrap_rollback() -> None:
+    original = BaseDatabaseWrapper.rollback
+
+    @functools.wraps(original)
+    def rollback(self: BaseDatabaseWrapper) -> None:
+        original(self)  # if it fails, Django closes the connection
+        holds.rolled_back(self)
+
+    BaseDatabaseWrapper.rollback = rollback  # type: ignore[method-assign]
+
+
+def _wrap_close() -> None:
+    original = BaseDatabaseWrapper.close
+
+    @functools.wraps(original)
+    def close(self: BaseDatabaseWrapper) -> None:
+        try:
+            original(self)
+        finally:
+            if self.connection is None or self.closed_in_transaction:
+                holds.disconnected(self)
+
+    BaseDatabaseWrapper.close = close  # type: ignore[method-assign]
+
+
+def _wrap_set_autocommit() -> None:
+    original = BaseDatabaseWrapper.set_autocommit
+
+    @functools.wraps(original)
+    def set_autocommit(self: BaseDatabaseWrapper, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        # Databases that do not refuse this in a transaction commit it.
+        may_commit = autocommit and not self.autocommit and not self.in_atomic_block and self.connection is not None
+        if may_commit:
+            _ask_before_commit(self)
+        original(self, autocommit, *args, **kwargs)
+        if may_commit:
+            _committed(self)
+
+    BaseDatabaseWrapper.set_autocommit = set_autocommit  # type: ignore[method-assign]
+
+
+def _wrap_connect() -> None:
+    original = BaseDatabaseWrapper.connect
+
+    @functools.wraps(original)
+    def connect(self: BaseDatabaseWrapper) -> None:
+        holds.disconnected(self)  # from what was there before, if nobody has said so
+        self.run_on_commit = []  # as Django does in a moment
+        original(self)
+
+    BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign]
+
+
+def _ask_before_commit(connection: BaseDatabaseWrapper) -> None:
+    """Roll back and raise if strict writes refuse this commit."""
+    if not holds.is_needed(connection):
+        return
+    try:
+        holds.before_commit(connection, _names_of_commit(connection))
+    except BaseException:  # Ctrl-C, too: see rule 3
+        try:
+            connection.rollback()
+        except Error:
+            connection.close()  # as Django does
+        raise
+
+
+def _committed(connection: BaseDatabaseWrapper) -> None:
+    hold = holds.take(connection)
+    # What Django would run when autocommit is on again waits for that; what was held leaves now.
+    _send_committed(_take_batches(connection, by_hand=hold is None), hold)

@@ -1,5 +1,5 @@
 """
-Writes that send no signals: deletes.
+Writes that send no signals: deletes. And, for strict writes, a transaction around what Django writes without one.
 
 `Collector.delete` is where Django deletes, whoever asks: `instance.delete()`, `queryset.delete()`, the admin, a
 cascade. It knows the rows it has fetched, the queries by which it deletes the rest unseen (fast deletes), and the
@@ -9,38 +9,71 @@ one receiver of `post_delete` for a model makes Django fetch each of its rows.
 Rule 1: no query is added, unless an `@invalidates` function wants to see the rows.
 Rule 2: a row that was fetched is known; rows that were not are the model's `*` tag, and only if any was deleted.
 Rule 3: names are taken before the delete, which forgets the rows, and collected after it, when it has worked.
+Rule 4: where no transaction is open, a strict write opens one around itself and its signals: only what is not
+committed yet can be refused. Many-to-many changes need no help, Django opens one for them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections.abc import Iterable
 from typing import Any, cast
 
+from django.db import router
 from django.db.models import Field, Model, QuerySet
 from django.db.models.deletion import Collector
 
 from . import registry
 from .names import Names, is_watched
-from .transactions import collect
+from .transactions import collect, own_transaction
 
 
 @functools.cache  # once, however often the app is set up, and whoever else wraps it
 def install() -> None:
-    """Wrap `Collector.delete`."""
+    """Wrap `Collector.delete` and `Model.save_base`."""
+    _wrap_delete()
+    _wrap_save()
+
+
+def _wrap_delete() -> None:
     original = Collector.delete
 
     @functools.wraps(original)
     def delete(self: Collector) -> tuple[int, dict[str, int]]:
-        names = _names_of_known_rows(self)
-        unseen = [rows.model for rows in self.fast_deletes]
-        result = original(self)
-        names.update(_names_of_unseen_rows(unseen, result[1]))
-        collect(names, self.using)
-        return result
+        with _transaction_for(_models_of(self), self.using):
+            names = _names_of_known_rows(self)
+            unseen = [rows.model for rows in self.fast_deletes]
+            result = original(self)
+            names.update(_names_of_unseen_rows(unseen, result[1]))
+            collect(names, self.using)
+            return result
 
     Collector.delete = delete  # type: ignore[method-assign]
+
+
+def _wrap_save() -> None:
+    original: Any = Model.save_base
+
+    @functools.wraps(original)
+    def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
+        # Django passes it by name; somebody else may not.
+        using = kwargs.get("using") or (args[3] if len(args) > 3 else None)
+        with _transaction_for((type(self),), using or router.db_for_write(type(self), instance=self)):
+            original(self, *args, **kwargs)
+
+    Model.save_base = save_base  # type: ignore[method-assign]
+
+
+def _transaction_for(models: Iterable[type[Model]], using: str) -> contextlib.AbstractContextManager[object]:
+    """Rule 4, for a write to *models*; those that nobody watches are written as if we were not there."""
+    return own_transaction(using) if any(map(is_watched, models)) else contextlib.nullcontext()
+
+
+def _models_of(collector: Collector) -> set[type[Model]]:
+    columns = (column for column, _ in collector.field_updates)
+    return {*collector.data, *(rows.model for rows in collector.fast_deletes), *(column.model for column in columns)}
 
 
 def _names_of_known_rows(collector: Collector) -> Names:

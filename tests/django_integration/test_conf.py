@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from django_integration import conf as configuration
 from django_integration.conf import KEYS, conf, problems
-from invalidator import Config, NearCache
+from invalidator import Config, Invalidator, NearCache
 
 GOOD = {"URL": "memory://", "NAMESPACE": "tests"}
 
@@ -33,6 +33,8 @@ def test_the_defaults_are_the_librarys() -> None:
         for callable_ in (Config, NearCache)
         for name, parameter in inspect.signature(callable_).parameters.items()
     }
+    library["hold"] = inspect.signature(Invalidator.hold).parameters["duration"].default
+    library["writes"] = "after_commit"  # the app's own
     for name, key in KEYS.items():
         if not key.required:
             assert key.default == library[name.lower()], name
