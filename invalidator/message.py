@@ -120,6 +120,12 @@ def release_bodies(node: str, owner: str, keys: Iterable[str], tags: Iterable[st
 
 
 def _in_chunks(body: Body, keys: Iterable[str], tags: Iterable[str]) -> list[bytes]:
+    keys, tags = tuple(keys), tuple(tags)
+    if not (keys or tags):
+        return []
+    whole = encode(msgspec.structs.replace(body, keys=keys, tags=tags))
+    if len(whole) <= MAX_BODY_BYTES:
+        return [whole]
     room = MAX_BODY_BYTES - len(encode(msgspec.structs.replace(body, keys=("",), tags=("",))))
     chunks: list[tuple[list[str], list[str]]] = []
     size = room

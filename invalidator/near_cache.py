@@ -220,10 +220,10 @@ class NearCache:
             InvalidName, InvalidSetting: an argument cannot work; *loader* is not called.
         """
         value = self.get(key, _ABOUT_TO_LOAD)
-        if value is _ABOUT_TO_LOAD:
-            tags = check_tags(tags)  # once: it may be a generator, and there may be several attempts
+        # Once: they may be a generator, and there may be several attempts.
+        checked = check_tags(tags) if value is _ABOUT_TO_LOAD else ()
         while value is _ABOUT_TO_LOAD:
-            flight, is_mine = self._board(key, tags, ttl, blocking=True)
+            flight, is_mine = self._board(key, checked, ttl, blocking=True)
             if is_mine:
                 with self._flying(key, flight) as landing:
                     if landing.entry is None:
@@ -239,10 +239,10 @@ class NearCache:
         `get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks.
         """
         value = self.get(key, _ABOUT_TO_LOAD)
-        if value is _ABOUT_TO_LOAD:
-            tags = check_tags(tags)  # once: it may be a generator, and there may be several attempts
+        # Once: they may be a generator, and there may be several attempts.
+        checked = check_tags(tags) if value is _ABOUT_TO_LOAD else ()
         while value is _ABOUT_TO_LOAD:
-            flight, is_mine = self._board(key, tags, ttl, blocking=False)
+            flight, is_mine = self._board(key, checked, ttl, blocking=False)
             if is_mine:
                 with self._flying(key, flight) as landing:
                     if landing.entry is None:

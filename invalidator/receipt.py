@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 
@@ -13,10 +14,11 @@ class Receipt:
     process only and waits in the queue, which a background thread delivers in order.
     """
 
-    __slots__ = ("_done", "_id", "_listeners", "_lost_because")
+    __slots__ = ("_event", "_id", "_is_done", "_listeners", "_lost_because")
 
     def __init__(self) -> None:
-        self._done = threading.Event()
+        self._event: threading.Event | None = None  # for who waits: most receipts are accepted before anybody sees them
+        self._is_done = False
         self._id: str | None = None
         self._listeners = 0
         self._lost_because: str | None = None
@@ -29,7 +31,7 @@ class Receipt:
     @property
     def queued(self) -> bool:
         """Whether it still waits for Redis."""
-        return not self._done.is_set()
+        return not self._is_done
 
     @property
     def id(self) -> str | None:
@@ -48,21 +50,44 @@ class Receipt:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the invalidation is accepted, at most *timeout* seconds. Returns `accepted`."""
-        self._done.wait(timeout)
+        with _lock:
+            if self._is_done:
+                return self.accepted
+            if self._event is None:
+                self._event = threading.Event()
+        self._event.wait(timeout)
         return self.accepted
 
     def accept(self, id: str, listeners: int) -> None:
         """Redis has taken it. Called by the publisher."""
         self._id = id
         self._listeners = listeners
-        self._done.set()
+        self._finish()
 
     def lose(self, reason: str) -> None:
         """Nobody will try again. Called by the publisher."""
         self._lost_because = reason
-        self._done.set()
+        self._finish()
+
+    def _finish(self) -> None:
+        with _lock:
+            self._is_done = True
+            if self._event is not None:
+                self._event.set()
 
     def __repr__(self) -> str:
         if self.accepted:
             return f"<Receipt accepted id={self._id} listeners={self._listeners}>"
         return f"<Receipt {'queued' if self.queued else f'lost: {self._lost_because}'}>"
+
+
+_lock = threading.Lock()
+"""Of all receipts, held for a few instructions."""
+
+
+def _free_lock() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_lock)

@@ -8,6 +8,7 @@ because whoever reconnects without telling has missed messages.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import socket
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from ..errors import InvalidSetting, LinkDown
 from ..names import RedisNames
 from ..subscription import Command, Failure, Frame, Push, Reply
 from . import PUBLISH_SCRIPT, Accepted, Post
+
+_SCRIPT_SHA = hashlib.sha1(PUBLISH_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 FRAMES_AT_ONCE = 1000
 """How much is read before the listener acts on it and looks at the time again."""
@@ -111,8 +114,7 @@ class RedisLink:
             self._make_connection()  # options that redis-py does not know show here
         except (ValueError, TypeError, redis.RedisError) as error:
             raise InvalidSetting(f"url cannot work: {error}") from error
-        self._client = redis.Redis(connection_pool=self._pool)
-        self._script = self._client.register_script(PUBLISH_SCRIPT)
+        self._client: Any = redis.Redis(connection_pool=self._pool)
 
     def connect(self) -> RedisConnection:
         return RedisConnection(self._make_connection())
@@ -120,14 +122,16 @@ class RedisLink:
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         arguments = _script_arguments(names, journal_length, post)
         try:
-            id, listeners = self._script(keys=[names.journal, names.epoch, names.holds], args=arguments)
+            try:
+                id, listeners = self._client.execute_command("EVALSHA", _SCRIPT_SHA, *arguments)
+            except redis.exceptions.NoScriptError:  # a new server, a failover, SCRIPT FLUSH: EVAL also loads it
+                id, listeners = self._client.execute_command("EVAL", PUBLISH_SCRIPT, *arguments)
         except (redis.RedisError, OSError) as error:
             raise LinkDown(_describe(error)) from error
         return Accepted(id.decode(), listeners)
 
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
-        nothing = _script_arguments(names, journal_length, Post(()))
-        return ("EVAL", PUBLISH_SCRIPT, 3, names.journal, names.epoch, names.holds, *nothing)
+        return ("EVAL", PUBLISH_SCRIPT, *_script_arguments(names, journal_length, Post(())))
 
     def after_fork(self) -> None:
         self._pool.reset()
@@ -142,7 +146,8 @@ class RedisLink:
 
 def _script_arguments(names: RedisNames, journal_length: int, post: Post) -> list[Any]:
     token = secrets.token_hex(8)
-    return [names.channel, journal_length, token, post.hold_ms, len(post.ended), *post.ended, *post.bodies]
+    keys = (3, names.journal, names.epoch, names.holds)
+    return [*keys, names.channel, journal_length, token, post.hold_ms, len(post.ended), *post.ended, *post.bodies]
 
 
 def _describe(error: BaseException) -> str:
