@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -154,3 +155,21 @@ def wait_until(is_so: Callable[[], object]) -> None:
             return
         pause.wait(0.002)
     raise TimeoutError(f"never came true: {is_so}")
+
+
+def in_child(action: Callable[[], object]) -> None:
+    """Run *action* in a forked child; fail with what it raised."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            os.write(writing, repr(error).encode()[:4000])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        problem = pipe.read().decode()
+    os.waitpid(pid, 0)
+    assert not problem, problem
