@@ -18,7 +18,7 @@ import os
 import queue
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -149,12 +149,14 @@ class Service:
     Args:
         sidecar: started.
         notifier: to systemd.
+        clock: in seconds; for tests.
     """
 
-    def __init__(self, sidecar: Sidecar, notifier: Notifier) -> None:
+    def __init__(self, sidecar: Sidecar, notifier: Notifier, clock: Callable[[], float] = time.monotonic) -> None:
         self._sidecar = sidecar
         self._notifier = notifier
-        self._started_at = time.monotonic()
+        self._clock = clock
+        self._started_at = clock()
         self._was_leased: dict[str, bool] = {}
         self._was_ready = False
         self._is_stopping = False
@@ -180,7 +182,7 @@ class Service:
         return {
             "version": version("invalidator"),
             "pid": os.getpid(),
-            "uptime_s": time.monotonic() - self._started_at,
+            "uptime_s": self._clock() - self._started_at,
             "alive": self.is_alive(),
             "ready": not self.why_not_ready(),
             "namespaces": [health.as_dict() for health in self.health()],
@@ -196,7 +198,7 @@ class Service:
 
     def look(self) -> None:
         """See what has changed, and tell."""
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._next_mend:
             self._next_mend = now + MEND_S
             self._sidecar.mend()
