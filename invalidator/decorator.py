@@ -13,7 +13,7 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -26,9 +26,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 KeySpec = str | Callable[..., str]
 TagsSpec = Iterable[str] | Callable[..., Iterable[str]]
 
-_PLAIN = (str, bytes, int, float, type(None), Decimal, date, time, timedelta, UUID, Enum)
+# Subclasses before their bases; each with the text of the type itself, since a subclass may show two values as one.
+_PLAIN: tuple[Any, ...] = (
+    Enum,
+    str,
+    bytes,
+    bool,
+    int,
+    float,
+    type(None),
+    Decimal,
+    datetime,
+    date,
+    time,
+    timedelta,
+    UUID,
+)
 _LONGEST_PLAIN_KEY = 200
-"""Longer ones are replaced by their hash, with room left for prefixes."""
+"""Bytes. Longer ones are replaced by their hash, with room left for prefixes."""
 
 
 class Cache(Protocol):
@@ -163,7 +178,7 @@ def _tags_maker(tags: TagsSpec, bind: _Binder) -> Callable[[tuple[Any, ...], dic
 def _plain_key(prefix: str, arguments: Mapping[str, Any]) -> str:
     pairs = [f"{name}={_plain_text(value, prefix, name)}" for name, value in sorted(arguments.items())]
     key = f"{prefix}({', '.join(pairs)})"
-    if len(key) <= _LONGEST_PLAIN_KEY:
+    if len(key if key.isascii() else key.encode()) <= _LONGEST_PLAIN_KEY:
         return key
     return f"{prefix[:_LONGEST_PLAIN_KEY]}#{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"
 
@@ -171,8 +186,9 @@ def _plain_key(prefix: str, arguments: Mapping[str, Any]) -> str:
 def _plain_text(value: Any, prefix: str, name: str) -> str:
     if isinstance(value, tuple):
         return f"({', '.join([_plain_text(item, prefix, name) for item in value])})"
-    if isinstance(value, _PLAIN):
-        return repr(value)
+    for plain in _PLAIN:
+        if isinstance(value, plain):
+            return cast(str, plain.__repr__(value))
     raise InvalidName(
         f"{prefix}: cannot make a key from {name}={value!r}; give cached(key=…) a template such as "
         f'"{prefix.rpartition(".")[2]}:{{{name}.pk}}" or a function of the arguments'
