@@ -92,7 +92,7 @@ class Checks:
 
     def server_took(self, process: Process, id: str, body: Body) -> None:
         """A server accepted a message, though nobody may ever know."""
-        self._sayers[id, body] = process
+        self._sayers[id, body] = self._sayers["", body] = process  # a hold is also told without its id
         if body.op == "clear":
             self._taken[process, EVERYTHING] = self.world.now
         elif body.op in ("invalidate", "release"):

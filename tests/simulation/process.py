@@ -183,6 +183,7 @@ class Process:
         self.has_position = False
         self.damages_known = 0
         self.damages_at_connect = 0
+        self._has_flushed = False
         self.own_versions: dict[str, int] = {}
         self.applied: dict[str, int] = {}
         self.listener_thread: Thread | None = None
@@ -375,10 +376,12 @@ class Process:
                     self.applied[name] = max(self.applied.get(name, 0), began_at)
             case Flush():
                 self.applied[EVERYTHING] = max(self.applied.get(EVERYTHING, 0), began_at)
-                self.damages_known = self.damages_at_connect
+                self._has_flushed = True
             case Move():
                 self.has_position = True
             case Prove(at):
+                if self._has_flushed:
+                    self.damages_known, self._has_flushed = self.damages_at_connect, False
                 if self.deaf and self.heard_again:
                     self.deaf = False
                 self.world.checks.proven(self, at)

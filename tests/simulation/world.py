@@ -392,7 +392,7 @@ class World:
         while self.now < until:
             self._run_everybody()
         for process in self.processes:
-            if not process.heard_by.deaf:
+            if process.heard_by.listener_thread is not None and not process.heard_by.deaf:
                 self.checks.settled(process)
 
     def _run_everybody(self) -> None:
@@ -403,7 +403,7 @@ class World:
                 self.loop.ready.remove(chosen)  # type: ignore[arg-type]
                 chosen.run()
             else:
-                for _ in range(1000):
+                for _ in range(100_000):
                     if not chosen.is_ready():
                         break
                     chosen.step()

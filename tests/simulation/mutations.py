@@ -1,0 +1,527 @@
+"""
+The check of the checks: remove each rule of the core in turn, and see that the simulation catches it.
+
+    python -m tests.simulation.mutations                      every rule, as a table
+    python -m tests.simulation.mutations --only "run_id"      those whose name contains it, with a shrunk trace
+
+A rule is removed by replacing a piece of source as the module is imported, in a process of its own. A piece that is
+not found exactly once fails loudly: a mutation that changes nothing proves nothing.
+
+Nothing of the library may be imported here before a mutation is in place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from os import cpu_count
+from pathlib import Path
+from subprocess import run
+from types import CodeType
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+MOST_SEEDS = 20_000
+"""A rule that survives so many worlds is not needed, or not tested."""
+
+
+class Edit(NamedTuple):
+    """In *module* of the library, *old* becomes *new*."""
+
+    module: str
+    old: str
+    new: str
+
+
+class Mutation(NamedTuple):
+    """A rule that is removed."""
+
+    rule: str
+    edits: Sequence[Edit]
+
+
+class Outcome(NamedTuple):
+    """Who caught it."""
+
+    rule: str
+    caught_by: str
+    seeds: int
+    seconds: float
+
+
+def mutation(rule: str, *edits: tuple[str, str, str]) -> Mutation:
+    """Spell a mutation."""
+    return Mutation(rule, [Edit(*edit) for edit in edits])
+
+
+MUTATIONS = (
+    # Reads.
+    mutation(
+        "`loaded_at` is taken before the loader runs",
+        ("near_cache", "key, loaded, flight.loaded_at, self._own_ttl", "key, loaded, self._clock(), self._own_ttl"),
+    ),
+    mutation(
+        "a `set` counts from the miss before it",
+        ("near_cache", "self._misses.take(key, self._clock()), ttl", "self._clock(), ttl"),
+    ),
+    mutation(
+        "every read checks the lease (the whole rule)",
+        ("entry", "served_until = self._served_until(proven_at, as_of)", "served_until = FOREVER"),
+    ),
+    mutation(
+        "every hit checks the clock",
+        (
+            "near_cache",
+            "self._words[CHANGES] == entry.changes and self._clock() < entry.good_until",
+            "self._words[CHANGES] == entry.changes",
+        ),
+    ),
+    mutation(
+        "a read takes the clock last",
+        (
+            "entry",
+            "        proven_at, changes = self.ledger.read_lease()\n        as_of",
+            "        now = self.clock()\n        proven_at, changes = self.ledger.read_lease()\n        as_of",
+        ),
+        ("entry", "        now = self.clock()\n        if now < entry", "        if now < entry"),
+    ),
+    mutation(
+        "a read takes the lease before the stamps",
+        (
+            "entry",
+            "served_until = self._served_until(proven_at, as_of)",
+            "served_until = self._served_until(self.ledger.read_lease()[0], as_of)",
+        ),
+    ),
+    mutation(
+        "a read takes `changes` before the stamps",
+        ("entry", "entry.changes = changes", "entry.changes = self.ledger.read_lease()[1]"),
+    ),
+    mutation(
+        "a read takes the lease before `changes`",
+        (
+            "ledger",
+            "        proven_at = words[PROVEN_AT]\n        if not IN_ORDER:\n            fence()\n"
+            "        changes = words[CHANGES]\n",
+            "        changes = words[CHANGES]\n        proven_at = words[PROVEN_AT]\n",
+        ),
+    ),
+    mutation(
+        "`changes` is a count and no clock time",
+        ("ledger", "def _count(self) -> None:", "def _count(self, now: int = 0) -> None:"),
+        ("ledger", "        self.words[CHANGES] += 1\n", "        self.words[CHANGES] = max(self.words[CHANGES], now)\n"),
+        (
+            "ledger",
+            "                if words[index] < now:\n                    words[index] = now\n            self._count()",
+            "                if words[index] < now:\n                    words[index] = now\n            self._count(now)",
+        ),
+        (
+            "ledger",
+            "max(self.words[FLUSHED_AT], now)\n            self._count()",
+            "max(self.words[FLUSHED_AT], now)\n            self._count(now)",
+        ),
+        (
+            "near_cache",
+            "self._words[CHANGES] == entry.changes and",
+            "self._words[CHANGES] <= entry.changes and",
+        ),
+        ("entry", "entry.changes = changes", "entry.changes = self.clock()"),
+    ),
+    mutation(
+        "the writer stores the stamps before `changes`",
+        (
+            "ledger",
+            "            self._newest = max(self._newest, now)\n            for slot in slots:\n",
+            "            self._newest = max(self._newest, now)\n            self._count()\n            for slot in slots:\n",
+        ),
+        (
+            "ledger",
+            "                if words[index] < now:\n                    words[index] = now\n            self._count()",
+            "                if words[index] < now:\n                    words[index] = now",
+        ),
+    ),
+    mutation(
+        "every flush moves `changes`",
+        (
+            "ledger",
+            "max(self.words[FLUSHED_AT], now)\n            self._count()",
+            "max(self.words[FLUSHED_AT], now)",
+        ),
+    ),
+    mutation(
+        "a stamp as old as the load voids it (`>=`)",
+        (
+            "entry",
+            "if self.ledger.newest_stamp(entry.slots) >= as_of:",
+            "if self.ledger.newest_stamp(entry.slots) > as_of:",
+        ),
+    ),
+    mutation(
+        "`replica_lag` is taken off the time of the load",
+        ("entry", "as_of = entry.loaded_at - self.replica_lag_ns", "as_of = entry.loaded_at"),
+    ),
+    mutation(
+        "tags are checked as keys are",
+        ("near_cache", "slots = name_slots((key,), tags, self.bus.slots)\n        return Entry", "slots = name_slots((key,), (), self.bus.slots)\n        return Entry"),
+    ),
+    mutation(
+        "nobody boards a stale flight",
+        ("flight", "if still_good(both, flight.loaded_at) and not _would", "if not _would"),
+    ),
+    mutation(
+        "tags that the loader added are checked when a flight lands",
+        ("near_cache", "if added and not self._rule", "if False and not self._rule"),
+    ),
+    # Proofs.
+    mutation(
+        "a proof counts from its PING",
+        ("subscription", "            yield Prove(sent_at)", "            yield Prove(now)"),
+    ),
+    mutation(
+        "nothing is proved while replaying",
+        ("subscription", "        elif self.state is State.LIVE:\n            yield Prove", "        else:\n            yield Prove"),
+    ),
+    mutation(
+        "only a primary proves anything",
+        ("subscription", 'elif _text(answer[0]) != "master":', "elif False:"),
+    ),
+    mutation(
+        "silence ends a connection",
+        ("subscription", "if self._awaited and now >= self._answer_due_at():", "if False:"),
+    ),
+    # The journal.
+    mutation(
+        "a predecessor that is not our position is a gap",
+        ("subscription", "elif envelope.predecessor == self.journal.position:", "elif True:"),
+    ),
+    mutation(
+        "an id that comes again is no duplicate",
+        (
+            "subscription",
+            "elif self.state is not State.LIVE or self.journal is None:",
+            "elif self.state is not State.LIVE or self.journal is None or envelope.id == self.journal.position:",
+        ),
+    ),
+    mutation(
+        "ids are not compared by their order",
+        (
+            "subscription",
+            "elif self.state is not State.LIVE or self.journal is None:",
+            "elif self.state is not State.LIVE or self.journal is None or "
+            'tuple(map(int, envelope.id.split("-"))) <= tuple(map(int, self.journal.position.split("-"))):',
+        ),
+    ),
+    mutation(
+        "the chain of a replay is checked",
+        ("subscription", 'if _text(fields.get("p", b"")) != self.journal.position:', "if False:"),
+    ),
+    mutation(
+        "an empty journal proves nothing",
+        (
+            "subscription",
+            "        if not self._last_id or not self._epoch:\n            yield from self._begin_journal(now)\n",
+            "        if not self._last_id and self.journal is not None:\n            yield from self._go_live()\n"
+            "        elif not self._last_id or not self._epoch:\n            yield from self._begin_journal(now)\n",
+        ),
+    ),
+    mutation(
+        "a journal that ends before our position is another one",
+        ("subscription", "if not answer and self.journal.position != self._last_id:", "if False:"),
+        ("subscription", "if self.journal.epoch != self._epoch:", "if False:"),
+    ),
+    mutation(
+        "another run of the server voids (`run_id`)",
+        ("subscription", "if self.journal.server != self._server:", "if False:"),
+    ),
+    mutation(
+        "another history of the same run voids (`master_replid`)",
+        ("subscription", '("run_id", "master_replid")', '("run_id",)'),
+    ),
+    mutation(
+        "a server that does not say its run voids (INFO refused)",
+        ("subscription", "        if not self._server:\n            return f", "        if False:\n            return f"),
+    ),
+    mutation(
+        "another epoch voids",
+        ("subscription", "if self.journal.epoch != self._epoch:", "if False:"),
+    ),
+    mutation(
+        "the position jumps only with a flush",
+        ("subscription", "        yield from self._flush(reason, now)\n        yield from self._move(self._last_id)", "        yield from self._move(self._last_id)"),
+    ),
+    mutation(
+        "the journal is asked after the subscription is confirmed",
+        (
+            "subscription",
+            'yield Send((("INFO",), ("SUBSCRIBE", self.names.channel), *self._ask_journal(now)))',
+            'yield Send((("INFO",), *self._ask_journal(now), ("SUBSCRIBE", self.names.channel)))',
+        ),
+        ("subscription", "            if not self._subscribed:", "            if False:"),
+    ),
+    mutation(
+        "the flush comes after the subscription is confirmed",
+        (
+            "subscription",
+            "        self._await(self._on_info, now, failure_is_an_answer=True)\n        yield Send(",
+            "        self._await(self._on_info, now, failure_is_an_answer=True)\n"
+            '        yield from self._flush("early", now)\n        yield Send(',
+        ),
+        ("subscription", "        yield from self._flush(reason, now)\n        yield from self._move(self._last_id)", "        yield from self._move(self._last_id)"),
+        ("subscription", 'b"")) != self.journal.position:', 'b"")) == "never":'),
+    ),
+    mutation(
+        "a reconnect with an intact journal replays and keeps the entries",
+        ("subscription", "        elif reason := self._why_not_replay():", '        elif reason := self._why_not_replay() or "in doubt":'),
+    ),
+    mutation(
+        "a full last page is not the end",
+        ("subscription", "            if self.journal.position == self._asked_after:\n", "            if True:\n"),
+    ),
+    mutation(
+        "a full page is followed by another",
+        ("subscription", "        if len(answer) == PAGE:", "        if False:"),
+    ),
+    mutation(
+        "what cannot be read voids",
+        ("subscription", '        yield from self._flush(f"unreadable', '        yield Refuse(f"unreadable'),
+        ("subscription", "({reason.partition(':')[0]})\", now)", "({reason.partition(':')[0]})\")"),
+    ),
+    mutation(
+        "a stamp is the time of applying, on this host's clock",
+        (
+            "listener",
+            "        now = self._clock()\n        # Our own",
+            '        now = int(id.partition("-")[0] or 0) * 1_000_000 or self._clock()\n        # Our own',
+        ),
+    ),
+    mutation(
+        "a message is applied before the position moves",
+        (
+            "subscription",
+            "            yield from self._apply(envelope.body, envelope.id, now)\n            yield from self._move(envelope.id)",
+            "            yield from self._move(envelope.id)\n            yield from self._apply(envelope.body, envelope.id, now)",
+        ),
+    ),
+    # Who says what.
+    mutation(
+        "the own echo is known by its node",
+        ("subscription", "own=body.node == self.node)", "own=bool(self._own_names & {*body.keys, *body.tags}))"),
+        ("subscription", "        self.node = node\n", "        self.node = node\n        self._own_names = set()\n"),
+        (
+            "bus",
+            "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)\n",
+            "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)\n"
+            "        if getattr(self._hearing, '_listener', None):\n"
+            "            self._hearing._listener.subscription._own_names.update(keys, tags)\n",
+        ),
+    ),
+    mutation(
+        "a forked child is a new node",
+        ("bus", "            self.node = secrets.token_hex(6)\n            self._closing", "            self._closing"),
+    ),
+    mutation(
+        "a forked child has a listener of its own",
+        ("hearing", "            self._listener.let_go()\n            self._listener = None", "            self._listener.let_go()"),
+    ),
+    mutation(
+        "an invalidation is in force here before it is said",
+        (
+            "bus",
+            "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)\n",
+            "",
+        ),
+    ),
+    mutation(
+        "what waits in the queue is not accepted",
+        ("publisher", "        batch.receipts.append(receipt)\n", '        receipt.accept("", 0)\n'),
+    ),
+    mutation(
+        "a lost answer is tried again",
+        ("outbox", "        if batch is not None:\n            self.overflows", "        if False:\n            self.overflows"),
+    ),
+    mutation(
+        "a queue that overflows becomes a clear",
+        ("outbox", "        if self.clear or overflow:\n            self.clear = True\n", "        if self.clear or overflow:\n"),
+    ),
+    mutation(
+        "a name that is under way waits again",
+        (
+            "outbox",
+            '        self.overflows += self._waiting.add(batch, self.limit)\n\n    def take',
+            "        if self._under_way:\n            for name in self._under_way.keys:\n                batch.keys.pop(name, None)\n"
+            "        self._waiting.add(batch, self.limit)\n\n    def take",
+        ),
+    ),
+    # Holds.
+    mutation(
+        "nobody releases another's hold",
+        ("ledger", "words[index] = max(now, *owners.values(), NEVER)", "words[index] = now"),
+    ),
+    mutation(
+        "a release does not lower a younger stamp",
+        ("ledger", "            self._newest = now = max(self._newest, now)\n", ""),
+    ),
+    mutation(
+        "a hold is announced before it is granted",
+        ("publisher", "            raise PublishError(f\"Redis did not accept the hold", "            return receipt\n            raise PublishError(f\"Redis did not accept the hold"),
+    ),
+    mutation(
+        "a hold keeps fills out until it ends",
+        ("listener", "now + body.for_ms * 1_000_000, now)", "now, now)"),
+    ),
+    mutation(
+        "who comes late is told of the holds",
+        (
+            "subscription",
+            "        for data in answer:\n            yield from self._apply(data, \"\", now)",
+            "        yield from ()",
+        ),
+    ),
+    # The sidecar.
+    mutation(
+        "a worker checks what it said itself",
+        ("entry", "if self.own is not None and self.own.newest_stamp(entry.slots) >= as_of:", "if False:"),
+    ),
+    mutation(
+        "a worker's hits doubt until the host's ledger has its message",
+        ("hearing", "                self._watch(_Doubt(self._settle_in_passing))", "                pass"),
+    ),
+    mutation(
+        "a new writer moves `changes` of the ledger it takes over",
+        ("ledger", "    def touch(self) -> None:", "    def touch(self) -> None:\n        return\n\n    def _touch(self) -> None:"),
+    ),
+)
+
+IN_SHORT = ("run_id", "nobody boards", "before `changes`", "counts from its PING", "before the loader", "gap")
+"""Tried in every `make test`."""
+
+
+# In the child.
+
+
+class _Mutator(MetaPathFinder):
+    """Replaces source as it is imported."""
+
+    def __init__(self, edits: Iterable[Edit]) -> None:
+        self._sources: dict[str, str] = {}
+        for edit in edits:
+            name = f"invalidator.{edit.module}"
+            source = self._sources.get(name) or source_of(edit.module).read_text()
+            self._sources[name] = replace_once(source, edit)
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if name not in self._sources:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        assert spec is not None
+        assert spec.origin is not None
+        spec.loader = _Loader(name, spec.origin, self._sources[name])
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, name: str, path: str, source: str) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self._source, self.path, "exec")
+
+
+def source_of(module: str) -> Path:
+    """The file of a module of the library."""
+    return ROOT / "invalidator" / f"{module.replace('.', '/')}.py"
+
+
+def replace_once(source: str, edit: Edit) -> str:
+    """Carry out *edit*. Raises LookupError unless its old text is there exactly once."""
+    if (found := source.count(edit.old)) != 1:
+        raise LookupError(f"found {found} times in {edit.module}.py, not once:\n{edit.old}")
+    return source.replace(edit.old, edit.new)
+
+
+def _run_child(chosen: Mutation, most_seeds: int, *, explained: bool) -> None:
+    """Run seeds until one fails, with the mutation in place. Prints the violation and how many seeds it took."""
+    assert not any(name.partition(".")[0] == "invalidator" for name in sys.modules)
+    sys.meta_path.insert(0, _Mutator(chosen.edits))
+    from .runs import explain, find_failures
+
+    failure = next(find_failures(range(most_seeds)), None)
+    if failure is None:
+        print(f"{most_seeds}|nobody")
+        return
+    print(f"{failure.seed + 1}|{failure.violation}")
+    if explained:
+        print(explain(failure))
+
+
+# In the parent.
+
+
+def try_out(chosen: Mutation, most_seeds: int = MOST_SEEDS, *, explained: bool = False) -> Outcome:
+    """Run one mutation in a process of its own."""
+    for edit in chosen.edits:
+        if source_of(edit.module).read_text().count(edit.old) != 1:
+            return Outcome(chosen.rule, f"OUT OF DATE: not exactly once in {edit.module}.py: {edit.old!r}", 0, 0.0)
+    began = time.monotonic()
+    command = [sys.executable, "-m", __spec__.name, "--child", chosen.rule, "--seeds", str(most_seeds)]
+    done = run(
+        [*command, *(["--explained"] if explained else [])], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    first, _, rest = done.stdout.partition("\n")
+    seeds, _, caught_by = first.partition("|")
+    if rest:
+        print(rest)
+    if not seeds.isdigit():
+        return Outcome(chosen.rule, f"BROKEN: {done.stderr.strip()[-500:]}", 0, 0.0)
+    return Outcome(chosen.rule, caught_by, int(seeds), time.monotonic() - began)
+
+
+def was_caught(outcome: Outcome) -> bool:
+    """Whether somebody noticed."""
+    return outcome.seeds > 0 and outcome.caught_by != "nobody"
+
+
+def as_row(outcome: Outcome) -> str:
+    """One line of the table in docs/guarantees.md."""
+    caught_by = outcome.caught_by if not was_caught(outcome) else f"simulation: {outcome.caught_by.partition(':')[0]}"
+    return f"| {outcome.rule} | {caught_by} | {outcome.seeds:,} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutations", description=__doc__)
+    parser.add_argument("--only", default="", metavar="TEXT", help="rules whose name contains it")
+    parser.add_argument("--seeds", type=int, default=MOST_SEEDS, metavar="N", help="give up after so many worlds")
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="at once (default: one per core)")
+    parser.add_argument("--explained", action="store_true", help="with a shrunk trace of each")
+    parser.add_argument("--child", metavar="RULE", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        chosen = next(mutation for mutation in MUTATIONS if mutation.rule == options.child)
+        _run_child(chosen, options.seeds, explained=options.explained)
+        return 0
+    chosen_ones = [mutation for mutation in MUTATIONS if options.only in mutation.rule]
+    print("| rule that was removed | caught by | worlds needed |\n| --- | --- | --- |", flush=True)
+    outcomes = _try_all(chosen_ones, options)
+    missed = [outcome.rule for outcome in outcomes if not was_caught(outcome)]
+    print(f"{len(outcomes)} rules, {len(missed)} not caught: {'; '.join(missed) or 'none'}", file=sys.stderr)
+    return bool(missed)
+
+
+def _try_all(mutations: Sequence[Mutation], options: argparse.Namespace) -> list[Outcome]:
+    outcomes = []
+    attempt: Callable[[Mutation], Outcome] = lambda one: try_out(one, options.seeds, explained=options.explained)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for outcome in pool.map(attempt, mutations):
+            print(as_row(outcome), flush=True)
+            outcomes.append(outcome)
+    return outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
