@@ -241,7 +241,6 @@ class SidecarHearing:
         self._unsettled: deque[tuple[Receipt, int]] = deque()
         self._orphans = 0  # how often stamps were orphaned, and how many of these times were swept
         self._swept = 0
-        self._is_sweeping = False
         self._next_sweep = 0
         self._next_settling = 0
         self._next_look = 0
@@ -312,12 +311,10 @@ class SidecarHearing:
     def after_fork(self, *, in_child: bool) -> None:
         self.own.lock.release()
         self._lock.release()
-        if in_child:
-            self._is_sweeping = False
-            if self._in_doubt:
-                self._saying = 0  # the threads that say it, and their receipts, are the parent's
-                self._unsettled.clear()
-                self._orphans += 1
+        if in_child and self._in_doubt:
+            self._saying = 0  # the threads that say it, and their receipts, are the parent's
+            self._unsettled.clear()
+            self._orphans += 1
 
     def _settle(self) -> None:
         """Trust the host's ledger alone again, if it has reached everything that we said."""
@@ -325,7 +322,7 @@ class SidecarHearing:
             while self._unsettled and self._is_settled(*self._unsettled[0]):
                 receipt, _ = self._unsettled.popleft()
                 self._orphans += receipt.lost_because is not None
-            if not self._in_doubt or self._is_waiting() or self._is_sweeping:
+            if not self._in_doubt or self._is_waiting():
                 return
             orphans = self._orphans
             must_sweep = orphans != self._swept
@@ -334,12 +331,8 @@ class SidecarHearing:
                 if now < self._next_sweep:
                     return
                 self._next_sweep = now + SWEEP_AGAIN_NS
-                self._is_sweeping = True
         if must_sweep:
-            try:
-                self._sweep()
-            finally:
-                self._is_sweeping = False
+            self._sweep()
         with self._lock:
             self._swept = max(orphans, self._swept)
             if self._swept == self._orphans and not self._is_waiting():
