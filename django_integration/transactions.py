@@ -106,6 +106,12 @@ def collect(names: Names, using: str) -> None:
         send(names)
 
 
+def announce(names: Names, using: str) -> None:
+    """With strict writes, hold *names* already, in the transaction in progress on *using*. Raises as `collect`."""
+    if names and _in_transaction(using):
+        holds.announce(connections[using], names)
+
+
 def own_transaction(using: str) -> contextlib.AbstractContextManager[object]:
     """With strict writes a transaction, if there is none, so that a write can still be refused; else nothing."""
     if holds.is_strict() and not _in_transaction(using):

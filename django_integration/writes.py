@@ -27,7 +27,7 @@ from django.db.models.deletion import Collector
 
 from . import registry
 from .names import Names, is_watched
-from .transactions import collect, own_transaction
+from .transactions import announce, collect, own_transaction
 
 
 @functools.cache  # once, however often the app is set up, and whoever else wraps it
@@ -45,6 +45,7 @@ def _wrap_delete() -> None:
         with _transaction_for(_models_of(self), self.using):
             names = _names_of_known_rows(self)
             unseen = [rows.model for rows in self.fast_deletes]
+            announce(names, self.using)  # refused now, the rows in memory keep their primary keys
             result = original(self)
             names.update(_names_of_unseen_rows(unseen, result[1]))
             collect(names, self.using)

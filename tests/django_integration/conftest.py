@@ -25,7 +25,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django_integration.settings"
 django.setup()
 
 from django_integration import bus, runtime  # noqa: E402 - the settings come first
-from invalidator import Invalidation, Invalidator  # noqa: E402
+from invalidator import Invalidation, Invalidator, NearCache, Tag  # noqa: E402
 
 WAIT_S = 20.0  # for what takes a millisecond
 
@@ -59,6 +59,7 @@ class Wire:
         self._other = Invalidator("memory://", namespace=bus().namespace)
         assert self._other.wait_until_leased(WAIT_S)
         self._other.on_invalidate(self._write_down)
+        self._cache = NearCache(self._other)
 
     def _write_down(self, said: Invalidation) -> None:
         if said.keys and (mark := self._marks.get(said.keys[0])):
@@ -68,13 +69,16 @@ class Wire:
 
     def messages(self) -> list[Message]:
         """Everything published so far and not asked for before, in order."""
+        self._arrived()
+        heard, self._heard = self._heard, []
+        return heard
+
+    def _arrived(self) -> None:
         mark = f"mark:{len(self._marks)}"
         self._marks[mark] = threading.Event()
         bus().invalidate(mark)
         # Messages come in order: when the mark is here, all before it are.
         assert self._marks[mark].wait(WAIT_S), "the bus does not deliver"
-        heard, self._heard = self._heard, []
-        return heard
 
     def message(self) -> Message:
         """The one message published so far."""
@@ -82,8 +86,16 @@ class Wire:
         assert len(messages) == 1, f"one message was to be published, not {messages}"
         return messages[0]
 
+    def caches(self, name: str | Tag) -> bool:
+        """Whether that server, having heard everything so far, caches what has this name; of holds nobody is told."""
+        self._arrived()
+        key, tags = (f"tagged:{name.name}", [name]) if isinstance(name, Tag) else (name, [])
+        self._cache.get_or_set(key, lambda: "loaded now", tags=tags)
+        return key in self._cache
+
     def close(self) -> None:
         """Leave the bus."""
+        self._cache.close()
         self._other.close()
 
 

@@ -36,6 +36,14 @@ def test_each_fault_has_an_id_and_a_repair(setting: object, check_id: str, hint:
     assert hint in str(error.hint)
 
 
+@pytest.mark.parametrize(("writes", "hold", "warned"), [("strict", 7, 1), ("strict", 8, 0), ("after_commit", 1, 0)])
+def test_a_short_hold_is_warned_of_where_it_is_used(writes: str, hold: float, warned: int) -> None:
+    with override_settings(INVALIDATOR={**GOOD, "WRITES": writes, "HOLD": hold, "MAX_STALENESS": 2}):
+        warnings = found()
+    assert [warning.id for warning in warnings] == ["invalidator.W001"] * warned
+    assert all("8, or more" in str(warning.hint) for warning in warnings)
+
+
 def test_they_run_before_management_commands() -> None:
     with override_settings(INVALIDATOR={**GOOD, "TLL": 1}), pytest.raises(SystemCheckError, match="TTL"):
         call_command("check")

@@ -73,6 +73,8 @@ BAD_VALUES = {
     "CLOSE_TIMEOUT": [-1, None],
     "JOURNAL_LENGTH": [0, 1.5, None],
     "SLOTS": [0, "many", None],
+    "WRITES": ["Strict", True, None],
+    "HOLD": [0, 0.05, 3601, float("inf"), float("nan"), "30", None],
     "MAXSIZE": [0, -1, "many", None],
     "TTL": [0, -1, "300", True],
 }

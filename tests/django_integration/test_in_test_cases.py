@@ -1,9 +1,10 @@
 """Inside Django's test classes: `TestCase` never commits, `TransactionTestCase` does."""
 
+from django.conf import settings
 from django.db import transaction
-from django.test import TestCase, TransactionTestCase
+from django.test import TestCase, TransactionTestCase, override_settings
 
-from django_integration import invalidate
+from django_integration import invalidate, tag
 
 from .conftest import Message, Wire
 from .zoo.models import Cage
@@ -60,6 +61,21 @@ class InATestCase(TestCase):
             with self.captureOnCommitCallbacks(execute=True), transaction.atomic(savepoint=False):
                 invalidate(name)
             assert self.wire.messages() == [keys(name)]
+
+
+@override_settings(INVALIDATOR={**settings.INVALIDATOR, "WRITES": "strict"})
+class InATestCaseWithStrictWrites(TestCase):
+    """Nothing is committed there, so nothing is held; captured callbacks send as ever."""
+
+    def test_nothing_is_held_in_a_transaction_that_never_commits(self) -> None:
+        wire = Wire()
+        self.addCleanup(wire.close)
+        with self.captureOnCommitCallbacks(execute=True):
+            cage = Cage.objects.create()
+            with transaction.atomic():
+                cage.save()
+            assert wire.caches(tag("zoo.cage"))
+        assert {"zoo.cage", f"zoo.cage:{cage.pk}"} == set().union(*[said.tags for said in wire.messages()])
 
 
 class InATransactionTestCase(TransactionTestCase):
