@@ -315,7 +315,7 @@ class TestWithoutRedis:
         assert is_sure(bus)
 
     def test_what_falls_out_of_the_queue_stays_void_here(self, host, make) -> None:
-        """The receipts kept are bounded; the stamps they stood for are swept, whatever the host's ledger has reached."""
+        """The receipts kept are bounded; the stamps they stood for are swept, whatever the host has reached."""
         bus = make(queue_size=2)
         cache = NearCache(bus)
         host.down = True
