@@ -27,7 +27,7 @@ from .faults import FAULTS, Fault
 from .stage import Stage
 from .workload import IDLE_READ_EVERY_S
 
-FAULT_CLASSES_APART = 0.35
+PAUSE_BETWEEN_FAULTS = 0.35
 """Pause between two faults of one injector, as a share of the bound."""
 INJECTORS_WHEN_MIXED = 2
 JOIN_TIMEOUT_S = 60.0
@@ -185,7 +185,7 @@ def _inject(plan: Plan, stage: Stage) -> list[str]:
         try:
             while not stage.ending.is_set():
                 random.choice(plan.faults).inject(stage, random)
-                stage.sleep(random.uniform(0.1, 1.0) * FAULT_CLASSES_APART * plan.max_staleness)
+                stage.sleep(random.uniform(0.1, 1.0) * PAUSE_BETWEEN_FAULTS * plan.max_staleness)
         except Exception as error:  # noqa: BLE001 - of a thread: nobody else would see it
             failed.append(f"the suite itself failed: {type(error).__name__}: {error}")
 
