@@ -22,6 +22,7 @@ import importlib
 import io
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -54,7 +55,8 @@ PORTS = range(20_000, 30_000)
 
 UNIX_SOCKET_PATH_MAX = 103  # bytes; sun_path of macOS, which is the shortest, less its end
 
-_DEFAULTS: Mapping[str, str | int] = {"save": "", "appendonly": "no", "enable-debug-command": "local"}
+_DEFAULTS: Mapping[str, str | int] = {"save": "", "appendonly": "no"}
+_DEFAULTS_SINCE_7: Mapping[str, str | int] = {"enable-debug-command": "local"}  # before, DEBUG was always allowed
 _OWN_SETTINGS = frozenset({"bind", "daemonize", "dir", "port", "unixsocket"})
 
 # Arguments: the directory to remove at the end, then the server's command line.
@@ -320,7 +322,8 @@ class EmbeddedServer:
             raise EmbeddedServerError(
                 f"{self._socket_path} is too long for a Unix socket: set TMPDIR to a shorter path"
             )
-        settings = {"bind": "127.0.0.1", "daemonize": "no", "dir": data, **place, **self._config}
+        own = {"bind": "127.0.0.1", "daemonize": "no", "dir": data, **place}
+        settings = {**(_DEFAULTS_SINCE_7 if _major_version(binary) >= 7 else {}), **self._config, **own}
         configuration = directory / "server.conf"
         nothing = '""'  # as in `save ""`
         lines = (f"{name} {nothing if value == '' else value}\n" for name, value in settings.items())
@@ -379,6 +382,13 @@ def _disown_all() -> None:
 
 
 os.register_at_fork(after_in_child=_disown_all)
+
+
+def _major_version(binary: Path) -> int:
+    """7 of a server that calls itself `v=7.2.4`. One that does not is taken for a new one."""
+    answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    found = re.search(r"\bv=(\d+)", answer)
+    return int(found[1]) if found else 99
 
 
 def _free_port() -> int:
