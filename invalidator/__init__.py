@@ -28,7 +28,7 @@ from .errors import (
 from .hold import Hold
 from .ledger import now_ns
 from .names import Tag, check_key, check_tag, tag
-from .near_cache import DEFAULT, Loaded, NearCache, Ttl
+from .near_cache import DEFAULT, Change, Loaded, NearCache, Ttl
 from .receipt import Receipt
 from .status import Cause, Invalidation, Past, Stats, Status
 
@@ -36,6 +36,7 @@ __all__ = [
     "DEFAULT",
     "CachedFunction",
     "Cause",
+    "Change",
     "ClosedError",
     "Config",
     "Entry",

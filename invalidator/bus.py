@@ -160,8 +160,7 @@ class Invalidator:
             PublishError: Redis did not take it and `publish` is "raise".
             ClosedError: after `close`.
         """
-        keys, tags = self._invalidate_here(keys, tags)
-        return self._say(lambda: self._publisher.publish(keys, tags))
+        return self.announce(*keys, tags=tags)()
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
         """
@@ -170,9 +169,22 @@ class Invalidator:
         Who is cancelled meanwhile (a web server cancels the request of a client that went away) has said it all the
         same: what changed is committed.
         """
-        keys, tags = self._invalidate_here(keys, tags)
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(None, self._say, lambda: self._publisher.publish(keys, tags)))
+        tell = self.announce(*keys, tags=tags)
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, tell))
+
+    def announce(self, *keys: str, tags: Iterable[str] = (), at: int | None = None) -> Callable[[], Receipt]:
+        """
+        The first half of `invalidate`, in force here; who calls what it returns, exactly once, tells the others.
+
+        Args:
+            at: what was loaded up to then is stale: a time just read from the clock; None for now.
+        """
+        keys, tags = self._check_names(keys, tags)
+        self._hearing.saying()
+        at = self.clock() if at is None else at
+        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)
+        self._drop(keys, at)
+        return lambda: self._say(lambda: self._publisher.publish(keys, tags))
 
     def clear(self) -> Receipt:
         """Say that everything in the namespace became stale. Raises as `invalidate` does."""
@@ -222,14 +234,6 @@ class Invalidator:
         self._drop(hold.keys, now)
         return self._say(lambda: self._publisher.publish_release(hold))
 
-    def _invalidate_here(self, keys: tuple[str, ...], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        keys, tags = self._check_names(keys, tags)
-        self._hearing.saying()
-        now = self.clock()
-        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), now)
-        self._drop(keys, now)
-        return keys, tags
-
     def _say(self, publish: Callable[[], Receipt]) -> Receipt:
         """Publish what was stamped here, after `saying` was announced."""
         try:
@@ -250,6 +254,11 @@ class Invalidator:
         return keys, tags
 
     # Hearing.
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the ledger stamps what this process says once more, as it does for what others say: a sidecar's."""
+        return self._hearing.kind == "sidecar"
 
     def start(self) -> None:
         """Start to hear now instead of with the first fill. Does nothing if that has begun, or after `close`."""

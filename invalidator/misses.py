@@ -10,6 +10,7 @@ Rule 2: a miss that no longer fits leaves its time behind: a key that is not rem
 counts from then.
 Rule 3: that time is forgotten, at the earliest after FLOOR_LASTS_NS and at the latest after twice that, so that a
 loop that gives up on thousands of keys does not spoil every later `set`.
+Rule 4: whether a `set` follows a miss at all is asked with `claim`, where that matters: only a recent miss says so.
 """
 
 from __future__ import annotations
@@ -70,6 +71,23 @@ class Misses:
                 context.times[key] = missed_at[:-1]
             return missed_at[-1]
         return context.floor(now) if context.floors else now
+
+    def claim(self, key: str, now: int, within_ns: int) -> tuple[bool, int]:
+        """
+        Take this context's last miss of *key*. Returns whether there was one in the last *within_ns*, and the time from
+        which a `set` of *key* counts.
+        """
+        took = self._context().times.get(key)
+        since = self.take(key, now)
+        return took is not None and now - since <= within_ns, since
+
+    def forget(self) -> None:
+        """This context's work is done, and nothing of what it missed will be stored any more."""
+        task = current_task()
+        if task is not None:
+            self._tasks.pop(task, None)
+        else:
+            self._threads.context = None
 
     def _context(self) -> _Context:
         task = current_task()

@@ -9,6 +9,7 @@ Rule 3: the loader, and every other code of the user, runs without any lock of o
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
@@ -20,7 +21,7 @@ from typing import Any, Generic, TypeVar, overload
 from .bus import Invalidator
 from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
 from .entry import NOT_LOOKED_AT, AnyEntry, Entry
-from .errors import InvalidSetting
+from .errors import InvalidatorError, InvalidSetting
 from .flight import Flight, Flights, Landing
 from .ledger import CHANGES, FOREVER, Words
 from .misses import Misses
@@ -49,6 +50,7 @@ DEFAULT = Default()
 Ttl = float | None | Default
 
 _NOT_THERE = object()
+_WHATEVER = object()
 _ABOUT_TO_LOAD = object()
 
 OnEvict = Callable[[str, Any, Cause], object]
@@ -64,6 +66,36 @@ class Loaded(Generic[V]):
     value: V
     ttl: Ttl = DEFAULT
     tags: Iterable[str] = ()
+
+
+class Change:
+    """
+    New values that are in force here, and of which the others do not know yet: call `tell`, exactly once.
+
+    Attributes:
+        at: when it was made. What was loaded up to then is stale; the new values count from right after.
+    """
+
+    def __init__(self, cache: NearCache, entries: Mapping[str, AnyEntry], at: int) -> None:
+        self.at = at
+        self._cache = cache
+        self._entries = entries
+        self._tell = cache.bus.announce(*entries, at=at)
+
+    def tell(self) -> Receipt:
+        """Tell everybody. Raises as `Invalidator.invalidate` does; the new values are gone then."""
+        try:
+            receipt = self._tell()
+        except InvalidatorError:
+            self._cache.evict(*self._entries)
+            raise
+        if self._cache.bus.echoes:
+            self._cache.renew(self._entries, self.at)
+        return receipt
+
+    async def atell(self) -> Receipt:
+        """`tell` for coroutines: the event loop does not wait for Redis, and who is cancelled has told all the same."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self.tell))
 
 
 class NearCache:
@@ -142,8 +174,35 @@ class NearCache:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those *keys* that may be served."""
-        found = {key: self.get(key, _NOT_THERE) for key in keys}
-        return {key: value for key, value in found.items() if value is not _NOT_THERE}
+        keys = tuple(keys)
+        find = self._find
+        # The order is that of `get`, once for all of them: changes, then the entries, then the clock. What is
+        # invalidated meanwhile is served by a call that had begun before.
+        changes = self._words[CHANGES]
+        entries: list[tuple[str, AnyEntry]] = []
+        good_until = FOREVER
+        for key in keys:
+            try:
+                entry = find(key)
+            except (KeyError, TypeError):
+                break
+            if entry.changes != changes:
+                break
+            if entry.good_until < good_until:
+                good_until = entry.good_until
+            entries.append((key, entry))
+        found: dict[str, Any] = {}
+        if self._clock() >= good_until:
+            entries = []
+        for key, entry in entries:
+            entry.hits += 1
+            found[key] = entry.value
+        # From the first on that is not as usual, one by one.
+        for key in keys[len(entries) :]:
+            value = self.get(key, _NOT_THERE)
+            if value is not _NOT_THERE:
+                found[key] = value
+        return found
 
     def peek(self, key: str) -> AnyEntry | None:
         """Return the entry of *key* if it may be served. Counts as nothing: for pages that show what is cached."""
@@ -177,7 +236,9 @@ class NearCache:
 
     # Storing.
 
-    def set(self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> bool:
+    def set(
+        self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str] = (), loaded_at: int | None = None
+    ) -> bool:
         """
         Store *value* here, and tell nobody: a fill. To tell that the source changed, call `invalidate`.
 
@@ -186,9 +247,10 @@ class NearCache:
         Args:
             ttl: seconds; None for never; without it, the cache's own.
             tags: names shared with other entries.
+            loaded_at: count from then instead: a time of the bus' clock, before the source was read.
 
         Returns:
-            whether it was stored: not if *key* or *tags* were invalidated since that miss.
+            whether it was stored: not if *key* or *tags* were invalidated since then.
 
         Raises:
             InvalidName, InvalidSetting: an argument cannot work.
@@ -196,7 +258,9 @@ class NearCache:
         check_key(key)
         tags = check_tags(tags)
         ttl = self._own_ttl(_check_ttl(ttl))
-        return self._fill(key, self._make_entry(key, value, self._misses.take(key, self._clock()), ttl, tags))
+        if loaded_at is None:
+            loaded_at = self._misses.take(key, self._clock())
+        return self._fill(key, self._make_entry(key, value, loaded_at, ttl, tags))
 
     def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> list[str]:
         """`set` for each key. Returns the keys that were not stored."""
@@ -266,6 +330,119 @@ class NearCache:
         The decorated function has `key(…)` and `invalidate(…)`, with the function's own arguments.
         """
         return cached_function(lambda: self, ttl=ttl, tags=tags, key=key)
+
+    # Changing: for who has to tell a fill from a change, and may not lose what another thread has just stored.
+
+    def claim_miss(self, key: str, *, within: float) -> tuple[bool, int]:
+        """
+        Take this context's last miss of *key*. Returns whether there was one in the last *within* seconds, and the
+        time from which a value of *key* counts.
+        """
+        return self._misses.claim(check_key(key), self._clock(), int(within * 1e9))
+
+    def forget_misses(self) -> None:
+        """Nothing of what this thread or task has missed will be stored any more: a request has ended."""
+        self._misses.forget()
+
+    def replace(
+        self,
+        mapping: Mapping[str, Any],
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: Iterable[str] = (),
+        since: Mapping[str, int] | None = None,
+    ) -> Change:
+        """
+        Store new values here; `Change.tell` makes everybody else drop the old ones.
+
+        Args:
+            since: by key, the time from which a value may be; if its key was invalidated since then, it is told and
+                not stored here.
+        """
+        tags = check_tags(tags)
+        ttl = self._own_ttl(_check_ttl(ttl))
+        at = self._clock()
+        entries = {key: self._make_new_entry(check_key(key), value, at, ttl, tags) for key, value in mapping.items()}
+        for key, entry in entries.items():
+            doubted_since = (since or {}).get(key, at)
+            if doubted_since >= at or self._rule.holds_for_load(entry.slots, doubted_since):
+                self._fill(key, entry)
+        return Change(self, entries, at)
+
+    def fill_if_absent(
+        self, key: str, value: Any, *, loaded_at: int, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+    ) -> bool:
+        """`set` that counts from *loaded_at*, unless there is a value. Returns whether it was stored."""
+        entry = self._make_entry(check_key(key), value, loaded_at, self._own_ttl(_check_ttl(ttl)), check_tags(tags))
+        return self._add(key, entry)
+
+    def replace_if_absent(self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> Change | None:
+        """`replace` of one value, unless there is one: then None."""
+        at = self._clock()
+        entry = self._make_new_entry(check_key(key), value, at, self._own_ttl(_check_ttl(ttl)), check_tags(tags))
+        return Change(self, {key: entry}, at) if self._add(key, entry) else None
+
+    def update(self, key: str, change: Callable[[Any], Any], *, ttl: Ttl = DEFAULT) -> tuple[Any, Change]:
+        """
+        Replace the value of *key* by what *change* makes of it: no other thread's update is lost.
+
+        Args:
+            change: called with the value, again if another thread was quicker; it must not change the value itself.
+            ttl: seconds; None for never; without it, what is left of the old one's.
+
+        Returns:
+            the new value, and the change to tell.
+
+        Raises:
+            KeyError: there is no value.
+        """
+        _check_ttl(ttl)
+        while True:
+            old = self.peek(check_key(key))
+            if old is None:
+                raise KeyError(key)
+            value = change(old.value)
+            at = self._clock()
+            entry = self._make_new_entry(key, value, at, None if isinstance(ttl, Default) else ttl, old.tags)
+            if isinstance(ttl, Default):
+                entry.expires_at = old.expires_at
+            gone = self._store.swap(key, old, entry)
+            if gone is not None:
+                entry.hits_at_turn -= 1  # an update is a use
+                self._report(gone)
+                return value, Change(self, {key: entry}, at)
+
+    def renew(self, entries: Mapping[str, AnyEntry], at: int) -> None:
+        """
+        Called by a change of this cache, made *at* that time, if the ledger has just stamped it as if somebody else
+        had said it: its values count from now, unless this process has invalidated them again.
+        """
+        for key, entry in entries.items():
+            if self.bus.ledger.newest_stamp(entry.slots) <= at:
+                entry.loaded_at = self._clock() + self._rule.replica_lag_ns
+                self._fill(key, entry)
+
+    def _add(self, key: str, entry: AnyEntry) -> bool:
+        while True:
+            try:
+                old = self._find(key)
+            except KeyError:
+                old = None
+            if old is not None and self._rule.check(old) == "valid":
+                return False
+            stored = self._fill(key, entry, instead_of=old)
+            if stored is not None:
+                return stored
+
+    def _make_new_entry(self, key: str, value: Any, at: int, ttl: float | None, tags: tuple[str, ...]) -> AnyEntry:
+        """An entry that is the truth from *at* on, and was not read from a replica."""
+        return self._make_entry(key, value, at + 1 + self._rule.replica_lag_ns, ttl, tags)
+
+    def make_room(self, count: int) -> int:
+        """Let *count* entries leave, those whose turn it is. Returns how many there were."""
+        gone = self._store.make_room(count)
+        self._report(gone)
+        return len(gone)
 
     # Dropping.
 
@@ -365,7 +542,12 @@ class NearCache:
         slots = name_slots((key,), tags, self.bus.slots)
         return Entry(value, loaded_at=loaded_at, slots=slots, expires_at=expires_at, tags=tags)
 
-    def _fill(self, key: str, entry: AnyEntry) -> bool:
+    @overload
+    def _fill(self, key: str, entry: AnyEntry) -> bool: ...
+    @overload
+    def _fill(self, key: str, entry: AnyEntry, *, instead_of: AnyEntry | None) -> bool | None: ...
+    def _fill(self, key: str, entry: AnyEntry, *, instead_of: Any = _WHATEVER) -> bool | None:
+        """Store *entry*. Returns whether it was stored; None if another entry than *instead_of* is in its place."""
         self.bus.start()
         verdict = self._rule.check(entry)
         if verdict == "invalidated":
@@ -375,7 +557,13 @@ class NearCache:
             self._report(self._store.remove((key,), "expired"))
             return False
         entry.changes = NOT_LOOKED_AT  # what happens between that look and the next line is seen by the first read
-        gone = self._store.put(key, entry)
+        if instead_of is _WHATEVER:
+            gone = self._store.put(key, entry)
+        else:
+            swapped = self._store.swap(key, instead_of, entry)
+            if swapped is None:
+                return None
+            gone = swapped
         self._count("fills")
         self._report(gone)
         return all(left.entry is not entry for left in gone)

@@ -102,15 +102,34 @@ class Store:
         if self._getsizeof is not None:
             entry.size = self._getsizeof(entry.value)
         with self.lock:
-            replaced = self._entries.get(key)
-            try:
-                self._entries[key] = entry
-            except ValueError:  # cachetools' "value too large"
-                gone = [*self._remove((key,), "room"), Evicted(key, entry, "room")]
-            else:
-                gone = [self._left(*item, "room") for item in self._entries.pushed_out]
-                if replaced is not None and all(key != left.key for left in gone):
-                    self._hits_of_the_gone += replaced.hits
+            return self._put(key, entry)
+
+    def swap(self, key: str, old: AnyEntry | None, entry: AnyEntry) -> list[Evicted] | None:
+        """`put`, if the entry of *key* is still *old* (None: there is none); else change nothing and return None."""
+        if self._getsizeof is not None:
+            entry.size = self._getsizeof(entry.value)
+        with self.lock:
+            return self._put(key, entry) if self._entries.get(key) is old else None
+
+    def _put(self, key: str, entry: AnyEntry) -> list[Evicted]:
+        replaced = self._entries.get(key)
+        try:
+            self._entries[key] = entry
+        except ValueError:  # cachetools' "value too large"
+            gone = [*self._remove((key,), "room"), Evicted(key, entry, "room")]
+        else:
+            gone = [self._left(*item, "room") for item in self._entries.pushed_out]
+            if replaced is not None and all(key != left.key for left in gone):
+                self._hits_of_the_gone += replaced.hits
+        self._entries.pushed_out.clear()
+        return gone
+
+    def make_room(self, count: int) -> list[Evicted]:
+        """Let *count* entries leave, or all there are: those whose turn it is."""
+        with self.lock:
+            for _ in range(min(count, len(self._entries))):
+                self._entries.popitem()
+            gone = [self._left(*item, "room") for item in self._entries.pushed_out]
             self._entries.pushed_out.clear()
             return gone
 

@@ -144,3 +144,44 @@ class TestContexts:
 
     def test_outside_of_a_loop_there_is_no_task(self) -> None:
         assert current_task() is None
+
+
+class TestClaims:
+    def test_a_recent_miss_makes_a_set_a_fill(self, misses) -> None:
+        misses.note("a", 100)
+        assert misses.claim("a", 150, 50) == (True, 100)
+        assert misses.claim("a", 150, 50) == (False, 150)
+
+    def test_a_miss_long_past_makes_no_fill_but_still_counts(self, misses) -> None:
+        """A loop that gave up on a key, and sets it much later: others have to hear of it."""
+        misses.note("a", 100)
+        assert misses.claim("a", 151, 50) == (False, 100)
+
+    def test_a_set_of_what_nobody_missed_is_no_fill(self, misses) -> None:
+        misses.note("a", 100)
+        assert misses.claim("b", 101, 50) == (False, 101)
+
+    def test_what_was_pushed_out_is_no_fill_and_counts_from_then(self, misses) -> None:
+        for number in range(MOST_MISSES + 1):
+            misses.note(f"k{number}", 100)
+        assert misses.claim("k0", 101, 50) == (False, 100)
+
+    def test_a_context_forgets_its_own(self, misses) -> None:
+        """A thread serves one request after the other."""
+        misses.note("a", 100)
+        Thread(misses.forget).outcome()
+        assert misses.claim("a", 101, 50) == (True, 100)
+        misses.note("a", 100)
+        misses.forget()
+        assert misses.claim("a", 101, 50) == (False, 101)
+
+    def test_a_task_forgets_its_own(self, misses) -> None:
+        async def task() -> tuple[bool, int]:
+            misses.forget()
+            misses.note("a", 100)
+            misses.forget()
+            return misses.claim("a", 101, 50)
+
+        misses.note("a", 90)
+        assert asyncio.run(task()) == (False, 101)
+        assert misses.claim("a", 101, 50) == (True, 90)

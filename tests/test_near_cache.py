@@ -1,6 +1,7 @@
 """get, set, get_or_set: on a clock that stands still and a link on which nothing is heard."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from invalidator.bus import Invalidator
-from invalidator.errors import InvalidName, InvalidSetting
+from invalidator.errors import InvalidName, InvalidSetting, PublishError
 from invalidator.ledger import CHANGES
 from invalidator.near_cache import DEFAULT, Loaded, NearCache
 from tests.support import Clock, DeafLink, RecordingWords, S, Thread, wait_until
@@ -873,3 +874,200 @@ class TestForget:
         gc.collect()
         assert gone() is None
         it.bus.invalidate("a")
+
+
+class TestChanges:
+    """For who has to tell a fill from a change: a new value here, and everybody else drops the old one."""
+
+    def test_a_replaced_value_survives_here_and_the_others_are_told(self, it) -> None:
+        it.cache.set("a", "old")
+        change = it.cache.replace({"a": "new", "b": "new"})
+        assert it.cache.get_many(["a", "b"]) == {"a": "new", "b": "new"}
+        assert it.link.said == []
+        change.tell()
+        assert it.link.names_said == ["a", "b"]
+        assert len(it.link.said) == 1
+        assert it.cache.get_many(["a", "b"]) == {"a": "new", "b": "new"}
+
+    def test_what_another_server_says_later_voids_it(self, it) -> None:
+        it.cache.replace({"a": "new"}).tell()
+        it.hear("a")
+        assert it.cache.get("a") is None
+
+    def test_what_was_being_loaded_meanwhile_is_not_stored_over_it(self, it) -> None:
+        def load() -> str:
+            it.clock.advance(0.001)
+            it.cache.replace({"a": "new"}).tell()
+            return "old"
+
+        assert it.cache.get_or_set("a", load) == "old"
+        assert it.cache.get("a") == "new"
+
+    def test_a_lagging_replica_has_nothing_to_do_with_it(self, make) -> None:
+        """It was not read from there: it need not wait until the replica has caught up."""
+        it = make(bus={"replica_lag": 1.0})
+        it.cache.replace({"a": "new"}).tell()
+        assert it.cache.get("a") == "new"
+        it.hear("a")
+        assert it.cache.get("a") is None
+
+    def test_who_cannot_tell_keeps_nothing(self, make) -> None:
+        it = make(bus={"publish": "raise"})
+        it.link.down = True
+        with pytest.raises(PublishError):
+            it.cache.replace({"a": "new"}).tell()
+        assert it.cache.get("a") is None
+
+    def test_coroutines_tell_too(self, it) -> None:
+        async def main() -> None:
+            await it.cache.replace({"a": "new"}).atell()
+
+        asyncio.run(main())
+        assert it.link.names_said == ["a"]
+        assert it.cache.get("a") == "new"
+
+    def test_a_value_in_doubt_is_told_and_kept_if_nothing_happened(self, it) -> None:
+        since = it.clock()
+        it.clock.advance(1)
+        it.prove()
+        it.cache.replace({"a": "kept"}, since={"a": since}).tell()
+        assert it.cache.get("a") == "kept"
+        it.hear("a")
+        it.cache.replace({"a": "old"}, since={"a": since}).tell()
+        assert it.cache.get("a") is None
+        assert it.link.names_said == ["a", "a"]
+
+    def test_a_ttl_of_zero_is_told_and_not_kept(self, it) -> None:
+        it.cache.set("a", "old")
+        it.cache.replace({"a": "new"}, ttl=0).tell()
+        assert it.cache.get("a") is None
+        assert it.link.names_said == ["a"]
+
+    def test_claiming_a_miss(self, it) -> None:
+        missed_at = it.clock()
+        it.cache.get("a")
+        it.clock.advance(5)
+        assert it.cache.claim_miss("a", within=5) == (True, missed_at)
+        it.cache.get("a")
+        it.cache.forget_misses()
+        assert it.cache.claim_miss("a", within=5) == (False, it.clock())
+
+
+class TestAdding:
+    def test_only_what_is_absent_is_added(self, it) -> None:
+        now = it.clock()
+        assert it.cache.fill_if_absent("a", 1, loaded_at=now) is True
+        assert it.cache.fill_if_absent("a", 2, loaded_at=now) is False
+        assert it.cache.replace_if_absent("a", 2) is None
+        assert it.cache.get("a") == 1
+        assert it.link.said == []
+
+    def test_what_may_not_be_served_is_absent(self, it) -> None:
+        it.cache.set("a", 1)
+        it.hear("a")
+        it.cache.replace_if_absent("a", 2).tell()
+        assert it.cache.get("a") == 2
+        assert it.link.names_said == ["a"]
+
+    def test_a_fill_that_was_invalidated_meanwhile_is_not_added(self, it) -> None:
+        now = it.clock()
+        it.hear("a")
+        assert it.cache.fill_if_absent("a", 1, loaded_at=now) is False
+        assert it.cache.get("a") is None
+
+    def test_of_many_threads_one_adds(self, it) -> None:
+        """Whoever looks and then stores lets two in."""
+        find, together = it.cache._find, threading.Barrier(4)
+
+        def slow(key: str) -> Any:
+            entry = None
+            with contextlib.suppress(KeyError):
+                entry = find(key)
+            if entry is None:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    together.wait(5)
+                raise KeyError(key)
+            return entry
+
+        it.cache._find = slow
+        threads = [Thread(lambda: it.cache.fill_if_absent("a", 1, loaded_at=it.clock())) for _ in range(4)]
+        assert sorted(thread.outcome() for thread in threads) == [False, False, False, True]
+
+
+class TestUpdating:
+    def test_a_value_is_replaced_by_what_is_made_of_it(self, it) -> None:
+        it.cache.set("a", 1, tags=["t"], ttl=10)
+        value, change = it.cache.update("a", lambda value: value + 1)
+        change.tell()
+        assert (value, it.cache.get("a")) == (2, 2)
+        assert it.link.names_said == ["a"]
+        entry = it.cache.peek("a")
+        assert entry.tags == ("t",)
+        it.clock.advance(10)
+        it.prove()
+        assert it.cache.get("a") is None, "its time had not begun anew"
+
+    @pytest.mark.parametrize(("ttl", "there"), [(DEFAULT, False), (20, True), (None, True)])
+    def test_an_update_may_set_the_ttl(self, it, ttl, there) -> None:
+        it.cache.set("a", 1, ttl=10)
+        it.cache.update("a", lambda value: value, ttl=ttl)[1].tell()
+        it.clock.advance(15)
+        it.prove()
+        assert ("a" in it.cache) == there
+
+    def test_nothing_cannot_be_updated(self, it) -> None:
+        with pytest.raises(KeyError):
+            it.cache.update("a", lambda value: value)
+        assert it.link.said == []
+
+    def test_no_update_is_lost(self, it) -> None:
+        """Another thread came in between: what it stored is what is updated."""
+        it.cache.set("a", 1)
+        seen: list[int] = []
+
+        def change(value: int) -> int:
+            seen.append(value)
+            if len(seen) == 1:
+                it.cache.update("a", lambda value: value + 10)[1].tell()
+            return value + 1
+
+        it.clock.advance(0.001)
+        value, _ = it.cache.update("a", change)
+        assert (value, seen) == (12, [1, 11])
+
+
+class TestMany:
+    def test_one_clock_for_all_that_is_as_usual(self, it) -> None:
+        it.cache.set_many({str(number): number for number in range(50)})
+        it.cache.get_many(map(str, range(50)))
+        looked: list[object] = []
+        it.cache._words = words = RecordingWords(it.bus.ledger.words)
+        words.read = looked
+        it.cache._clock = lambda: looked.append("clock") or it.clock()
+        assert len(it.cache.get_many(map(str, range(50)))) == 50
+        assert looked == [CHANGES, "clock"]
+
+    def test_a_pause_before_the_clock_outlives_no_lease(self, it) -> None:
+        it.cache.set_many({"a": 1, "b": 2})
+        it.cache.get_many(["a", "b"])
+        stopped = [60.0]
+        it.cache._clock = it.cache._rule.clock = lambda: it.clock.advance(stopped.pop() if stopped else 0)
+        assert it.cache.get_many(["a", "b"]) == {}
+
+    def test_what_is_not_as_usual_is_looked_at_closely(self, it) -> None:
+        it.cache.set_many({"a": 1, "b": 2, "c": 3})
+        it.cache.get_many(["a", "b", "c"])
+        it.hear("b")
+        assert it.cache.get_many(["a", "b", "c", "d"]) == {"a": 1, "c": 3}
+        hits = it.cache.stats().hits
+        it.cache.get_many(["a", "c", "d", "a"])
+        assert it.cache.stats().hits == hits + 3
+
+
+def test_making_room_lets_leave_what_was_not_used(it) -> None:
+    it.cache.set_many({str(number): number for number in range(6)})
+    it.cache.get_many(["0", "2"])
+    assert it.cache.make_room(2) == 2
+    assert [key for key, _, cause in it.evicted if cause == "room"] == ["1", "3"]
+    assert it.cache.make_room(99) == 4
+    assert len(it.cache) == 0
