@@ -1,6 +1,7 @@
 """The setting INVALIDATOR: typed, live, and picky."""
 
 import inspect
+import re
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -9,6 +10,8 @@ from django.test import override_settings
 from django_integration import conf as configuration
 from django_integration.conf import KEYS, conf, problems
 from invalidator import Config, Invalidator, NearCache
+
+from .conftest import ROOT
 
 GOOD = {"URL": "memory://", "NAMESPACE": "tests"}
 
@@ -116,3 +119,10 @@ def test_everything_wrong_is_said_at_once() -> None:
         configuration.validate()
     for said in ("NAMESPCE", "NAMESPACE", "URL", "TTL"):
         assert said in str(raised.value)
+
+
+def test_the_documentation_has_every_key_with_its_default() -> None:
+    text = (ROOT / "docs" / "django.md").read_text()
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| (?:`(.+?)`)? *\|", text, re.MULTILINE))
+    defaults = {name: "" if key.required else key.default for name, key in KEYS.items()}
+    assert {name: default and eval(default) for name, default in table.items()} == defaults

@@ -299,6 +299,26 @@ def test_a_commit_of_unknown_outcome_is_left_to_the_holds_own_end(
         other.close()
 
 
+def test_a_connection_replaced_unseen_after_a_commit_without_answer_releases_nothing(
+    on_disk: BaseDatabaseWrapper, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose() -> None:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    on_disk.set_autocommit(False)
+    invalidate("held to its end", using="other")
+    with monkeypatch.context() as lost:
+        lost.setattr(on_disk, "_commit", lose)
+        with pytest.raises(OperationalError):
+            on_disk.commit()
+    on_disk.connection.close()
+    on_disk.connection = None
+    on_disk.connect()
+    assert not is_held(on_disk)
+    assert not wire.caches("held to its end")
+    assert wire.messages() == []
+
+
 # ------------------------------------------------------------------------------------------------ refused
 
 
