@@ -279,7 +279,7 @@ def _run(service: Service, signals: Signals, logged: Log) -> None:
             except OSError as error:
                 log.warning("log cannot be reopened error=%s", error)
             else:
-                log.info("log reopened")
+                log.info("log reopened")  # its first line, if it is a file
         elif number is not None:
             log.info("stopping signal=%s", signal.Signals(number).name)
             return
