@@ -34,9 +34,7 @@ log = logging.getLogger("invalidator.sidecar")
 DEFAULT_SLOTS = 2**20
 """8 MiB; docs/sidecar.md has the table of what that means."""
 STUCK_AFTER_NS = 60 * 1_000_000_000
-"""
-A listener comes round every few seconds, also while the server is away; a resolver with three dead name servers takes 30.
-"""
+"""A listener comes round every few seconds, also while the server is away; three dead name servers take 30."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
