@@ -24,7 +24,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from .config import PROOFS_PER_BOUND, Config
-from .errors import InvalidatorError, LedgerFileError, LinkDown
+from .errors import InvalidatorError, InvalidSetting, LedgerFileError, LinkDown
 from .ledger import HEADER_WORDS, PROVEN_AT, now_ns
 from .ledger_file import LedgerFile, default_path
 from .link import PUBLISH_SCRIPT, Connection, make_link
@@ -135,6 +135,8 @@ def examine(url: str, config: Config, *, path: Path | None = None, slots: int = 
     Raises:
         InvalidSetting: the URL cannot work.
     """
+    if url.startswith("memory:"):
+        raise InvalidSetting("memory:// is a server in this process: there is nothing to look at")
     yield check_hiredis()
     yield check_clock(_read("/sys/devices/system/clocksource/clocksource0/current_clocksource"), _time_offset())
     yield from check_ledger(path or default_path(config.namespace), config, slots=slots, is_default=path is None)
@@ -565,7 +567,7 @@ def check_output_buffer(limit: str | None) -> Finding:
             level="warn",
             found="the server does not tell (CONFIG GET client-output-buffer-limit)",
             means="a subscriber that is slow for a moment may be cut; it comes back and loses nothing",
-            repair="if this server is hosted, look into its settings; else allow CONFIG GET: ACL SETUSER … +config|get",
+            repair="if this server is hosted, look into its settings; else allow the user who asks +config|get",
         )
     at = fields.index("pubsub")
     hard, soft, seconds = (int(field) for field in fields[at + 1 : at + 4])

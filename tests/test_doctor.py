@@ -303,6 +303,10 @@ class TestCommandLine:
         assert lines[at + 1].startswith("      means: ")
         assert lines[at + 2].startswith("      repair: invalidator sidecar ")
 
+    def test_a_server_in_memory_is_misuse(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["--url", "memory://", "--namespace", "shop", "doctor"]) == 2
+        assert "nothing to look at" in capsys.readouterr().err
+
     def test_as_json(self, place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main([*place, "--json"]) == 0
         said = json.loads(capsys.readouterr().out)
