@@ -29,7 +29,7 @@ from .recovery import Recoveries
 NAMESPACE = "torture"
 STATUS_EVERY_NS = 500_000_000
 LEASE_TIMEOUT_S = 20.0
-MOST_ERRORS = 20
+MOST_ERRORS = 8
 _PR_SET_PDEATHSIG = 1
 
 
