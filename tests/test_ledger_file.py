@@ -233,11 +233,16 @@ class TestReading:
 
 class TestOneWriter:
     def test_a_second_one_is_refused_and_told_who_is_first(self, path) -> None:
-        with write(path):
-            with pytest.raises(LedgerFileError, match=rf"another sidecar \(pid {os.getpid()}\) writes"), write(path):
-                pass
-        with write(path):
+        refusal = pytest.raises(LedgerFileError, match=rf"another sidecar \(pid {os.getpid()}\) writes")
+        with write(path), refusal, write(path):
             pass
+
+    def test_who_has_ended_makes_room_though_his_map_lives_on(self, path) -> None:
+        """A sidecar that mends a ledger in the same process."""
+        with write(path) as ledger:
+            pass
+        with write(path):
+            assert ledger.words[SLOTS_WORD] == SLOTS
 
     def test_also_when_somebody_has_deleted_the_lock(self, path) -> None:
         """Two writers of one count lose each other's changes, and readers miss a stamp for ever."""
@@ -464,8 +469,7 @@ def _steps(seed: int) -> list[tuple[int, ...]]:
     """What is stamped at each step; nothing is a flush."""
     choose = random.Random(seed)
     return [
-        () if choose.random() < 0.002 else tuple(choose.sample(range(SLOTS), choose.randint(1, 4)))
-        for _ in range(STEPS)
+        () if choose.random() < 0.02 else tuple(choose.sample(range(SLOTS), choose.randint(1, 4))) for _ in range(STEPS)
     ]
 
 
