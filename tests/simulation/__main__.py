@@ -8,7 +8,7 @@ import time
 from multiprocessing import get_context
 from os import cpu_count
 
-from .runs import Failure, explain, find_failures, run_seed, trace
+from .runs import Failure, explain, run_all, run_seed, trace
 
 CHUNK = 50
 
@@ -40,7 +40,7 @@ def _run_many(seeds: range, jobs: int) -> int:
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     failures: list[Failure] = []
     with get_context("spawn").Pool(jobs) as pool:
-        for found in pool.imap(_find, chunks):
+        for found in pool.imap(run_all, chunks):
             failures += found
             for failure in found:
                 print(f"seed {failure.seed}: {failure.violation}", flush=True)
@@ -49,10 +49,6 @@ def _run_many(seeds: range, jobs: int) -> int:
     if failures:
         print(explain(min(failures, key=lambda failure: len(failure.plan))))
     return bool(failures)
-
-
-def _find(seeds: range) -> list[Failure]:
-    return list(find_failures(seeds))
 
 
 if __name__ == "__main__":

@@ -153,6 +153,8 @@ class Checks:
                 self._check_strict(process, name, version, expected)
 
     def _check_own_write(self, process: Process, name: str, version: int, expected: Expectation) -> None:
+        if self.world.ids_went_back and not process.listens:
+            return  # a worker asks for its host's position, which then says nothing
         if version < (own := expected.own.get(name, 0)):
             self.world.fail("own write", f"{process.name} read {name} v{version} after it had invalidated for v{own}")
 

@@ -166,7 +166,7 @@ class SimConnection:
             return
         if self.losing and isinstance(frame, Push) and frame.kind == b"message":
             self.losing -= 1
-            self.process.become_deaf()
+            self.process.become_deaf([earlier for _, earlier in self.to_client])
             return
         if len(self.to_client) >= self.world.setup.output_buffer and not self.world.calm:
             self.world.note(lambda: f"server kills {self.process.name}'s connection: output buffer")
@@ -181,6 +181,13 @@ class SimConnection:
             self.to_client.pop()
         self.down_at = max(self.world.now, self.to_client[-1][0] if self.to_client else 0)
         self.server.forget(self.deliver)
+
+    def hurry(self) -> None:
+        """What is on its way is there at once."""
+        self.latency = min(self.latency, MS)
+        self.losing = 0
+        self.to_client = deque((min(at, self.world.now), frame) for at, frame in self.to_client)
+        self.to_server = deque((min(at, self.world.now), command) for at, command in self.to_server)
 
     def go_silent(self) -> None:
         """Half-open: nothing passes any more, and neither side is told."""
@@ -239,6 +246,7 @@ class SimLink:
 def take_post(process: Process, server: SimServer, names: RedisNames, journal_length: int, post: Post) -> Accepted:
     """The server carries out the script, and the checks learn what it took."""
     accepted = server.publish(names, journal_length, post)
+    process.world.note_id(_parse_id(accepted.id))
     process.world.note(lambda: f"server takes {accepted.id} from {process.name}: {[bytes(b) for b in post.bodies]}")
     for data in post.bodies:  # one, as long as names are short
         process.world.checks.server_took(process, accepted.id, decode(data))

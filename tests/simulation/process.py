@@ -31,7 +31,7 @@ from invalidator.outbox import Batch
 from invalidator.publisher import FIRST_RETRY_S, LAST_RETRY_S, Publisher
 from invalidator.sidecar.daemon import read_journal
 from invalidator.store import Store
-from invalidator.subscription import Apply, Effect, Effects, Flush, Journal, Move, Prove, Subscription
+from invalidator.subscription import Apply, Effect, Effects, Flush, Frame, Journal, Move, Prove, Push, Subscription
 
 from .checks import EVERYTHING
 from .choices import S
@@ -180,6 +180,8 @@ class Process:
         self.cut_until = 0
         self.deaf = False
         self.heard_again = False
+        self._heard_before: list[Frame] = []
+        self._in_hand: list[Frame] = []
         self.has_position = False
         self.damages_known = 0
         self.damages_at_connect = 0
@@ -285,9 +287,11 @@ class Process:
         """Whether its policy keeps the bound."""
         return self.world.setup.when_unleased != "serve"
 
-    def become_deaf(self) -> None:
-        """A message was lost on a connection that stands; only the next one can tell."""
+    def become_deaf(self, earlier: list[Frame]) -> None:
+        """A message was lost on a connection that stands; only one that is not *earlier* can tell."""
+        self.world.note(lambda: f"{self.name} misses a message")
         self.deaf = True
+        self._heard_before = [*earlier, *self._in_hand]
         self.heard_again = False
 
     def has_written(self, versions: Mapping[str, int]) -> None:
@@ -337,12 +341,17 @@ class Process:
         yield from self._carry_out(listener, subscription.connected(self.local_now()))
         while True:
             yield self.world_time(subscription.next_tick()), lambda: connection.has_arrived() or connection.is_down()
-            for frame in connection.read():
-                if self.deaf and getattr(frame, "kind", b"") == b"message":
-                    self.heard_again = True
+            self._in_hand = connection.read()
+            for frame in self._in_hand:
+                self._look_at(frame)
                 yield from self._carry_out(listener, subscription.received(frame, self.local_now()))
                 yield
             yield from self._carry_out(listener, subscription.tick(self.local_now()))
+
+    def _look_at(self, frame: Frame) -> None:
+        is_message = isinstance(frame, Push) and frame.kind == b"message"
+        if is_message and not any(frame is earlier for earlier in self._heard_before):
+            self.heard_again = True
 
     def _carry_out(self, listener: Listener, effects: Effects) -> Iterator[None]:
         """As `Listener._carry_out`, each effect and each store a step."""

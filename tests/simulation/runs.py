@@ -36,15 +36,16 @@ def run_seed(seed: int) -> Failure | None:
 
 def find_failures(seeds: Iterable[int]) -> Iterator[Failure]:
     """Run one world after the other."""
-    gc.disable()  # a cycle that is collected inside a world would run code there
-    try:
-        for i, seed in enumerate(seeds):
-            if failure := run_seed(seed):
-                yield failure
-            if i % 50 == 49:
-                gc.collect()
-    finally:
-        gc.enable()
+    for number, seed in enumerate(seeds, 1):
+        if failure := run_seed(seed):
+            yield failure
+        if number % 50 == 0:
+            gc.collect()
+
+
+def run_all(seeds: Iterable[int]) -> list[Failure]:
+    """Run one world after the other, and return those that failed."""
+    return list(find_failures(seeds))
 
 
 def explain(failure: Failure) -> str:
@@ -54,11 +55,9 @@ def explain(failure: Failure) -> str:
     def fails(plan: Plan) -> bool:
         return _run(World(Choices(plan=plan))).partition(":")[0] == rule
 
-    gc.disable()
     plan = shrink(failure.plan[:-1], fails)
     world = World(Choices(plan=plan), traced=True)
     violation = _run(world)
-    gc.enable()
     return "\n".join(
         [
             f"seed {failure.seed}: {violation or failure.violation}",
@@ -77,6 +76,7 @@ def trace(seed: int) -> str:
 
 def _run(world: World) -> str:
     """How the promise was broken; "" if it was not."""
+    gc.disable()  # a cycle that is collected inside a world would run code there
     try:
         world.run(STEPS)
     except Violation as violation:
@@ -84,4 +84,6 @@ def _run(world: World) -> str:
     except Exception as error:  # noqa: BLE001 - whatever the code under test raises is a finding
         world.note(lambda: f"CRASH {error!r}")
         return f"crash: {type(error).__name__}: {error}"
+    finally:
+        gc.enable()
     return ""

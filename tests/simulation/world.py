@@ -61,6 +61,8 @@ class World:
         self.info_refused = False
         self.wall_jump_ms = 0
         self.back_at = 0
+        self.ids_went_back = False
+        self._highest_id = (0, 0)
         self._tokens = 0
         self._names = 0
         self.keys = [f"k{i}" for i in range(self.setup.keys)]
@@ -116,6 +118,11 @@ class World:
         """Write it into the trace."""
         if self.traced:
             self.trace.append(f"{self.now / S:12.6f} {'  ' * self.depth}{event()}")
+
+    def note_id(self, id: tuple[int, int]) -> None:
+        """A server gave this id to a message. They go back when a journal is deleted and the clock does not go on."""
+        self.ids_went_back |= id <= self._highest_id
+        self._highest_id = max(self._highest_id, id)
 
     def fail(self, rule: str, what: str) -> None:
         """The promise was broken."""
@@ -282,9 +289,10 @@ class World:
         self.advance_to(max(self.now + int(seconds * S), min(self._next_event(), self.now + 100 * MS)))
 
     def _run_threads(self) -> None:
+        self.advance_to(self.now)
         for process in self.everybody():
             for thread in process.threads():
-                if thread.is_ready() and not thread.running:
+                while thread.is_ready():
                     thread.step()
 
     # Time.
@@ -379,7 +387,7 @@ class World:
         for process in self.everybody():
             process.frozen_until = process.stalled_until = process.cut_until = 0
         for connection in self.connections:
-            connection.latency = min(connection.latency, MS)
+            connection.hurry()
         began_at = self.now
         while not self._has_recovered(began_at):
             if self.now > began_at + RECOVERY:
