@@ -179,12 +179,12 @@ class TestThreads:
         reader.wait_until_leased(PATIENCE_S)
         source = {f"k{number}": 0 for number in range(50)}
         for key in source:
-            cache.get_or_set(key, lambda key=key: source[key])
-        for key in list(source):
-            source[key] = 1
+            cache.get_or_set(key, lambda: 0)
+        source = dict.fromkeys(source, 1)
+        for key in source:
             last = writer.invalidate(key)
         wait_until(lambda: reader.status().position == last.id)
-        assert all(cache.get_or_set(key, lambda key=key: source[key]) == 1 for key in source)
+        assert {cache.get_or_set(key, lambda: 1) for key in source} == {1}
 
 
 class TestAsyncio:
