@@ -120,13 +120,14 @@ class OwnHearing:
             if self._listener is not None or self._closed:
                 return
             subscription = self._make_subscription(self._journal)
-            listener = Listener(subscription, self._link, self.own, self._audience, self._clock)
-            try:
-                listener.start()
-            except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
-                log.warning("listener cannot start channel=%s error=%s", subscription.names.channel, error)
-            else:
-                self._listener = listener
+            listener = self._listener = Listener(subscription, self._link, self.own, self._audience, self._clock)
+        # Not under the lock: gevent suspends who starts a thread, and a lock from before it took over (an application
+        # that was preloaded) would block every other greenlet, and with them this one.
+        try:
+            listener.start()
+        except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
+            log.warning("listener cannot start channel=%s error=%s", subscription.names.channel, error)
+            self._listener = None
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
         return self._listener.wait_until(is_so, timeout_s) if self._listener else is_so()

@@ -153,7 +153,7 @@ class Publisher:
         """Deliver what waits, for at most *timeout_s* seconds; count and report what could not be."""
         self._closing.set()
         courier = self._courier
-        if courier is not None and courier is not threading.current_thread():
+        if courier is not None and courier.ident is not None and courier is not threading.current_thread():
             courier.join(timeout_s)
         with self._lock:
             self._out_of_time.set()
@@ -170,9 +170,17 @@ class Publisher:
             self._outbox.put(batch)
             if self._out_of_time.is_set():  # closed while this was being published
                 self._abandon()
-            elif self._courier is None:
-                self._courier = threading.Thread(target=self._deliver, name="invalidator-publisher", daemon=True)
-                self._courier.start()
+                return
+            if self._courier is not None:
+                return
+            courier = self._courier = threading.Thread(target=self._deliver, name="invalidator-publisher", daemon=True)
+        # Not under the lock: gevent suspends who starts a thread, and a lock from before it took over (an application
+        # that was preloaded) would block every other greenlet, and with them this one.
+        try:
+            courier.start()
+        except RuntimeError as error:  # out of threads, or the interpreter is going down; the next invalidation tries
+            self._courier = None
+            log.warning("what waits is not delivered yet: no thread can be started error=%s", error)
 
     def _deliver(self) -> None:
         """The courier: empty the outbox, then end."""
