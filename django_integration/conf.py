@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from django.conf import settings
@@ -74,6 +75,11 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and _number(value, least=1)
 
 
+def _sidecar(value: object) -> bool:
+    # Absolute: workers have whatever directory their server chose, and "Auto" would be a file.
+    return value in (None, "auto") or (isinstance(value, str | Path) and Path(value).is_absolute())
+
+
 KEYS: Mapping[str, Key] = {
     "URL": Key(_text, 'a string such as "redis://localhost:6379/0", or "memory://" for one process and tests'),
     "NAMESPACE": Key(_text, 'a short string such as "shop", the same on every server of the application'),
@@ -89,6 +95,12 @@ KEYS: Mapping[str, Key] = {
     "MAXSIZE": Key(_whole, "a whole number of entries, 1 or more", 50_000),
     "TTL": Key(
         lambda value: value is None or _number(value, above=0), "a number of seconds above 0, or None for no end", None
+    ),
+    "SIDECAR": Key(
+        _sidecar,
+        'None to listen in every process, "auto" to use this host\'s sidecar if one is alive, or the absolute path of '
+        "its ledger",
+        None,
     ),
     "WRITES": Key(_one_of("after_commit", "strict"), '"after_commit" or "strict"', "after_commit"),
     "HOLD": Key(_hold, "a number of seconds from 0.1 to 3600, such as 30", 30.0),
@@ -210,6 +222,11 @@ class Conf:
     def ttl(self) -> float | None:
         """Seconds an entry of the default near cache lives; None: no end."""
         return cast("float | None", _read("TTL"))
+
+    @property
+    def sidecar(self) -> str | Path | None:
+        """Who listens: None for this process itself, "auto" for the host's sidecar if one is alive, or its ledger."""
+        return cast("str | Path | None", _read("SIDECAR"))
 
     @property
     def writes(self) -> Writes:

@@ -49,6 +49,7 @@ def make_bus() -> Invalidator:
     return Invalidator(
         conf.url,
         namespace=conf.namespace,
+        sidecar=conf.sidecar,
         max_staleness=conf.max_staleness,
         when_unleased=conf.when_unleased,
         replica_lag=conf.replica_lag,

@@ -36,6 +36,12 @@ def test_each_fault_has_an_id_and_a_repair(setting: object, check_id: str, hint:
     assert hint in str(error.hint)
 
 
+def test_a_sidecar_that_does_not_run_here_is_no_fault() -> None:
+    """`manage.py migrate` runs on hosts without one, and a check connects to nothing."""
+    with override_settings(INVALIDATOR={**GOOD, "SIDECAR": "/nowhere/shop.ledger"}):
+        assert found() == []
+
+
 @pytest.mark.parametrize(("writes", "hold", "warned"), [("strict", 7, 1), ("strict", 8, 0), ("after_commit", 1, 0)])
 def test_a_short_hold_is_warned_of_where_it_is_used(writes: str, hold: float, warned: int) -> None:
     with override_settings(INVALIDATOR={**GOOD, "WRITES": writes, "HOLD": hold, "MAX_STALENESS": 2}):

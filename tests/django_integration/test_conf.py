@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -33,7 +34,7 @@ def test_the_defaults_are_the_librarys() -> None:
     """Two places that say the same must not come apart."""
     library = {
         name: parameter.default
-        for callable_ in (Config, NearCache)
+        for callable_ in (Config, NearCache, Invalidator)
         for name, parameter in inspect.signature(callable_).parameters.items()
     }
     library["hold"] = inspect.signature(Invalidator.hold).parameters["duration"].default
@@ -76,6 +77,7 @@ BAD_VALUES = {
     "CLOSE_TIMEOUT": [-1, None],
     "JOURNAL_LENGTH": [0, 1.5, None],
     "SLOTS": [0, "many", None],
+    "SIDECAR": ["", "Auto", "shop.ledger", Path("shop.ledger"), b"auto", True, 0],
     "WRITES": ["Strict", True, None],
     "HOLD": [0, 0.05, 3601, float("inf"), float("nan"), "30", None],
     "MAXSIZE": [0, -1, "many", None],
@@ -92,6 +94,13 @@ def test_a_value_that_cannot_be_is_named_with_what_could(key: str, value: object
     assert problem.fault == "value"
     assert key in problem.message
     assert KEYS[key].right in problem.hint
+
+
+@pytest.mark.parametrize("value", [None, "auto", "/run/shop.ledger", Path("/run/shop.ledger")])
+def test_a_sidecar_is_none_or_auto_or_an_absolute_path(value: object) -> None:
+    with override_settings(INVALIDATOR={**GOOD, "SIDECAR": value}):
+        assert not problems()
+        assert conf.sidecar == value
 
 
 @pytest.mark.parametrize("missing", ["URL", "NAMESPACE"])

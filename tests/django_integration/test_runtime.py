@@ -11,7 +11,8 @@ from django.test import override_settings
 
 from django_integration import bus, runtime
 from django_integration.runtime import default_cache
-from invalidator import ClosedError, Invalidator
+from invalidator import ClosedError, Invalidator, InvalidatorError
+from invalidator.ledger_file import writing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +72,20 @@ def test_new_settings_close_the_old_and_make_new_ones() -> None:
         with pytest.raises(ClosedError):
             before.invalidate("a")
     assert bus().namespace == "tests"
+
+
+def test_a_sidecar_listens_if_the_settings_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "tests.ledger"
+    setting = {"URL": "memory://", "NAMESPACE": "tests", "SIDECAR": path}
+    with writing(path, namespace="tests", slots=64), override_settings(INVALIDATOR=setting):
+        assert bus().status().listener == "sidecar"
+    assert bus().status().listener == "own"
+
+
+def test_a_sidecar_that_is_not_there_is_said_on_first_use(tmp_path: Path) -> None:
+    setting = {"URL": "memory://", "NAMESPACE": "tests", "SIDECAR": tmp_path / "tests.ledger"}
+    with override_settings(INVALIDATOR=setting), pytest.raises(InvalidatorError, match="no ledger at"):
+        bus()
 
 
 def test_other_settings_close_nothing() -> None:
