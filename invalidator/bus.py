@@ -272,6 +272,19 @@ class Invalidator:
         rule = self.make_rule()
         return self._hearing.wait_until(lambda: rule.lease_remaining_ns() > 0, timeout)
 
+    def wait_until_proven(self, at: int) -> bool:
+        """
+        Wait until every invalidation that was accepted before *at*, a time of `clock`, is known here, at most
+        `max_staleness`. Returns whether that is so.
+        """
+        view = self._hearing.view
+        return self._hearing.wait_until(lambda: view.read_lease()[0] > at, self.config.max_staleness)
+
+    def was_invalidated(self, keys: Iterable[str], tags: Iterable[str] = (), *, since: int) -> bool:
+        """Whether one of *keys* or *tags* became stale since then, a time of `clock`, as far as is known here."""
+        slots = name_slots(keys, tags, self.slots)
+        return max(self.ledger.newest_stamp(slots), self._hearing.view.newest_stamp(slots)) >= since
+
     def on_invalidate(
         self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str] = ()
     ) -> Callable[[], None]:

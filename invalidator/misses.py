@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 MOST_MISSES = 1024
@@ -80,6 +81,12 @@ class Misses:
         took = self._context().times.get(key)
         since = self.take(key, now)
         return took is not None and now - since <= within_ns, since
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """This context has itself changed *keys*: what it stores from now on has nothing to do with what it missed."""
+        times = self._context().times
+        for key in keys:
+            times.pop(key, None)
 
     def forget(self) -> None:
         """This context's work is done, and nothing of what it missed will be stored any more."""

@@ -175,34 +175,28 @@ class NearCache:
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those *keys* that may be served."""
         keys = tuple(keys)
-        find = self._find
-        # The order is that of `get`, once for all of them: changes, then the entries, then the clock. What is
-        # invalidated meanwhile is served by a call that had begun before.
-        changes = self._words[CHANGES]
-        entries: list[tuple[str, AnyEntry]] = []
+        # The order is that of `get`, once for all of them: changes, then the clock. What is invalidated meanwhile is
+        # served by a call that had begun before.
+        find, changes = self._find, self._words[CHANGES]
+        try:
+            entries = [find(key) for key in keys]
+        except (KeyError, TypeError):
+            return self._get_one_by_one(keys)
         good_until = FOREVER
-        for key in keys:
-            try:
-                entry = find(key)
-            except (KeyError, TypeError):
-                break
+        for entry in entries:
             if entry.changes != changes:
-                break
+                return self._get_one_by_one(keys)
             if entry.good_until < good_until:
                 good_until = entry.good_until
-            entries.append((key, entry))
-        found: dict[str, Any] = {}
         if self._clock() >= good_until:
-            entries = []
-        for key, entry in entries:
+            return self._get_one_by_one(keys)
+        for entry in entries:
             entry.hits += 1
-            found[key] = entry.value
-        # From the first on that is not as usual, one by one.
-        for key in keys[len(entries) :]:
-            value = self.get(key, _NOT_THERE)
-            if value is not _NOT_THERE:
-                found[key] = value
-        return found
+        return {key: entry.value for key, entry in zip(keys, entries, strict=True)}
+
+    def _get_one_by_one(self, keys: Iterable[str]) -> dict[str, Any]:
+        found = {key: self.get(key, _NOT_THERE) for key in keys}
+        return {key: value for key, value in found.items() if value is not _NOT_THERE}
 
     def peek(self, key: str) -> AnyEntry | None:
         """Return the entry of *key* if it may be served. Counts as nothing: for pages that show what is cached."""
@@ -339,6 +333,10 @@ class NearCache:
         time from which a value of *key* counts.
         """
         return self._misses.claim(check_key(key), self._clock(), int(within * 1e9))
+
+    def drop_misses(self, *keys: str) -> None:
+        """This thread or task has itself changed *keys*: a later value of theirs has nothing to do with its misses."""
+        self._misses.drop(keys)
 
     def forget_misses(self) -> None:
         """Nothing of what this thread or task has missed will be stored any more: a request has ended."""

@@ -185,3 +185,11 @@ class TestClaims:
         misses.note("a", 90)
         assert asyncio.run(task()) == (False, 101)
         assert misses.claim("a", 101, 50) == (True, 90)
+
+    def test_who_changes_a_key_himself_has_missed_nothing(self, misses) -> None:
+        misses.note("a", 100)
+        misses.note("a", 110)
+        misses.note("b", 100)
+        misses.drop(["a", "c"])
+        assert misses.claim("a", 120, 50) == (False, 120)
+        assert misses.claim("b", 120, 50) == (True, 100)
