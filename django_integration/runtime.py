@@ -9,15 +9,46 @@ Rule 1: nobody keeps what `bus()` or `default_cache()` returned beyond one call;
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+from collections.abc import Callable, Iterable
 
+from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
-from invalidator import Invalidator, NearCache
+from invalidator import Invalidator, NearCache, Receipt
 
 from . import conf as configuration
 from .conf import conf
+
+
+class Bus(Invalidator):
+    """The library's; but what is invalidated leaves the second levels of `backend.py` before anybody is told."""
+
+    def invalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+        """See `Invalidator.invalidate`."""
+        from . import l2  # which needs a bus
+
+        l2.forget(keys)
+        receipt = super().invalidate(*keys, tags=tags)
+        l2.look_again(keys, receipt)
+        return receipt
+
+    async def ainvalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+        """See `Invalidator.ainvalidate`."""
+        from . import l2
+
+        if keys and l2.is_used():
+            return await asyncio.shield(sync_to_async(self.invalidate)(*keys, tags=tags))
+        return await super().ainvalidate(*keys, tags=tags)
+
+    def clear(self) -> Receipt:
+        """See `Invalidator.clear`."""
+        from . import l2
+
+        l2.forget_everything()
+        return super().clear()
 
 
 class _Runtime:
@@ -27,6 +58,7 @@ class _Runtime:
         self.bus: Invalidator | None = None
         self.cache: NearCache | None = None
         self.lock = threading.RLock()
+        self.on_reset: list[Callable[[], object]] = []
 
 
 _runtime = _Runtime()
@@ -46,7 +78,7 @@ def bus() -> Invalidator:
 def make_bus() -> Invalidator:
     """Return a new bus as the settings say; it starts nothing before its first use."""
     configuration.validate()
-    return Invalidator(
+    return Bus(
         conf.url,
         namespace=conf.namespace,
         sidecar=conf.sidecar,
@@ -82,6 +114,13 @@ def reset() -> None:
         old_cache.close()
     if old_bus is not None:
         old_bus.close()
+    for callback in _runtime.on_reset:
+        callback()
+
+
+def on_reset(callback: Callable[[], object]) -> None:
+    """Call *callback* after every `reset`: what was made on the old bus must be made anew."""
+    _runtime.on_reset.append(callback)
 
 
 def _on_setting_changed(*, setting: str, **_: object) -> None:
