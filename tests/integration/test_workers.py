@@ -231,6 +231,9 @@ def test_workers_that_listen_for_themselves_begin_after_the_fork(stage: Stage, k
     """
     stage.start_server(kind, sidecar=False)
     assert {answer["connections"] for answer in stage.ask_all("/look")} == {0}
+    at = time.monotonic() + 0.3
+    with ThreadPoolExecutor(4 * WORKERS) as threads:
+        assert all(it["stored"] for it in threads.map(stage.ask, [f"/fill/{it}/{at}" for it in range(4 * WORKERS)]))
     assert stage.values() == {"1"}
     wait_until(lambda: all(answer["leased"] for answer in stage.ask_all("/look")))
     for answer in stage.ask_all("/look"):

@@ -2,13 +2,15 @@
 The smallest application that caches: one value, read from a file. For WSGI and for ASGI servers, in as many workers as
 they like; see test_workers.py.
 
-`/read` answers the value, `/write/VALUE` changes it, `/look` tells what this worker has opened and started.
+`/read` answers the value, `/write/VALUE` changes it, `/fill/KEY/TIME` stores something then, `/look` tells what this
+worker has opened and started.
 """
 
 import asyncio
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,9 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., object]) -> Iter
     match environ["PATH_INFO"].split("/"):
         case ["", "read"]:
             answer["value"] = cache.get_or_set("product:1", SOURCE.read_text, tags=["products"])
+        case ["", "fill", key, at]:
+            time.sleep(max(0, float(at) - time.monotonic()))  # so that all requests of this worker fill at once
+            answer["stored"] = cache.set(key, "value")
         case ["", "write", value]:
             SOURCE.write_text(value)
             answer["accepted"] = bus.invalidate(tags=["products"]).accepted
