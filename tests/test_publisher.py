@@ -137,9 +137,12 @@ class TestWhileRedisIsAway:
 
     def test_an_outage_is_logged_once(self, make, link, caplog) -> None:
         link.down = True
+        attempts: list[bool] = []
+        link.before_publish = lambda: attempts.append(True)
         publisher = make()
         for number in range(10):
             publisher.publish([f"k{number}"], ())
+        wait_until(lambda: len(attempts) >= 10)
         assert caplog.text.count("does not take invalidations") == 1
 
     def test_retries_slow_down(self, make, link) -> None:
