@@ -1,0 +1,76 @@
+"""
+Django's own tests of cache backends, from its source distribution, unmodified: ours behaves as Django's do.
+
+The distribution is fetched once, by pip, into pytest's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import django
+import pytest
+
+from invalidator.testing import EmbeddedServer
+
+RUN = Path(__file__).parent / "django_suite" / "run.py"
+CASES = ("AloneTests", "DeepTests", "OnRedisTests", "OnLocMemTests")
+
+CULLING = {"test_cull", "test_zero_cull", "test_cull_delete_when_store_empty"}
+NOT_FOR = {
+    "AloneTests": set[str](),
+    # They give their alias OPTIONS of its own, in the place of {"COPY": "deep"}.
+    "DeepTests": CULLING,
+    # How many values there may be is for the second level to say. Django's tests of RedisCache leave them out as well.
+    "OnRedisTests": CULLING,
+    "OnLocMemTests": CULLING,
+}
+"""By case, the tests that cannot apply. They skip themselves where their alias is not configured."""
+
+
+@pytest.fixture(scope="session")
+def django_tests(pytestconfig: pytest.Config) -> Path:
+    """The directory `tests` of the source distribution of the Django that is installed."""
+    kept = pytestconfig.cache.mkdir("django-sdist") / django.__version__
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(dir=kept.parent) as work:
+            wanted = ["--no-deps", "--no-binary=django", f"django=={django.__version__}", "--dest", work]
+            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", *wanted], check=True)
+            (archive,) = Path(work).glob("*.tar.gz")
+            with tarfile.open(archive) as tar:
+                tar.extractall(work, [member for member in tar if "/tests/cache/" in member.name], filter="data")
+            (tests,) = Path(work).glob("*/tests")
+            shutil.move(tests, kept)
+    return kept
+
+
+@pytest.fixture(scope="session")
+def results(django_tests: Path, server: EmbeddedServer) -> dict[str, dict[str, tuple[str, str]]]:
+    """By case and test, how it ended. The cases run side by side: they sleep most of the time."""
+    runs = {
+        case: subprocess.Popen(
+            [sys.executable, RUN, django_tests, server.url, case], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for case in CASES
+    }
+    ended = {}
+    for case, run in runs.items():
+        out, errors = run.communicate()
+        assert run.returncode == 0, errors.decode()
+        ended[case] = json.loads(out.splitlines()[-1])
+    return ended
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_django_s_own_tests_pass(case: str, results: dict[str, dict[str, tuple[str, str]]]) -> None:
+    outcomes = results[case]
+    assert len(outcomes) >= 54
+    wrong = {test: why for test, (outcome, why) in outcomes.items() if outcome == "failed"}
+    assert not wrong, "\n".join(wrong.values())
+    assert {test for test, (outcome, _) in outcomes.items() if outcome == "skipped"} == NOT_FOR[case]
