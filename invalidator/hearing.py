@@ -154,6 +154,7 @@ class OwnHearing:
         self._lock.release()
         if in_child and self._listener is not None:
             self._journal = self._listener.subscription.journal
+            self.own.touch()  # what it says was applied may have been stamped, and not counted yet
             self._listener.let_go()
             self._listener = None
 

@@ -152,8 +152,8 @@ class Ledger(LedgerView):
         """A ledger in this process' own memory. Untouched pages of it cost nothing."""
         return cls(memoryview(bytearray(8 * (HEADER_WORDS + slots))).cast("q"), slots=slots, namespace=namespace)
 
-    def stamp(self, slots: Iterable[int], now: int) -> None:
-        """Everything in *slots* that was loaded before *now* is stale."""
+    def stamp(self, slots: Iterable[int], now: int, *, count: bool = True) -> None:
+        """Everything in *slots* that was loaded before *now* is stale. Without *count*, `touch` has to follow."""
         words = self.words
         with self.lock:
             self._newest = max(self._newest, now)
@@ -163,7 +163,7 @@ class Ledger(LedgerView):
                     words[index] = now
             self._count()
 
-    def hold(self, slots: Iterable[int], owner: str, until: int, now: int) -> None:
+    def hold(self, slots: Iterable[int], owner: str, until: int, now: int, *, count: bool = True) -> None:
         """Nothing in *slots* may be cached until then, or until *owner* releases it."""
         words = self.words
         with self.lock:
@@ -179,7 +179,7 @@ class Ledger(LedgerView):
                 words[HEADER_WORDS + slot] = max(words[HEADER_WORDS + slot], until)
             self._count()
 
-    def release(self, slots: Iterable[int], owner: str, now: int) -> None:
+    def release(self, slots: Iterable[int], owner: str, now: int, *, count: bool = True) -> None:
         """Everything in *slots* that was loaded before *now* is stale, and *owner* no longer holds it."""
         words = self.words
         with self.lock:
@@ -214,7 +214,7 @@ class Ledger(LedgerView):
             self._count()
 
     def touch(self) -> None:
-        """Make every reader look again. For a process that was forked while a stamp was being written."""
+        """Make every reader look again: count what was stamped without."""
         with self.lock:
             self._count()
 

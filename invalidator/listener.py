@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .errors import LinkDown
@@ -20,9 +20,11 @@ from .names import name_slots
 from .subscription import (
     Apply,
     Disconnect,
+    Effect,
     Effects,
     Enter,
     Flush,
+    Frame,
     Journal,
     Move,
     Prove,
@@ -74,6 +76,10 @@ class Listener:
         self._closing = threading.Event()
         self._proven = threading.Condition()
         self._logged: dict[str, int] = {}
+        # Stored, but not settled yet.
+        self._is_uncounted = False
+        self._moved: Journal | None = None
+        self._heard: list[tuple[Body, str, int]] = []
         self._thread = threading.Thread(target=self._run, name="invalidator-listener", daemon=True)
 
     def start(self) -> None:
@@ -140,10 +146,13 @@ class Listener:
         self._carry_out(self.subscription.connected(self._clock()))
         while not self._closing.is_set():
             frames = connection.receive(max(0, self.subscription.next_tick() - self._clock()) / 1e9)
-            for frame in frames:
-                self._carry_out(self.subscription.received(frame, self._clock()))
+            self._carry_out(self._hear(frames))
             self.turned_at = self._clock()
             self._carry_out(self.subscription.tick(self.turned_at))
+
+    def _hear(self, frames: Sequence[Frame]) -> Effects:
+        for frame in frames:
+            yield from self.subscription.received(frame, self._clock())
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
@@ -151,37 +160,63 @@ class Listener:
             connection.close()
 
     def _carry_out(self, effects: Effects) -> None:
-        for effect in effects:
-            match effect:
-                case Send(commands):
-                    assert self._connection is not None
-                    self._connection.send(commands)
-                case Apply(body, id, own):
-                    self._apply(body, id, own=own)
-                case Move(journal):
-                    move_ledger(self._ledger, journal)
-                case Prove(at):
-                    self._ledger.prove(at)
-                    with self._proven:
-                        self._proven.notify_all()
-                case Flush(reason):
-                    now = self._clock()
-                    self._ledger.flush(now)
-                    self._log(logging.INFO, "flushed", reason)
-                    self._audience.flushed(reason, now)
-                case Disconnect(reason):
-                    raise LinkDown(reason)
-                case Refuse(reason):
-                    self._log(logging.WARNING, "message refused", reason)
-                case Enter(state, reason):
-                    self._log_state(state, reason)
+        try:
+            for effect in effects:
+                self._carry_out_one(effect)
+        finally:
+            self._settle()
+
+    def _carry_out_one(self, effect: Effect) -> None:
+        match effect:
+            case Send(commands):
+                assert self._connection is not None
+                self._connection.send(commands)
+            case Apply(body, id, own):
+                self._apply(body, id, own=own)
+            case Move(journal):
+                self._moved = journal
+            case Prove(at):
+                self._settle()
+                self._ledger.prove(at)
+                with self._proven:
+                    self._proven.notify_all()
+            case Flush(reason):
+                self._settle()
+                now = self._clock()
+                self._ledger.flush(now)
+                self._log(logging.INFO, "flushed", reason)
+                self._audience.flushed(reason, now)
+            case Disconnect(reason):
+                raise LinkDown(reason)
+            case Refuse(reason):
+                self._log(logging.WARNING, "message refused", reason)
+            case Enter(state, reason):
+                self._log_state(state, reason)
 
     def _apply(self, body: Body, id: str, *, own: bool) -> None:
         now = self._clock()
         # Our own names were stamped before they were published; stamping them again would void what was loaded since.
         if not own:
-            apply_to_ledger(self._ledger, body, now)
-        self._audience.invalidated(body, id, now)
+            apply_to_ledger(self._ledger, body, now, count=False)
+            self._is_uncounted = True
+        self._heard.append((body, id, now))
+
+    def _settle(self) -> None:
+        """
+        Finish what was carried out: count the stamps, move the position, then tell the audience.
+
+        Once for all that was read in one piece: in a storm of messages a reader has to look again a thousand times a
+        second, and not twenty thousand.
+        """
+        if self._is_uncounted:
+            self._is_uncounted = False
+            self._ledger.touch()
+        if self._moved is not None:
+            move_ledger(self._ledger, self._moved)
+            self._moved = None
+        heard, self._heard = self._heard, []
+        for body, id, now in heard:
+            self._audience.invalidated(body, id, now)
 
     def _log_state(self, state: State, reason: str) -> None:
         if state is State.LIVE:
@@ -205,18 +240,18 @@ class Listener:
         )
 
 
-def apply_to_ledger(ledger: Ledger, body: Body, now: int) -> None:
-    """Carry out what *body* says in *ledger*."""
+def apply_to_ledger(ledger: Ledger, body: Body, now: int, *, count: bool = True) -> None:
+    """Carry out what *body* says in *ledger*. Without *count*, `Ledger.touch` has to follow."""
     slots = name_slots(body.keys, body.tags, ledger.slots)
     match body.op:
         case "clear":
             ledger.flush(now)
         case "invalidate":
-            ledger.stamp(slots, now)
+            ledger.stamp(slots, now, count=count)
         case "hold":
-            ledger.hold(slots, body.owner, now + body.for_ms * 1_000_000, now)
+            ledger.hold(slots, body.owner, now + body.for_ms * 1_000_000, now, count=count)
         case "release":
-            ledger.release(slots, body.owner, now)
+            ledger.release(slots, body.owner, now, count=count)
 
 
 def move_ledger(ledger: Ledger, journal: Journal) -> None:

@@ -334,6 +334,10 @@ class NearCache:
         """
         return self._misses.claim(check_key(key), self._clock(), int(within * 1e9))
 
+    def note_miss(self, key: str, at: int) -> None:
+        """This thread or task has missed *key* at that time of the bus' clock, though it did not ask for it."""
+        self._misses.note(check_key(key), at)
+
     def drop_misses(self, *keys: str) -> None:
         """This thread or task has itself changed *keys*: a later value of theirs has nothing to do with its misses."""
         self._misses.drop(keys)

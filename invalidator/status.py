@@ -26,7 +26,8 @@ class Status:
     Args:
         state: of the subscription: "idle" (nothing was cached yet), "connecting", "subscribing", "replaying", "live" or
             "closed".
-        listener: who listens: "own" (a thread of this process).
+        listener: who listens: "own" (a thread of this process) or "sidecar" (that of this host; then `state` says the
+            same, and the counts of what was heard are the sidecar's to tell).
         leased: whether everything accepted until a moment ago is known to have been applied.
         lease_remaining_s: how long that stays proven without another proof.
         position: the id of the last applied message of the journal.
