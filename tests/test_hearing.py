@@ -332,6 +332,21 @@ class TestWithoutRedis:
         assert is_sure(bus)
         assert [cache.get(key) for key in "abc"] == [None] * 3
 
+    def test_a_process_that_is_out_of_threads_delivers_with_the_next_invalidation(self, host, bus, monkeypatch) -> None:
+        """The request that could not start the courier does not fail, and what waits is not forgotten."""
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        host.down = True
+        with monkeypatch.context() as without_threads:
+            without_threads.setattr(threading.Thread, "start", refuse)
+            assert bus.invalidate("a").queued
+        assert bus.invalidate("b").queued
+        host.down = False
+        wait_until(lambda: not bus.status().queued)
+        assert sorted(host.names_said) == ["a", "b"]
+
     def test_an_interrupted_publish_leaves_no_doubt_behind(self, host, bus, cache) -> None:
         """A worker's time-out, Ctrl-C: nobody knows whether it was said, so it is orphaned."""
         cache.set("a", 1, tags=["t"])
