@@ -9,14 +9,24 @@ from typing import Any
 import pytest
 
 from invalidator.errors import LinkDown
-from invalidator.ledger import CHANGES, FLUSHED_AT, POSITION_MS, PROVEN_AT, Ledger
+from invalidator.ledger import (
+    CHANGES,
+    EPOCH,
+    FLUSHED_AT,
+    HEADER_WORDS,
+    POSITION_MS,
+    POSITION_SEQ,
+    PROVEN_AT,
+    SERVER_RUN,
+    Ledger,
+)
 from invalidator.link import Post
 from invalidator.link.memory import MemoryServer
 from invalidator.listener import QUIET_NS, Listener, apply_to_ledger
 from invalidator.message import Body, bodies
 from invalidator.names import key_slot, redis_names, tag_slot
-from invalidator.subscription import Push, State, Subscription
-from tests.support import PATIENCE_S, Clock, S, wait_until
+from invalidator.subscription import Apply, Prove, Push, State, Subscription
+from tests.support import PATIENCE_S, Clock, RecordingWords, S, wait_until
 
 NAMES = redis_names("shop")
 SLOTS = 1024
@@ -182,6 +192,36 @@ class TestCarryingOut:
         it.link.say("last")
         wait_until(lambda: it.ledger.words[PROVEN_AT] == it.clock())
         assert ("invalidated", ("k0",)) in [event[:2] for event in it.audience.told]
+
+    def test_what_is_read_in_one_piece_is_counted_once_and_told_after(self, it) -> None:
+        """
+        In a storm readers look again once per piece. Who is told may read the cache at once, so the count comes
+        first.
+        """
+        it.start()
+        words = RecordingWords(it.ledger.words)
+        it.ledger.words = words
+        frames: list[Any] = []
+        it.link.server.subscribers[NAMES.channel] = [frames.append]
+        for key in ("a", "b", "c"):
+            it.link.say(key)
+        counted_when_told: list[int] = []
+        it.audience.invalidated = lambda body, id, now: counted_when_told.append(words.written.count(CHANGES))
+        it.listener._carry_out(it.listener._hear(frames))
+        stored = [index if index < HEADER_WORDS else "slot" for index in words.written]
+        assert stored == ["slot", "slot", "slot", CHANGES, POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH]
+        assert counted_when_told == [1, 1, 1]
+
+    def test_a_proof_comes_after_what_was_read_before_it(self, it) -> None:
+        """The writer's order: slots, changes, position, proof; also within one piece."""
+        it.start()
+        it.ledger.words = words = RecordingWords(it.ledger.words)
+        body = Body(v=1, keys=("a",))
+        it.listener._carry_out(
+            iter((Apply(body, "", own=False), Prove(it.clock.advance(9)), Apply(body, "", own=False)))
+        )
+        stored = [index if index < HEADER_WORDS else "slot" for index in words.written]
+        assert stored == ["slot", CHANGES, PROVEN_AT, CHANGES]
 
     @pytest.mark.parametrize(
         ("body", "stamped"),
