@@ -161,7 +161,8 @@ class Ledger(LedgerView):
                 index = HEADER_WORDS + slot
                 if words[index] < now:
                     words[index] = now
-            self._count()
+            if count:
+                self._count()
 
     def hold(self, slots: Iterable[int], owner: str, until: int, now: int, *, count: bool = True) -> None:
         """Nothing in *slots* may be cached until then, or until *owner* releases it."""
@@ -177,7 +178,8 @@ class Ledger(LedgerView):
                 self._held += owner not in owners
                 owners[owner] = max(owners.get(owner, NEVER), until)
                 words[HEADER_WORDS + slot] = max(words[HEADER_WORDS + slot], until)
-            self._count()
+            if count:
+                self._count()
 
     def release(self, slots: Iterable[int], owner: str, now: int, *, count: bool = True) -> None:
         """Everything in *slots* that was loaded before *now* is stale, and *owner* no longer holds it."""
@@ -196,7 +198,8 @@ class Ledger(LedgerView):
                     self._holds.pop(slot, None)
                 if explained:
                     words[index] = max(now, *owners.values(), NEVER)
-            self._count()
+            if count:
+                self._count()
 
     def _forget_ended_holds(self, now: int) -> None:
         for slot, owners in list(self._holds.items()):
