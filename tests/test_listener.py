@@ -209,7 +209,8 @@ class TestCarryingOut:
         it.audience.invalidated = lambda body, id, now: counted_when_told.append(words.written.count(CHANGES))
         it.listener._carry_out(it.listener._hear(frames))
         stored = [index if index < HEADER_WORDS else "slot" for index in words.written]
-        assert stored == ["slot", "slot", "slot", CHANGES, POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH]
+        assert stored[:4] == ["slot", "slot", "slot", CHANGES]
+        assert set(stored[4:]) == {POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH}
         assert counted_when_told == [1, 1, 1]
 
     def test_a_proof_comes_after_what_was_read_before_it(self, it) -> None:
