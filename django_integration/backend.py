@@ -10,8 +10,8 @@ Rule 1: a fill is quiet, a write is told. A `set`, `add` or `set_many` of a key 
 stores what was computed from the source: nobody is told, and it counts from the time of the miss, so that what was
 invalidated meanwhile is not stored. Any other `set` is a change: the others drop what they have. Without this rule
 three servers that fill one key evict each other for ever.
-Rule 2: a miss makes a fill for FILL_WITHIN_S, and not beyond the request (`close`), nor beyond a write of the same key
-by the same thread or task: a later `set` is told.
+Rule 2: a miss makes a fill for a while (`fills.py`), and not beyond the request (`close`), nor beyond a write of the
+same key by the same thread or task: a later `set` is told.
 Rule 3: backend objects come and go with threads and tasks. What outlives them, the store, belongs to the process and to
 a LOCATION (`_Place`).
 Rule 4: an async method does on the event loop what is in memory, and nothing that waits.
@@ -40,10 +40,9 @@ from invalidator import Change, InvalidName, Loaded, NearCache, check_key, check
 from . import conf as configuration
 from . import runtime
 from .copies import COPIES, Kept, hand_out, keep
+from .fills import claim
 from .l2 import SecondLevel
 
-FILL_WITHIN_S = 60.0
-"""How long after a miss a `set` of the same thread or task is taken for what was computed then."""
 MOST_NAME_BYTES = 500
 """Of a key; the tag of its copies is a little longer, and no name may have more than 512."""
 MOST_CULLED = 1000
@@ -399,7 +398,7 @@ class NearCacheBackend(BaseCache):
         """See Django, and rule 1."""
         values = {self._name(key, version): value}
         if self._l2 is not None:
-            self._set_l2(values, self._ttl(timeout), self._claim(values))
+            self._set_l2(values, self._ttl(timeout), claim(self._place.near, values))
         elif change := self._set_here(values, timeout):
             change.tell()
 
@@ -407,7 +406,7 @@ class NearCacheBackend(BaseCache):
         """See Django, and rule 1."""
         values = {self._name(key, version): value}
         if self._l2 is not None:
-            await sync_to_async(self._set_l2)(values, self._ttl(timeout), self._claim(values))
+            await sync_to_async(self._set_l2)(values, self._ttl(timeout), claim(self._place.near, values))
         elif change := self._set_here(values, timeout):
             await change.atell()
 
@@ -417,7 +416,7 @@ class NearCacheBackend(BaseCache):
         """See Django, and rule 1: those that were missed are fills, the others leave as one message."""
         values = {self._name(key, version): value for key, value in data.items()}
         if self._l2 is not None:
-            self._set_l2(values, self._ttl(timeout), self._claim(values))
+            self._set_l2(values, self._ttl(timeout), claim(self._place.near, values))
         elif change := self._set_here(values, timeout):
             change.tell()
         return []
@@ -428,7 +427,7 @@ class NearCacheBackend(BaseCache):
         """See `set_many`."""
         values = {self._name(key, version): value for key, value in data.items()}
         if self._l2 is not None:
-            await sync_to_async(self._set_l2)(values, self._ttl(timeout), self._claim(values))
+            await sync_to_async(self._set_l2)(values, self._ttl(timeout), claim(self._place.near, values))
         elif change := self._set_here(values, timeout):
             await change.atell()
         return []
@@ -437,7 +436,7 @@ class NearCacheBackend(BaseCache):
         """See Django, and rule 1."""
         name = self._name(key, version)
         if self._l2 is not None:
-            return self._add_l2(name, value, self._ttl(timeout), self._claim((name,))[name])
+            return self._add_l2(name, value, self._ttl(timeout), claim(self._place.near, {name: value})[name])
         is_added, change = self._add_here(name, value, timeout)
         if change is not None:
             change.tell()
@@ -447,8 +446,8 @@ class NearCacheBackend(BaseCache):
         """See Django, and rule 1."""
         name = self._name(key, version)
         if self._l2 is not None:
-            claim = self._claim((name,))[name]
-            return await sync_to_async(self._add_l2)(name, value, self._ttl(timeout), claim)
+            following = claim(self._place.near, {name: value})[name]
+            return await sync_to_async(self._add_l2)(name, value, self._ttl(timeout), following)
         is_added, change = self._add_here(name, value, timeout)
         if change is not None:
             await change.atell()
@@ -559,17 +558,12 @@ class NearCacheBackend(BaseCache):
 
     # Inside.
 
-    def _claim(self, names: Iterable[str]) -> dict[str, tuple[bool, int]]:
-        """By name, whether this context has just missed it, and from when its value counts."""
-        near = self._place.near
-        return {name: near.claim_miss(name, within=FILL_WITHIN_S) for name in names}
-
     def _set_here(self, values: Mapping[str, Any], timeout: Timeout) -> Change | None:
         """Store *values*. Returns what is to be told, if they are not all fills."""
         near, ttl, tags = self._place.near, self._ttl(timeout), self._place.tags
         kept = {name: self._keep(value) for name, value in values.items()}
         told: dict[str, int] = {}
-        for name, (is_fill, since) in self._claim(kept).items():
+        for name, (is_fill, since) in claim(near, values).items():
             self._make_room(name)
             if is_fill:
                 near.set(name, kept[name], ttl=ttl, tags=tags, loaded_at=since)
@@ -580,7 +574,7 @@ class NearCacheBackend(BaseCache):
     def _add_here(self, name: str, value: Any, timeout: Timeout) -> tuple[bool, Change | None]:
         near, ttl, tags = self._place.near, self._ttl(timeout), self._place.tags
         kept = self._keep(value)
-        is_fill, since = self._claim((name,))[name]
+        is_fill, since = claim(self._place.near, {name: value})[name]
         if near.peek(name) is not None:
             return False, None
         if ttl == 0:

@@ -1,0 +1,163 @@
+"""
+A server process with our cache backend, told by its parent what to do: one JSON list a line, answered by a JSON line.
+
+`python backend_node.py URL NAMESPACE`: the aliases are "default" (alone), "over" (over "l2", which can be told to wait)
+and "l2" itself, in database 1 of the server; the source of truth is in database 2, or, with "same", all is in one.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+URL, NAMESPACE, L2_DB = sys.argv[1:]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+SERVER = URL.rpartition("/")[0]
+
+import django  # noqa: E402
+import redis  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.core.cache.backends.redis import RedisCache  # noqa: E402
+
+OURS = "django_integration.backend.NearCacheBackend"
+
+
+class SlowCache(RedisCache):
+    """Django's own, that waits before it adds, when told to."""
+
+    waits = False
+    waiting = threading.Event()
+    may_go_on = threading.Event()
+
+    def add(self, *args: Any, **options: Any) -> bool:
+        if SlowCache.waits:
+            SlowCache.waiting.set()
+            SlowCache.may_go_on.wait(60)
+        return bool(super().add(*args, **options))
+
+
+settings.configure(
+    SECRET_KEY="tests",
+    USE_TZ=True,
+    ALLOWED_HOSTS=["testserver"],
+    ROOT_URLCONF="backend_node",
+    INSTALLED_APPS=["django_integration"],
+    INVALIDATOR={"URL": URL, "NAMESPACE": NAMESPACE, "MAX_STALENESS": 2.0 if L2_DB == "1" else 30.0},
+    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+    CACHES={
+        "default": {"BACKEND": OURS},
+        "over": {"BACKEND": OURS, "LOCATION": "over", "OPTIONS": {"L2": "l2"}},
+        "l2": {"BACKEND": "backend_node.SlowCache", "LOCATION": f"{SERVER}/{L2_DB}"},
+    },
+)
+sys.modules["backend_node"] = sys.modules["__main__"]
+urlpatterns: list[Any] = []
+django.setup()
+
+from django.core.cache import cache, caches  # noqa: E402
+from django.http import HttpRequest, HttpResponse  # noqa: E402
+from django.template import engines  # noqa: E402
+from django.test import RequestFactory  # noqa: E402
+from django.views.decorators.cache import cache_page  # noqa: E402
+
+from django_integration import bus, l2  # noqa: E402
+
+source = redis.Redis.from_url(f"{SERVER}/2", decode_responses=True)
+computed: dict[str, int] = {}
+
+
+def compute(name: str) -> int:
+    """Count how often it was necessary."""
+    computed[name] = computed.get(name, 0) + 1
+    return 42
+
+
+@cache_page(300)
+def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(f"{compute('page')}")
+
+
+TEMPLATE = "{% load cache %}{% cache 300 box %}{{ compute }}{% endcache %}"
+
+
+def read_all_ways() -> dict[str, int]:
+    """As four pages would. Returns how often each had to compute."""
+    if cache.get("plain") is None:
+        cache.set("plain", compute("plain"))
+    if len(found := cache.get_many(["m1", "m2"])) < 2:
+        cache.set_many({name: compute(name) for name in ("m1", "m2") if name not in found})
+    if "added" not in cache:
+        cache.add("added", compute("added"))
+    cache.get_or_set("loaded", lambda: compute("loaded"))
+    engines["django"].from_string(TEMPLATE).render({"compute": lambda: compute("box")})
+    page(RequestFactory().get("/page"))
+    return computed
+
+
+def load(key: str) -> str | None:
+    return source.get(key)
+
+
+def hammer(keys: list[str], rounds: int, seed: int) -> None:
+    """Read, and now and then write, as fast as possible; the names are `key`s of the source as well."""
+    chance = random.Random(seed)
+    over = caches["over"]
+    for number in range(rounds):
+        key = chance.choice(keys)
+        if chance.random() < 0.2:
+            source.set(key, f"{seed}:{number}")
+            over.delete(key)
+        elif chance.random() < 0.5:
+            over.get_or_set(key, lambda key=key: load(key))
+        elif over.get(key) is None:
+            over.set(key, load(key))
+
+
+def main() -> None:
+    late: list[threading.Thread] = []
+    for line in sys.stdin:
+        match json.loads(line):
+            case ["lease"]:
+                answer: Any = bus().wait_until_leased(30)
+            case ["read all ways"]:
+                answer = read_all_ways()
+            case ["published"]:
+                answer = bus().status().published
+            case ["flushes"]:
+                answer = bus().status().flushes
+            case ["call", str(alias), str(method), *arguments]:
+                answer = getattr(caches[alias], method)(*arguments)
+            case ["load", str(key)]:
+                answer = caches["over"].get_or_set(key, lambda key=key: load(key))
+            case ["write", str(key), str(value)]:
+                source.set(key, value)
+                answer = caches["over"].delete(key)
+            case ["load late", str(key)]:
+                SlowCache.waits = True
+                late.append(threading.Thread(target=caches["over"].get_or_set, args=(key, lambda key=key: load(key))))
+                late[-1].start()
+                answer = SlowCache.waiting.wait(60)
+            case ["arrive"]:
+                SlowCache.waits = False
+                SlowCache.may_go_on.set()
+                late.pop().join(60)
+                answer = True
+            case ["hammer", keys, rounds, seed]:
+                hammer(keys, rounds, seed)
+                answer = True
+            case ["settle"]:
+                answer = l2.settle(60)
+            case ["taken back"]:
+                answer = sum(status.taken_back for status in l2.statuses())
+            case other:
+                raise AssertionError(other)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The cache backend in several real processes on one server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from invalidator.testing import EmbeddedServer
+from tests.support import wait_until
+
+NODE = Path(__file__).parent / "backend_node.py"
+
+
+class Node:
+    """A process. What it is told to do, it has done when the call returns."""
+
+    def __init__(self, server: EmbeddedServer, namespace: str, l2_db: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, NODE, server.url, namespace, str(l2_db)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def begin(self, *what: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def __call__(self, *what: Any) -> Any:
+        self.begin(*what)
+        return self.answer()
+
+    def get(self, key: str, alias: str = "over") -> Any:
+        return self("call", alias, "get", key)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def nodes(own_server: EmbeddedServer, namespace: str) -> Iterator[Callable[..., list[Node]]]:
+    """Start three servers, with the second level in a database of the one server."""
+    started: list[Node] = []
+
+    def start(l2_db: int = 1) -> list[Node]:
+        started.extend(Node(own_server, namespace, l2_db) for _ in range(3))
+        for node in started:
+            node.begin("lease")
+        assert all(node.answer() for node in started)
+        return started
+
+    yield start
+    for node in started:
+        node.close()
+
+
+@pytest.fixture
+def l2(own_server: EmbeddedServer) -> Iterator[Any]:
+    """A look into the second level itself, by the whole key."""
+    with redis.Redis.from_url(own_server.url.replace("/0", "/1")) as client:
+        yield client
+
+
+@pytest.fixture
+def source(own_server: EmbeddedServer) -> Iterator[Any]:
+    """The truth."""
+    with redis.Redis.from_url(own_server.url.replace("/0", "/2"), decode_responses=True) as client:
+        yield client
+
+
+def test_servers_that_fill_the_same_keys_publish_nothing_and_do_not_evict_each_other(nodes) -> None:
+    """get → miss → set, get_many → set_many, in → add, get_or_set, {% cache %} and cache_page."""
+    three = nodes()
+    computed = {"plain", "m1", "m2", "added", "loaded", "box", "page"}
+    for _ in range(5):
+        for node in three:
+            assert node("read all ways") == dict.fromkeys(computed, 1)
+    assert [node("published") for node in three] == [0, 0, 0]
+
+
+def test_what_one_server_sets_the_others_drop(nodes) -> None:
+    a, b, c = nodes()
+    for node in (a, b, c):
+        node("read all ways")
+    a("call", "default", "set", "plain", "new")
+    assert a.get("plain", "default") == "new"
+    for node in (b, c):
+        wait_until(lambda node=node: node.get("plain", "default") is None)
+    assert a.get("plain", "default") == "new"
+    assert a("published") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [("delete", ["n"]), ("touch", ["n", 60]), ("incr", ["n"]), ("clear", []), ("add", ["n", 7])],
+)
+def test_every_write_reaches_the_others(nodes, method, arguments) -> None:
+    a, b, _ = nodes()
+    b("call", "default", "set", "n", 1)
+    if method != "add":
+        a("call", "default", "set", "n", 1)
+        wait_until(lambda: b.get("n", "default") is None)
+        b("call", "default", "get_or_set", "n", 1)
+    a("call", "default", method, *arguments)
+    wait_until(lambda: b.get("n", "default") is None)
+
+
+class TestOverASecondLevel:
+    def test_values_are_shared_and_read_near(self, nodes, l2) -> None:
+        a, b, _ = nodes()
+        assert a("call", "over", "set", "k", {"price": 1}) is None
+        assert b.get("k") == {"price": 1}
+        l2.flushdb()
+        assert b.get("k") == {"price": 1}, "a near copy"
+
+    def test_every_write_invalidates_the_near_copies(self, nodes) -> None:
+        a, b, c = nodes()
+        a("call", "over", "set", "n", 1)
+        assert [node.get("n") for node in (a, b, c)] == [1, 1, 1]
+        assert b("call", "over", "incr", "n") == 2
+        for node in (a, b, c):
+            wait_until(lambda node=node: node.get("n") == 2)
+        assert c("call", "over", "add", "n", 9) is False
+        assert c("call", "over", "delete", "n") is True
+        for node in (a, b, c):
+            wait_until(lambda node=node: node.get("n") is None)
+        assert a("call", "over", "add", "n", 9) is True
+        for node in (a, b, c):
+            wait_until(lambda node=node: node.get("n") == 9)
+
+    def test_increments_of_all_servers_are_counted(self, nodes) -> None:
+        three = nodes()
+        three[0]("call", "over", "set", "n", 0)
+        for _ in range(30):
+            for node in three:
+                node.begin("call", "over", "incr", "n")
+            for node in three:
+                node.answer()
+        assert three[0]("call", "l2", "get", ":1:n") == 90
+
+    def test_a_fill_that_comes_after_the_delete_is_taken_back(self, nodes, source) -> None:
+        """
+        It read the source before the change, and reaches the second level when all is said and deleted. Who read it
+        there meanwhile, drops it too.
+        """
+        a, b, c = nodes()
+        source.set("k", "old")
+        a("load late", "k")  # has read "old"
+        b("write", "k", "new")
+        assert b("settle") is True
+        a("arrive")
+        assert a("settle") is True
+        assert a("call", "l2", "get", ":1:k") is None
+        assert a("taken back") == 1
+        for node in (a, b, c):
+            wait_until(lambda node=node: node("load", "k") == "new")
+
+    def test_a_race_of_all_against_all_ends_with_the_second_level_equal_to_the_source(self, nodes, source) -> None:
+        three = nodes()
+        keys = [f"k{number}" for number in range(4)]
+        for seed in range(3):
+            for number, node in enumerate(three):
+                node.begin("hammer", keys, 150, 10 * seed + number)
+            for node in three:
+                assert node.answer() is True
+            for node in (*three, *three):  # what one takes back, another looks at again
+                assert node("settle") is True
+            truth = {key: source.get(key) for key in keys}
+            for node in three:
+                for key in keys:
+                    assert node("call", "l2", "get", f":1:{key}") in (None, truth[key])
+                    wait_until(lambda node=node, key=key, true=truth[key]: node("load", key) == true)
+
+    def test_a_clear_that_also_empties_the_journal_voids_everything_everywhere(self, nodes) -> None:
+        """RedisCache.clear() is FLUSHDB: with the second level in the bus' own database the journal is gone, too."""
+        a, b, c = nodes(l2_db=0)
+        for node in (a, b, c):
+            node("call", "over", "set", "k", "old")
+            assert node.get("k") == "old"
+        before = [node("flushes") for node in (a, b, c)]
+        a("call", "over", "clear")
+        for node in (a, b, c):
+            wait_until(lambda node=node: node.get("k") is None)
+        for node, flushes in zip((b, c), before[1:], strict=True):
+            wait_until(lambda node=node, flushes=flushes: node("flushes") > flushes)
+        b("call", "over", "set", "k", "new")
+        for node in (a, b, c):
+            wait_until(lambda node=node: node.get("k") == "new")
