@@ -139,16 +139,11 @@ class Stage:
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(PATIENCE_S)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # workers that survived their master too
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # its workers too
+    process.wait(PATIENCE_S)
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 @pytest.fixture
@@ -157,7 +152,7 @@ def stage(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("kind", [kind for kind in SERVERS if kind != "gthread"])  # which is below
 def test_all_workers_of_a_server_see_every_invalidation_and_start_nothing(stage: Stage, kind: str) -> None:
     """
     By whichever worker it was said, or by another host; whether the bus was made before the fork or after. A worker
