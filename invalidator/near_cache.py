@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from .bus import Invalidator
+from .config import check_number
 from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
 from .entry import NOT_LOOKED_AT, AnyEntry, Entry
 from .errors import InvalidatorError, InvalidSetting
@@ -124,8 +125,7 @@ class NearCache:
         on_evict: OnEvict | None = None,
         **bus_options: Any,
     ) -> None:
-        if not maxsize > 0:
-            raise InvalidSetting(f"maxsize must be more than 0, not {maxsize!r}")
+        check_number("maxsize", maxsize, "entries (or the sum of their sizes)", least=0.001, most=2**53)
         if isinstance(bus, Invalidator) and bus_options:
             raise InvalidSetting(f"options of the Invalidator are given where it is made: {', '.join(bus_options)}")
         self._owns_bus = not isinstance(bus, Invalidator)
@@ -202,7 +202,8 @@ class NearCache:
         """Return the entry of *key* if it may be served. Counts as nothing: for pages that show what is cached."""
         try:
             entry = self._find(key)
-        except KeyError:
+        except (KeyError, TypeError):
+            check_key(key)
             return None
         return entry if self._rule.check(entry) == "valid" else None
 
