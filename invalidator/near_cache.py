@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from .bus import Invalidator
-from .config import check_number
 from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
 from .entry import NOT_LOOKED_AT, AnyEntry, Entry
 from .errors import InvalidatorError, InvalidSetting
@@ -125,7 +124,7 @@ class NearCache:
         on_evict: OnEvict | None = None,
         **bus_options: Any,
     ) -> None:
-        check_number("maxsize", maxsize, "entries (or the sum of their sizes)", least=0.001, most=2**53)
+        _check_maxsize(maxsize)
         if isinstance(bus, Invalidator) and bus_options:
             raise InvalidSetting(f"options of the Invalidator are given where it is made: {', '.join(bus_options)}")
         self._owns_bus = not isinstance(bus, Invalidator)
@@ -614,6 +613,11 @@ class NearCache:
                     self._on_evict(left.key, left.entry.value, left.cause)
                 except Exception:
                     log.exception("on_evict callback failed key=%r cause=%s", left.key, left.cause)
+
+
+def _check_maxsize(maxsize: object) -> None:
+    if not isinstance(maxsize, int | float) or isinstance(maxsize, bool) or not maxsize > 0:
+        raise InvalidSetting(f"maxsize must be more than 0 (entries, or the sum of their sizes), not {maxsize!r}")
 
 
 def _check_ttl(ttl: T) -> T:
