@@ -86,10 +86,11 @@ class Outbox:
 
     def failed(self) -> None:
         """What was under way has to be tried again, with what has come to wait since."""
-        batch, self._under_way = self._under_way, None
+        batch = self._under_way
         if batch is not None:
             self.overflows += batch.add(self._waiting, self.limit)
             self._waiting = batch
+            self._under_way = None  # last: who looks without a lock never finds it empty
 
     def abandon(self, reason: str) -> int:
         """Give up everything. Returns how many names were lost."""
