@@ -269,14 +269,9 @@ class TestBadInput:
                 use()
         assert it.cache.get("a") is None
 
-    @pytest.mark.parametrize("bad", [0, -1, -0.5])
+    @pytest.mark.parametrize("bad", [0, -1, -0.5, float("nan"), float("inf"), "many", None, True])
     def test_a_store_without_room_is_refused(self, it, bad) -> None:
-        with pytest.raises(InvalidSetting, match="maxsize must be more than 0"):
-            NearCache(it.bus, maxsize=bad)
-
-    @pytest.mark.parametrize("bad", ["many", None])
-    def test_a_maxsize_of_a_wrong_type_is_refused(self, it, bad) -> None:
-        with pytest.raises(InvalidSetting):
+        with pytest.raises(InvalidSetting, match="maxsize must be"):
             NearCache(it.bus, maxsize=bad)
 
     def test_options_of_the_bus_belong_to_the_bus(self, it) -> None:

@@ -88,6 +88,24 @@ class TestOutbox:
         assert list(batch.keys) == ["a", "b"]
         assert len(batch.receipts) == 2
 
+    def test_who_looks_without_a_lock_never_finds_it_empty(self) -> None:
+        """While what failed goes back to what waits, a caller that looked in between would overtake it."""
+        seen: list[int] = []
+
+        class Watched(Outbox):
+            def __setattr__(self, name: str, value: object) -> None:
+                super().__setattr__(name, value)
+                if {"_waiting", "_under_way"} <= vars(self).keys():
+                    seen.append(len(self))
+
+        outbox = Watched(10)
+        outbox.put(batch_of("a"))
+        seen.clear()
+        outbox.take()
+        outbox.failed()
+        assert seen
+        assert 0 not in seen
+
     def test_too_many_names_become_one_clear(self) -> None:
         """Nothing is lost, and the queue is bounded."""
         outbox = Outbox(3)
