@@ -103,19 +103,27 @@ def load(key: str) -> str | None:
     return source.get(key)
 
 
-def hammer(keys: list[str], rounds: int, seed: int) -> None:
-    """Read, and now and then write, as fast as possible; the names are `key`s of the source as well."""
+def load_slowly(key: str, chance: random.Random) -> str | None:
+    value = load(key)
+    for _ in range(chance.randrange(12)):
+        source.ping()
+    return value
+
+
+def race(keys: list[str], role: str, seed: int) -> None:
+    """Write every key once, or read every key, in about the time that the others take."""
     chance = random.Random(seed)
     over = caches["over"]
-    for number in range(rounds):
-        key = chance.choice(keys)
-        if chance.random() < 0.2:
-            source.set(key, f"{seed}:{number}")
+    for key in keys:
+        if role == "write":
+            for _ in range(chance.randrange(6)):
+                source.ping()
+            source.set(key, f"new {key}")
             over.delete(key)
         elif chance.random() < 0.5:
-            over.get_or_set(key, lambda key=key: load(key))
+            over.get_or_set(key, lambda key=key: load_slowly(key, chance))
         elif over.get(key) is None:
-            over.set(key, load(key))
+            over.set(key, load_slowly(key, chance))
 
 
 def main() -> None:
@@ -147,8 +155,8 @@ def main() -> None:
                 SlowCache.may_go_on.set()
                 late.pop().join(60)
                 answer = True
-            case ["hammer", keys, rounds, seed]:
-                hammer(keys, rounds, seed)
+            case ["race", keys, role, seed]:
+                race(keys, role, seed)
                 answer = True
             case ["settle"]:
                 answer = l2.settle(60)
