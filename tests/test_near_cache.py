@@ -269,7 +269,7 @@ class TestBadInput:
                 use()
         assert it.cache.get("a") is None
 
-    @pytest.mark.parametrize("bad", [0, -1, -0.5, float("nan"), float("inf"), "many", None, True])
+    @pytest.mark.parametrize("bad", [0, -1, -0.5, float("nan"), "many", None, True])
     def test_a_store_without_room_is_refused(self, it, bad) -> None:
         with pytest.raises(InvalidSetting, match="maxsize must be"):
             NearCache(it.bus, maxsize=bad)
