@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -427,6 +428,7 @@ def in_child(action: Callable[[], object]) -> None:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
+        signal.alarm(60)  # a child that hangs does not outlive its test
         try:
             action()
         except BaseException as error:  # noqa: BLE001 - told to the parent

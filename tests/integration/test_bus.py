@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,6 +35,7 @@ class Child:
         reading, writing = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
+            signal.alarm(60)  # one that hangs does not outlive its test
             try:
                 answer = {"answer": action()}
             except BaseException as error:  # noqa: BLE001 - told to the parent
