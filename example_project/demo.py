@@ -1,6 +1,9 @@
 """
 The demo: a Redis of its own, several app servers, one command.
 
+Each server stands for a host: a gunicorn with two worker processes, and the sidecar that listens for both of them and
+writes the ledger that they read.
+
     make demo                          three servers
     make demo SERVERS=5                as many as that
     make demo REDIS_URL=redis://…      with a Redis that runs already
@@ -8,8 +11,13 @@ The demo: a Redis of its own, several app servers, one command.
 
 It runs until Ctrl-C or SIGTERM (exit code 0), or until one of its servers ends by itself (exit code 1).
 
-Rule 1: nothing is left behind. Every process started here ends with this one, however this one ends: see
-`gunicorn_conf.py` for the servers and `invalidator.testing` for Redis. The database lies in a temporary directory.
+A sidecar that is killed or told to stop is no such end, because watching that is what the demo is for: its workers go
+on without a lease, and a new sidecar starts after `RESTART_AFTER_S`, as systemd would start one. A sidecar that fails
+(any other exit code) is one.
+
+Rule 1: nothing is left behind. Every process started here ends with this one, however this one ends: see `tether.py`
+for the servers and their sidecars, and `invalidator.testing` for Redis. Database and ledgers lie in a temporary
+directory.
 Rule 2: no port is guessed. The sockets are bound here and handed to the servers, so nobody can take one in between.
 Rule 3: all other processes on the machine are left alone, and so is a Redis that was not started here, but for the
 namespace's own keys.
@@ -29,7 +37,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -45,18 +53,21 @@ STOP_TIMEOUT_S = 15.0  # gunicorn's own grace is 5 s
 REDIS_TIMEOUT_S = 5.0
 POLL_S = 0.05
 LOG_LINES = 20
+WORKERS = 2  # of each server
+MAX_STALENESS = "2"  # seconds; as in settings.py
+SLOTS = 2**17  # of each ledger: 1 MiB, and many more than a shop with five products needs
+RESTART_AFTER_S = 5.0  # longer than a lease: one can watch it end
 
 
 class DemoError(Exception):
     """The demo cannot go on; the message says why, and what to do."""
 
 
-@dataclass(slots=True)
-class Server:
-    """One app server: a gunicorn of one worker process."""
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process of ours, in a group of its own."""
 
     name: str
-    url: str
     log: Path
     process: subprocess.Popen[bytes]
 
@@ -65,10 +76,136 @@ class Server:
         """Whether it has ended by itself."""
         return self.process.poll() is not None
 
+    @property
+    def was_told_to_end(self) -> bool:
+        """Whether it has ended because somebody killed it or asked it to, and not because it failed."""
+        return self.ended and self.process.returncode <= 0
+
+    def check(self) -> None:
+        """Raise DemoError if it has ended."""
+        if self.ended:
+            raise DemoError(
+                f"{self.name} ended by itself (exit code {self.process.returncode}), so all others were stopped. "
+                f"Its log:\n{self.log_tail()}"
+            )
+
     def log_tail(self) -> str:
         """The last lines it wrote."""
         lines = self.log.read_text(errors="backslashreplace").splitlines()[-LOG_LINES:]
         return "\n".join(f"    {line}" for line in lines) or "    (it wrote nothing)"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all processes of its group, if any is left."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the second of a group of zombies
+            os.killpg(self.process.pid, number)
+
+    def let_go(self) -> None:
+        """It has ended: close our end of its pipe."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+class Server:
+    """
+    One app server, as if on a host of its own: a gunicorn with worker processes, and their sidecar.
+
+    Args:
+        name: in all answers, pages and messages.
+        directory: where its ledger and its logs go.
+        environment: of its processes.
+    """
+
+    def __init__(self, name: str, directory: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.ledger = directory / f"{name}.ledger"
+        self._directory = directory
+        self._environment = {**environment, "SERVER_NAME": name, "LEDGER": str(self.ledger)}
+        # One where all workers answer, and one for each of them.
+        self._sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(1 + WORKERS)]
+        self.ports = [listening.getsockname()[1] for listening in self._sockets]
+        self.urls = [f"http://127.0.0.1:{port}" for port in self.ports]
+        self.url = self.urls[0]
+        self._restart_at: float | None = None
+        self.sidecar: Child | None = None
+        self.web: Child | None = None
+
+    @property
+    def children(self) -> list[Child]:
+        """What runs, or ran."""
+        return [child for child in (self.web, self.sidecar) if child is not None]
+
+    def start_sidecar(self) -> None:
+        """Start the sidecar; `has_lease` says when it is ready."""
+        environment = self._environment
+        self.sidecar = start(
+            f"{self.name}'s sidecar",
+            self._directory / f"{self.name}.sidecar.log",
+            [
+                *("example_project.sidecar", "--path", str(self.ledger), "--slots", str(SLOTS)),
+                *("--max-staleness", environment["MAX_STALENESS"]),
+            ],
+            # Not as options: there may be a password in the URL, and everybody can list processes.
+            {**environment, "INVALIDATOR_URL": environment["REDIS_URL"]}
+            | {"INVALIDATOR_NAMESPACE": environment["NAMESPACE"]},
+        )
+
+    def has_lease(self) -> bool:
+        """Whether the sidecar has proved that it hears everything, as a worker would see it."""
+        environment = self._environment
+        try:
+            bus = Invalidator(
+                environment["REDIS_URL"],
+                namespace=environment["NAMESPACE"],
+                max_staleness=float(environment["MAX_STALENESS"]),
+                sidecar=self.ledger,
+            )
+        except InvalidatorError:  # it has not written its ledger yet
+            return False
+        with bus:
+            return bus.wait_until_leased(0)
+
+    def start_web(self, fleet: str) -> None:
+        """Start gunicorn; `answers` says when it is ready."""
+        self.web = start(
+            self.name,
+            self._directory / f"{self.name}.log",
+            [
+                *("gunicorn", "example_project.wsgi:application", "--config", "python:example_project.gunicorn_conf"),
+                *(word for listening in self._sockets for word in ("--bind", f"fd://{listening.fileno()}")),
+            ],
+            {**self._environment, "FLEET": fleet, "WORKER_PORTS": " ".join(map(str, self.ports[1:]))},
+            keep=[listening.fileno() for listening in self._sockets],
+        )
+        self.close()  # with ours open, a dead server's port would accept and never answer
+
+    def answers(self) -> bool:
+        """Whether every worker answers, has filled its cache once, and has a lease."""
+        return all(map(is_ready, self.urls[1:]))
+
+    def tend(self) -> None:
+        """See that all runs. Raises DemoError when something has ended by itself."""
+        assert self.web is not None
+        assert self.sidecar is not None
+        self.web.check()
+        if not self.sidecar.was_told_to_end:
+            self.sidecar.check()
+        elif self._restart_at is None:
+            self._restart_at = time.monotonic() + RESTART_AFTER_S
+            print(
+                f"demo: {self.sidecar.name} was stopped: watch {self.name}'s workers lose their lease. "
+                f"A new one starts in {RESTART_AFTER_S:.0f} s.",
+                file=sys.stderr,
+                flush=True,
+            )
+        elif time.monotonic() >= self._restart_at:
+            self._restart_at = None
+            self.sidecar.let_go()
+            self.start_sidecar()
+
+    def close(self) -> None:
+        """Close our ends of the sockets."""
+        for listening in self._sockets:
+            listening.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,22 +266,25 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack, stop: threadin
         "DATABASE": str(directory / "shop.sqlite3"),
         "REDIS_URL": redis_url,
         "NAMESPACE": options.namespace,
+        "MAX_STALENESS": os.environ.get("MAX_STALENESS") or MAX_STALENESS,
+        "LEDGER": "",
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
     manage(environment, "migrate", "--verbosity=0")
     manage(environment, "seed")
-    servers = start_servers(options.servers, environment, directory, stack)
-    wait_until_ready(servers, stop)
+    servers = start_servers(options.servers, environment, directory, stack, stop)
     if not stop.is_set():
         facts = {
-            "servers": [{"name": server.name, "url": server.url, "pid": server.process.pid} for server in servers],
+            "servers": [facts_of(server) for server in servers],
             "redis": redis_url,
             "redis_pid": redis.pid if redis else None,
             "namespace": options.namespace,
             "database": environment["DATABASE"],
         }
         print(json.dumps(facts) if options.json else describe(servers, redis_url, options.namespace), flush=True)
-    watch(servers, stop)
+    while not stop.wait(POLL_S * 4):
+        for server in servers:
+            server.tend()
 
 
 def check_redis(url: str, namespace: str) -> None:
@@ -178,66 +318,62 @@ def manage(environment: dict[str, str], *command: str) -> None:
 
 
 def start_servers(
-    count: int, environment: dict[str, str], directory: Path, stack: contextlib.ExitStack
+    count: int, environment: Mapping[str, str], directory: Path, stack: contextlib.ExitStack, stop: threading.Event
 ) -> list[Server]:
-    """Start *count* servers on free loopback ports; *stack* stops them, together."""
-    sockets = {f"app{number}": stack.enter_context(listening_socket()) for number in range(1, count + 1)}
-    urls = {name: "http://{}:{}".format(*listening.getsockname()) for name, listening in sockets.items()}
-    fleet = " ".join(f"{name}={url}" for name, url in urls.items())
+    """
+    Start *count* servers, and return when all are ready or *stop* is set; *stack* stops them, together.
+
+    Raises DemoError when one ends or takes too long. A gunicorn starts when its sidecar is ready, as on a host.
+    """
     servers: list[Server] = []
     stack.callback(stop_servers, servers)
-    for name, listening in sockets.items():
-        log = directory / f"{name}.log"
-        process = start_server(listening, log, {**environment, "SERVER_NAME": name, "FLEET": fleet})
-        servers.append(Server(name, urls[name], log, process))
-        listening.close()  # the server has its own; with ours open, a dead server's port would accept and never answer
+    for number in range(1, count + 1):
+        servers.append(Server(f"app{number}", directory, environment))
+        servers[-1].start_sidecar()
+    wait_until(Server.has_lease, servers, stop)
+    fleet = " ".join(f"{server.name}={','.join(server.urls)}" for server in servers)
+    if not stop.is_set():
+        for server in servers:
+            server.start_web(fleet)
+    wait_until(Server.answers, servers, stop)
     return servers
 
 
-@contextlib.contextmanager
-def listening_socket() -> Iterator[socket.socket]:
-    """A socket on a loopback port that the system has chosen."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening
-
-
-def start_server(listening: socket.socket, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start one gunicorn on *listening*."""
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "gunicorn", "example_project.wsgi:application"),
-                *("--config", "python:example_project.gunicorn_conf"),
-                *("--bind", f"fd://{listening.fileno()}"),
-            ],
+def start(
+    name: str, log: Path, module: Sequence[str], environment: Mapping[str, str], keep: Sequence[int] = ()
+) -> Child:
+    """Start `python -m` *module* with its arguments. It inherits the descriptors *keep*, and writes to *log*."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module],
             cwd=ROOT,
             env=environment,
-            stdin=subprocess.PIPE,  # our end: see gunicorn_conf.py
+            stdin=subprocess.PIPE,  # our end: see tether.py
             stdout=output,
             stderr=subprocess.STDOUT,
-            pass_fds=(listening.fileno(),),
+            pass_fds=keep,
             start_new_session=True,  # Ctrl-C is for the demo, which stops the servers; and a group to end as a whole
         )
+    return Child(name, log, process)
 
 
-def wait_until_ready(servers: Sequence[Server], stop: threading.Event) -> None:
-    """Wait until every server answers with a lease. Raises DemoError when one ends or takes too long."""
+def wait_until(is_so: Callable[[Server], bool], servers: Sequence[Server], stop: threading.Event) -> None:
+    """Wait until *is_so* for every server. Raises DemoError when a process ends or it takes too long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     waiting = list(servers)
     while waiting and not stop.is_set():
-        check_alive(servers)
-        waiting = [server for server in waiting if not is_ready(server)]
+        for child in (child for server in servers for child in server.children):
+            child.check()
+        waiting = [server for server in waiting if not is_so(server)]
         if waiting and time.monotonic() > deadline:
-            server = waiting[0]
-            raise DemoError(
-                f"{server.name} was not ready within {START_TIMEOUT_S:.0f} s. Its log:\n{server.log_tail()}"
-            )
+            late = waiting[0].children[0]
+            raise DemoError(f"{late.name} was not ready within {START_TIMEOUT_S:.0f} s. Its log:\n{late.log_tail()}")
         stop.wait(POLL_S if waiting else 0)
 
 
-def is_ready(server: Server) -> bool:
-    """Whether *server* answers, has filled its cache once, and hears invalidations."""
-    connection = HTTPConnection(server.url.removeprefix("http://"), timeout=START_TIMEOUT_S)
+def is_ready(url: str) -> bool:
+    """Whether the worker at *url* answers, has filled its cache once, and has a lease."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=START_TIMEOUT_S)
     try:
         connection.request("GET", "/api/copies")
         response = connection.getresponse()
@@ -248,53 +384,50 @@ def is_ready(server: Server) -> bool:
         connection.close()
 
 
-def watch(servers: Sequence[Server], stop: threading.Event) -> None:
-    """Return when told to stop. Raises DemoError when a server ends."""
-    while not stop.wait(POLL_S * 4):
-        check_alive(servers)
-
-
-def check_alive(servers: Sequence[Server]) -> None:
-    """Raise DemoError if one of *servers* has ended."""
-    for server in servers:
-        if server.ended:
-            raise DemoError(
-                f"{server.name} ended by itself (exit code {server.process.returncode}), so all others were stopped. "
-                f"Its log:\n{server.log_tail()}"
-            )
-
-
 def stop_servers(servers: Sequence[Server]) -> None:
     """End all of *servers*: asked first, killed after a while, whole groups in any case."""
-    for server in servers:
-        signal_group(server, signal.SIGTERM)
+    children = [child for server in servers for child in server.children]
+    for child in children:
+        child.signal(signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    for server in servers:
+    for child in children:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            server.process.wait(max(0.0, deadline - time.monotonic()))
-        # The group outlives a master that was killed, and holds its worker.
-        signal_group(server, signal.SIGKILL)
-        server.process.wait()
-        if server.process.stdin is not None:
-            server.process.stdin.close()
-
-
-def signal_group(server: Server, number: signal.Signals) -> None:
-    """Send a signal to all processes of *server*, if any is left."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the second of a group of zombies
-        os.killpg(server.process.pid, number)
+            child.process.wait(max(0.0, deadline - time.monotonic()))
+        # The group outlives a master that was killed, and holds its workers.
+        child.signal(signal.SIGKILL)
+        child.process.wait()
+        child.let_go()
+    for server in servers:
+        server.close()
 
 
 # ----------------------------------------------------------------------------------------- what is printed
+
+
+def facts_of(server: Server) -> dict[str, object]:
+    """What scripts and tests want to know of *server*."""
+    web, sidecar = server.children
+    return {
+        "name": server.name,
+        "url": server.url,
+        "pid": web.process.pid,
+        "workers": server.urls[1:],
+        "sidecar": sidecar.process.pid,
+        "ledger": str(server.ledger),
+    }
 
 
 def describe(servers: Sequence[Server], redis_url: str, namespace: str) -> str:
     """What runs where, and what to try."""
     first, last = servers[0], servers[-1]
     pages = "\n".join(f"    {server.name}   {server.url}/" for server in servers)
+    workers = "\n".join(
+        f"    curl {url}/api/products/1   # always worker {n}" for n, url in enumerate(last.urls[1:], 1)
+    )
     invalidator = f"{command()} --url {shlex.quote(redis_url)} --namespace {namespace}"
+    _, sidecar = last.children
     return f"""
-{len(servers)} servers are ready, each with a near cache of its own:
+{len(servers)} servers are ready. Each is {WORKERS} workers with a near cache of their own, and a sidecar that listens:
 
 {pages}
 
@@ -304,12 +437,14 @@ All side by side:
 
 Try it: change a price on one page and watch the others. Or from another terminal, in this directory:
 
-    curl {last.url}/api/products/1
+    curl {last.url}/api/products/1   # whichever worker it reaches
+{workers}
     curl -H 'Content-Type: application/json' -d '{{"price": 19.5}}' {first.url}/api/products/1
-    curl {last.url}/api/products/1
 
     {invalidator} watch
     {invalidator} invalidate product:1 --tag prices
+
+    kill -9 {sidecar.process.pid}   # {sidecar.name}: its workers lose their lease, and go on answering
 
 Redis (or Valkey) is at {redis_url}, the namespace is {namespace}. Ctrl-C stops everything."""
 

@@ -2,9 +2,12 @@
 Settings of the example. All that differs between servers comes from the environment, set by `demo.py`:
 
     SERVER_NAME    this server's name, on every page and in every answer
-    FLEET          all servers, as "app1=http://127.0.0.1:20001 app2=…"
+    WORKER_NUMBER  which of the server's worker processes this is, from 1
+    FLEET          all servers, as "app1=http://127.0.0.1:20001,http://127.0.0.1:20002,… app2=…": where any worker of
+                   it answers, then where each of them does
     DATABASE       path of the SQLite file that all servers share
     REDIS_URL      where invalidations are published
+    LEDGER         path of the ledger of this server's sidecar; without one each process listens for itself
     NAMESPACE      keeps this shop apart from others on the same Redis
     MAX_STALENESS  the bound, in seconds
 """
@@ -13,7 +16,10 @@ import os
 from pathlib import Path
 
 SERVER_NAME = os.environ.get("SERVER_NAME", "app1")
-FLEET = dict(entry.split("=", 1) for entry in os.environ.get("FLEET", "").split())
+WORKER = int(os.environ.get("WORKER_NUMBER", "1"))
+_URLS = {name: urls.split(",") for name, urls in (each.split("=", 1) for each in os.environ.get("FLEET", "").split())}
+FLEET = {name: urls[0] for name, urls in _URLS.items()}
+WORKERS = {name: dict(enumerate(urls[1:], start=1)) for name, urls in _URLS.items()}
 
 # ------------------------------------------------------------------ the two settings this example is about
 
@@ -26,6 +32,7 @@ INVALIDATOR = {
     # Without the demo's Redis the project still starts: alone, with a bus inside the process.
     "URL": os.environ.get("REDIS_URL", "memory://"),
     "NAMESPACE": os.environ.get("NAMESPACE", "shop"),
+    "SIDECAR": os.environ.get("LEDGER") or None,
     "TTL": 300,
     "MAX_STALENESS": float(os.environ.get("MAX_STALENESS", "2")),
 }

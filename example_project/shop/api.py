@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
@@ -26,11 +25,13 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from django_integration import bus, cache, invalidate, tag
+from django_integration import invalidate, tag
 
 from . import fleet as servers
 from . import reads
 from .models import Category, Flag, Label, Product
+from .worker import identity
+from .worker import status as worker_status
 
 Body: TypeAlias = dict[str, Any]
 View: TypeAlias = Callable[..., object]
@@ -71,7 +72,7 @@ def endpoint(*methods: str) -> Callable[[View], Callable[..., HttpResponse]]:
 
 
 def _error(message: str, status: HTTPStatus) -> HttpResponse:
-    return JsonResponse({"error": message, "server": settings.SERVER_NAME}, status=status)
+    return JsonResponse({"error": message, **identity()}, status=status)
 
 
 # ------------------------------------------------------------------------------------------------ products
@@ -79,7 +80,7 @@ def _error(message: str, status: HTTPStatus) -> HttpResponse:
 
 @endpoint("GET", "POST")
 def products(request: HttpRequest) -> object:
-    """All products as this server serves them; or a new one, `{"name": …, "price": …, "category": …}`."""
+    """All products as this worker serves them; or a new one, `{"name": …, "price": …, "category": …}`."""
     if request.method == "GET":
         return [read.as_dict() for read in reads.products()]
     body = _body(request, {"name", "price", "category"}, required={"name", "price", "category"})
@@ -90,13 +91,13 @@ def products(request: HttpRequest) -> object:
 
 @endpoint("GET", "POST", "DELETE")
 def product(request: HttpRequest, pk: int) -> object:
-    """One product as this server serves it; or changed, by any of `name`, `price`, `category`; or deleted."""
+    """One product as this worker serves it; or changed, by any of `name`, `price`, `category`; or deleted."""
     if request.method == "GET":
         return reads.product(pk).as_dict()
     row = Product.objects.get(pk=pk)
     if request.method == "DELETE":
         row.delete()
-        return {"id": pk, "deleted": True, "server": settings.SERVER_NAME}
+        return {"id": pk, "deleted": True, **identity()}
     _apply(row, _body(request, {"name", "price", "category"}))
     return reads.product(pk).as_dict()
 
@@ -140,7 +141,7 @@ def prices(request: HttpRequest) -> object:
 
 @endpoint("GET", "POST")
 def flag(request: HttpRequest, name: str) -> object:
-    """A feature flag as this server serves it; or set, `{"enabled": true}`, or flipped, `{}`."""
+    """A feature flag as this worker serves it; or set, `{"enabled": true}`, or flipped, `{}`."""
     if request.method == "POST":
         row = Flag.objects.get(pk=name)
         row.enabled = _body(request, {"enabled"}, empty=True).get("enabled", not row.enabled)
@@ -150,35 +151,19 @@ def flag(request: HttpRequest, name: str) -> object:
     return reads.flag(name).as_dict()
 
 
-# --------------------------------------------------------------------------------- this server and the fleet
+# ------------------------------------------------------------------- this worker, this server and the fleet
 
 
 @endpoint("GET")
 def copies(request: HttpRequest) -> object:
-    """Everything this server's page shows."""
-    return {
-        "products": [read.as_dict() for read in reads.products()],
-        "flags": [read.as_dict() for read in reads.flags()],
-        "status": _status(),
-    }
+    """Everything this worker serves, and its status."""
+    return servers.copies()
 
 
 @endpoint("GET")
 def status(request: HttpRequest) -> object:
-    """This server's bus (state, lease) and the counters of its near cache."""
-    return _status()
-
-
-def _status() -> Body:
-    state = bus().status().as_dict()
-    return {
-        "server": settings.SERVER_NAME,
-        "pid": os.getpid(),
-        "state": state["state"],
-        "leased": state["leased"],
-        "bus": state,
-        "cache": cache.stats().as_dict(),
-    }
+    """This worker's bus (state, lease, who listens) and the counters of its near cache."""
+    return worker_status()
 
 
 @endpoint("POST")
@@ -194,13 +179,19 @@ def invalidate_names(request: HttpRequest) -> object:
             raise BadRequest(str(error)) from None
     receipt = invalidate(*targets)
     assert receipt is not None  # there is no transaction here
-    return {"accepted": receipt.accepted, "id": receipt.id, "server": settings.SERVER_NAME}
+    return {"accepted": receipt.accepted, "id": receipt.id, **identity()}
 
 
 @endpoint("GET")
 def fleet(request: HttpRequest) -> object:
-    """What every server serves, asked by this one."""
-    return servers.ask_all("/api/copies")
+    """What every worker of every server serves, asked by this one."""
+    return {**identity(), "workers": servers.ask_all()}
+
+
+@endpoint("GET")
+def server(request: HttpRequest) -> object:
+    """What every worker of this server serves."""
+    return {**identity(), "workers": servers.ask_here()}
 
 
 @endpoint("POST")

@@ -1,10 +1,12 @@
 """
-The pages: one server's own copies, and all servers side by side.
+The pages: the copies of one server's workers, and of all servers side by side.
 
 The forms save models, and that is all they do.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -12,16 +14,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from django_integration import bus, cache
-
 from . import fleet as servers
-from . import reads
 from .models import Flag, Product
+from .worker import identity
 
 
 @require_GET
 def server(request: HttpRequest) -> HttpResponse:
-    """What this server serves, from where, and how old it is."""
+    """What each worker of this server serves, from where, and how old it is."""
     return _server_page(request)
 
 
@@ -35,7 +35,7 @@ def save_price(request: HttpRequest, pk: int) -> HttpResponse:
     except ValidationError as error:
         return _server_page(request, problem=f"{product.name}: {'; '.join(error.messages)}", status=400)
     product.save()
-    return redirect("/")
+    return _saved()
 
 
 @require_POST
@@ -44,38 +44,43 @@ def switch_flag(request: HttpRequest, name: str) -> HttpResponse:
     flag = get_object_or_404(Flag, pk=name)
     flag.enabled = not flag.enabled
     flag.save()
-    return redirect("/")
+    return _saved()
+
+
+def _saved() -> HttpResponse:
+    # The page that follows may be made by another worker, and must show the new value: it says who did what.
+    return redirect(f"/?saved_by={settings.WORKER}")
 
 
 @require_GET
 def fleet(request: HttpRequest) -> HttpResponse:
     """All servers side by side."""
-    return render(
-        request,
-        "shop/fleet.html",
-        {
-            "server": settings.SERVER_NAME,
-            "fleet": settings.FLEET,
-            "here": "fleet",
-            "answers": servers.ask_all("/api/copies"),
-        },
-    )
+    context = {**_about(), "here": "fleet", "width": "wide", "answers": servers.ask_all()}
+    return render(request, "shop/fleet.html", context)
 
 
 def _server_page(request: HttpRequest, *, problem: str = "", status: int = 200) -> HttpResponse:
+    answers = servers.ask_here()
+    saved_by = request.GET.get("saved_by", "")
     context = {
-        "server": settings.SERVER_NAME,
-        "fleet": settings.FLEET,
-        # "from" and "cache" are no names to Django's templates.
-        "products": [_row(read) for read in reads.products()],
-        "flags": [_row(read) for read in reads.flags()],
-        "bus": bus().status().as_dict(),
-        "stats": cache.stats().as_dict(),
+        **_about(),
+        "answers": answers,
+        "products": _rows(answers, "products", "id"),
+        "flags": _rows(answers, "flags", "name"),
+        "saved_by": saved_by if saved_by.isdecimal() else "",
         "problem": problem,
     }
     return render(request, "shop/server.html", context, status=status)
 
 
-def _row(read: reads.Read) -> dict[str, object]:
-    row = read.as_dict()
-    return {**row, "source": row["from"]}
+def _about() -> dict[str, Any]:
+    return {**identity(), "fleet": settings.FLEET}
+
+
+def _rows(answers: list[servers.Answer], what: str, key: str) -> list[dict[str, Any]]:
+    """One row for each product or flag, with the copy of each worker; None where a worker has none."""
+    found: dict[Any, dict[str, Any]] = {}
+    for answer in answers:
+        found |= {read[key]: read for read in answer.get(what, ())}
+    by_worker = [{read[key]: read for read in answer.get(what, ())} for answer in answers]
+    return [{**row, "copies": [reads.get(identifier) for reads in by_worker]} for identifier, row in found.items()]

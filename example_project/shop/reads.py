@@ -1,5 +1,5 @@
 """
-Every read of the shop, through this server's near cache.
+Every read of the shop, through this worker's near cache.
 
 A read says where its value came from and which copy it is, for the pages to show. A shop of your own needs only the
 line with `cache.get_or_set`.
@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from django.conf import settings
-
 from django_integration import Loaded, cache, model_tag, row_tags
 
 from .models import Category, Flag, Product
+from .worker import identity
 
 Value: TypeAlias = dict[str, Any]
 
@@ -26,11 +25,11 @@ _copies = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A value as it lies in this server's near cache. Nobody changes it: all readers share it."""
+    """A value as it lies in this worker's near cache. Nobody changes it: all readers share it."""
 
     value: Value
     number: int
-    """The how manieth value this server loaded from the database since its start."""
+    """The how manieth value this worker loaded from the database since its start."""
     loaded: float
     """When, in seconds of this process' steady clock."""
 
@@ -46,7 +45,7 @@ class Read:
         """The value with what the pages and the API say about it."""
         return {
             **self.copy.value,
-            "server": settings.SERVER_NAME,
+            **identity(),
             "from": self.source,
             "age_ms": round((time.monotonic() - self.copy.loaded) * 1000, 1),
             "copy": self.copy.number,

@@ -19,6 +19,7 @@ urlpatterns = [
     path("api/flags/<slug:name>", api.flag),
     path("api/status", api.status),
     path("api/invalidate", api.invalidate_names),
+    path("api/server", api.server),
     path("api/fleet", api.fleet),
     path("api/fleet/save", api.fleet_save),
 ]

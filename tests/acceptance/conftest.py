@@ -27,7 +27,16 @@ T = TypeVar("T")
 
 def environ() -> dict[str, str]:
     """The environment without what other tests, or who runs them, may have chosen for a Django project."""
-    chosen = ("DJANGO_SETTINGS_MODULE", "SERVERS", "REDIS_URL", "NAMESPACE", "DATABASE", "MAX_STALENESS")
+    chosen = (
+        "DJANGO_SETTINGS_MODULE",
+        "SERVERS",
+        "REDIS_URL",
+        "NAMESPACE",
+        "DATABASE",
+        "MAX_STALENESS",
+        "LEDGER",
+        "FLEET",
+    )
     return {name: value for name, value in os.environ.items() if name not in chosen}
 
 
@@ -55,12 +64,11 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Server:
-    """One of the demo's app servers."""
+class Place:
+    """Somewhere that answers: a server, by whichever of its workers, or one worker and nobody else."""
 
     name: str
     url: str
-    pid: int
 
     def ask(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Answer:
         """Send one request. *body* is sent as JSON unless it is a string."""
@@ -89,6 +97,16 @@ class Server:
         return until(f"{self.name} caches {path}", lambda: self.get(path), lambda answer: answer["from"] == "cache")
 
 
+@dataclass(frozen=True)
+class Server(Place):
+    """One of the demo's app servers."""
+
+    pid: int
+    sidecar: int
+    ledger: str
+    workers: list[Place]
+
+
 class Demo:
     """A running demo: `python -m example_project.demo --json`."""
 
@@ -114,7 +132,16 @@ class Demo:
         self.redis_pid: int | None = facts["redis_pid"]
         self.namespace: str = facts["namespace"]
         self.database: str = facts["database"]
-        self.servers = [Server(**server) for server in facts["servers"]]
+        self.servers = [
+            Server(**server | {"workers": [Place(f"{server['name']}/{n}", url) for n, url in enumerate(urls, start=1)]})
+            for server in facts["servers"]
+            for urls in [server["workers"]]
+        ]
+
+    @property
+    def workers(self) -> list[Place]:
+        """Every worker of every server."""
+        return [worker for server in self.servers for worker in server.workers]
 
     @property
     def errors(self) -> str:
@@ -123,9 +150,10 @@ class Demo:
         return self._errors.read().decode()
 
     def pids(self) -> list[int]:
-        """Every process of the demo but itself: masters, their workers, Redis."""
-        workers = [server.get("/api/status")["pid"] for server in self.servers]
-        return [*(server.pid for server in self.servers), *workers, *([self.redis_pid] if self.redis_pid else [])]
+        """Every process of the demo but itself: masters, their workers, sidecars, Redis."""
+        workers = [worker.get("/api/status")["pid"] for worker in self.workers]
+        servers = [pid for server in self.servers for pid in (server.pid, server.sidecar)]
+        return [*servers, *workers, *([self.redis_pid] if self.redis_pid else [])]
 
     def stop(self, number: signal.Signals) -> int:
         """Send it a signal, and return its exit code."""

@@ -1,9 +1,11 @@
-"""A write on one server is served by the others: real processes, over HTTP."""
+"""A write on one server is served by every worker of every server: real processes, over HTTP."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import signal
 import sys
 import sysconfig
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Demo, Server, until
+from .conftest import Demo, Place, until
 
 SCRIPT = str(Path(sysconfig.get_path("scripts")) / "invalidator")
 MANAGE = (sys.executable, "example_project/manage.py", "invalidator")
@@ -20,25 +22,31 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def a(demo: Demo) -> Server:
-    """Where tests write."""
-    return demo.servers[0]
+def a(demo: Demo) -> Place:
+    """Where tests write: a worker of the first server."""
+    return demo.workers[0]
 
 
 @pytest.fixture
-def others(demo: Demo) -> list[Server]:
-    """Where tests look."""
-    return demo.servers[1:]
+def sibling(demo: Demo) -> Place:
+    """The other worker of the same server."""
+    return demo.servers[0].workers[1]
 
 
 @pytest.fixture
-def product(a: Server) -> str:
+def others(demo: Demo) -> list[Place]:
+    """Where tests look: all other workers, of this server and of the others."""
+    return demo.workers[1:]
+
+
+@pytest.fixture
+def product(a: Place) -> str:
     """The path of a product of this test's own."""
     created = a.post("/api/products", {"name": f"Thing {next(_numbers)}", "price": 1, "category": "Office"})
     return f"/api/products/{created['id']}"
 
 
-def serves(server: Server, path: str, **wanted: Any) -> Any:
+def serves(server: Place, path: str, **wanted: Any) -> Any:
     """Wait until *server* serves *wanted* at *path*."""
     return until(
         f"{server.name} serves {wanted} at {path}",
@@ -47,22 +55,23 @@ def serves(server: Server, path: str, **wanted: Any) -> Any:
     )
 
 
-def lost(server: Server, path: str, copy: int) -> Any:
+def lost(server: Place, path: str, copy: int) -> Any:
     """Wait until *server* has given up its copy of *path*."""
     return until(
         f"{server.name} drops copy {copy} of {path}", lambda: server.get(path), lambda answer: answer["copy"] != copy
     )
 
 
-def test_every_server_has_a_copy_of_its_own(demo: Demo, product: str) -> None:
-    for server in demo.servers:
-        copy = server.cached(product)
-        assert copy["server"] == server.name
+def test_every_worker_has_a_copy_of_its_own(demo: Demo, product: str) -> None:
+    for worker in demo.workers:
+        copy = worker.cached(product)
+        assert f"{copy['server']}/{copy['worker']}" == worker.name
         assert copy["age_ms"] >= 0
         assert {"id", "name", "price", "server", "from", "age_ms"} <= copy.keys()
+    assert len({worker.get(product)["pid"] for worker in demo.workers}) == 6
 
 
-def test_a_saved_product_reaches_every_server(a: Server, others: list[Server], product: str) -> None:
+def test_a_saved_product_reaches_every_worker_of_every_server(a: Place, others: list[Place], product: str) -> None:
     for server in others:
         assert server.cached(product)["price"] == 1
     assert a.post(product, {"price": 19.5})["price"] == 19.5
@@ -70,20 +79,58 @@ def test_a_saved_product_reaches_every_server(a: Server, others: list[Server], p
         serves(server, product, price=19.5)
 
 
-def test_a_save_on_any_server_reaches_the_first(a: Server, others: list[Server], product: str) -> None:
+def test_a_save_on_any_server_reaches_the_first(a: Place, others: list[Place], product: str) -> None:
     for price, server in enumerate(others, start=50):
         a.cached(product)
         server.post(product, {"price": price})
         serves(a, product, price=price)
 
 
-def test_who_saved_serves_the_new_value_at_once(a: Server, product: str) -> None:
+def test_who_saved_serves_the_new_value_at_once(a: Place, product: str) -> None:
     a.cached(product)
     a.post(product, {"price": 3})
     assert a.get(product)["price"] == 3
 
 
-def test_a_deleted_product_is_gone_everywhere(a: Server, others: list[Server], product: str) -> None:
+def test_after_a_save_every_worker_of_that_server_serves_the_new_value_at_once(
+    a: Place, sibling: Place, product: str
+) -> None:
+    """The answer to the save waits until the ledger that both workers read has the stamp."""
+    for price in range(100, 140):
+        sibling.cached(product)
+        a.post(product, {"price": price})
+        assert sibling.get(product)["price"] == price
+        a.cached(product)
+        sibling.post(product, {"price": price + 0.5})
+        assert a.get(product)["price"] == price + 0.5
+
+
+def test_whoever_asks_a_server_is_answered_by_any_of_its_workers(demo: Demo, product: str) -> None:
+    """With one worker stopped the other answers, on the same port; so nobody is asked for who is not meant."""
+    server = demo.servers[1]
+    for stopped, answering in (server.workers, server.workers[::-1]):
+        pid = stopped.get("/api/status")["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            answer = server.get(product)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert f"{answer['server']}/{answer['worker']}" == answering.name
+
+
+def test_an_edit_through_any_server_is_seen_through_any_other(demo: Demo, product: str) -> None:
+    """As people do it: nobody says which worker shall answer."""
+    first, *others = demo.servers
+    for price in (61, 62, 63):
+        for server in others:
+            server.cached(product)
+        first.post(product, {"price": price})
+        assert first.get(product)["price"] == price
+        for server in others:
+            serves(server, product, price=price)
+
+
+def test_a_deleted_product_is_gone_everywhere(a: Place, others: list[Place], product: str) -> None:
     for server in others:
         server.cached(product)
     assert a.ask("DELETE", product).status == 200
@@ -97,7 +144,7 @@ def test_a_deleted_product_is_gone_everywhere(a: Server, others: list[Server], p
         assert ids
 
 
-def test_labels_put_on_and_taken_off_reach_every_server(a: Server, others: list[Server], product: str) -> None:
+def test_labels_put_on_and_taken_off_reach_every_server(a: Place, others: list[Place], product: str) -> None:
     for change, labels in (({"add": ["new", "sale"]}, ["new", "sale"]), ({"remove": ["new"]}, ["sale"])):
         for server in others:
             server.cached(product)
@@ -106,7 +153,7 @@ def test_labels_put_on_and_taken_off_reach_every_server(a: Server, others: list[
             serves(server, product, labels=labels)
 
 
-def test_a_flipped_flag_reaches_every_server(a: Server, others: list[Server]) -> None:
+def test_a_flipped_flag_reaches_every_server(a: Place, others: list[Place]) -> None:
     for _ in range(2):
         for server in others:
             server.cached("/api/flags/new-checkout")
@@ -116,14 +163,14 @@ def test_a_flipped_flag_reaches_every_server(a: Server, others: list[Server]) ->
 
 
 def test_a_product_that_moves_leaves_one_category_and_joins_another(
-    a: Server, others: list[Server], product: str
+    a: Place, others: list[Place], product: str
 ) -> None:
     """Both pages are keys named by an `@invalidates` function: one from the row before, one from the row after."""
     name = a.get(product)["name"]
     kitchen, office = "/api/categories/1", "/api/categories/2"
     for server in others:
         assert server.cached(kitchen)["name"] == "Kitchen"
-        assert name in serves(server, office, name="Office")["products"]
+        until(f"{server.name}: at first", lambda s=server: s.get(office)["products"], lambda names: name in names)
         server.cached(office)
     a.post(product, {"category": "Kitchen"})
     for server in others:
@@ -131,7 +178,7 @@ def test_a_product_that_moves_leaves_one_category_and_joins_another(
         until(f"{server.name}: in", lambda s=server: s.get(kitchen)["products"], lambda names: name in names)
 
 
-def test_a_rolled_back_change_evicts_nothing(a: Server, others: list[Server], product: str) -> None:
+def test_a_rolled_back_change_evicts_nothing(a: Place, others: list[Place], product: str) -> None:
     """Messages come in order: when the change after it has arrived, the rolled-back one would have, too."""
     sentinel = a.post("/api/products", {"name": "Sentinel", "price": 1, "category": "Office"})
     sentinel_path = f"/api/products/{sentinel['id']}"
@@ -151,7 +198,7 @@ def test_a_rolled_back_change_evicts_nothing(a: Server, others: list[Server], pr
 
 
 @pytest.mark.parametrize("by", ["key", "row", "model"])
-def test_code_on_one_server_invalidates_on_all(a: Server, others: list[Server], product: str, by: str) -> None:
+def test_code_on_one_server_invalidates_on_all(a: Place, others: list[Place], product: str, by: str) -> None:
     number = int(product.rpartition("/")[2])
     body = {"key": {"keys": [f"product:{number}"]}, "row": {"products": [number]}, "model": {"models": ["product"]}}[by]
     copies = [server.cached(product)["copy"] for server in others]
@@ -160,7 +207,7 @@ def test_code_on_one_server_invalidates_on_all(a: Server, others: list[Server], 
         lost(server, product, copy)
 
 
-def test_code_on_one_server_invalidates_a_tag_on_all(a: Server, others: list[Server]) -> None:
+def test_code_on_one_server_invalidates_a_tag_on_all(a: Place, others: list[Place]) -> None:
     copies = [server.cached("/api/prices")["copy"] for server in others]
     a.post("/api/invalidate", {"tags": ["prices"]})
     for server, copy in zip(others, copies, strict=True):
@@ -171,9 +218,9 @@ def test_code_on_one_server_invalidates_a_tag_on_all(a: Server, others: list[Ser
 def test_the_shell_invalidates_keys_and_tags_on_all(demo: Demo, product: str, command: str) -> None:
     key = f"product:{product.rpartition('/')[2]}"
     start = (SCRIPT, "--url", demo.redis_url, "--namespace", demo.namespace) if command == "invalidator" else MANAGE
-    copies = [(server.cached(product)["copy"], server.cached("/api/prices")["copy"]) for server in demo.servers]
+    copies = [(server.cached(product)["copy"], server.cached("/api/prices")["copy"]) for server in demo.workers]
     demo.shell(*start, "invalidate", key, "--tag", "prices")
-    for server, (copy, prices) in zip(demo.servers, copies, strict=True):
+    for server, (copy, prices) in zip(demo.workers, copies, strict=True):
         lost(server, product, copy)
         lost(server, "/api/prices", prices)
 
@@ -181,16 +228,39 @@ def test_the_shell_invalidates_keys_and_tags_on_all(demo: Demo, product: str, co
 # ------------------------------------------------------------------------------------------- pages and status
 
 
-def test_status_tells_state_lease_and_counters(demo: Demo, product: str) -> None:
-    for server in demo.servers:
-        server.cached(product)
-        status = server.get("/api/status")
-        assert (status["server"], status["state"], status["leased"]) == (server.name, "live", True)
+def test_status_tells_worker_lease_and_counters(demo: Demo, product: str) -> None:
+    for worker in demo.workers:
+        worker.cached(product)
+        status = worker.get("/api/status")
+        assert f"{status['server']}/{status['worker']}" == worker.name
+        assert (status["listener"], status["leased"]) == ("sidecar", True)
         assert status["cache"]["hits"] > 0
         assert status["cache"]["loads"] > 0
 
 
-def test_the_form_of_a_page_saves_a_price(a: Server, others: list[Server], product: str) -> None:
+def test_every_answer_says_which_worker_gave_it(demo: Demo, product: str) -> None:
+    for worker in demo.workers:
+        said = worker.get("/api/status")
+        who = {name: said[name] for name in ("server", "worker", "pid")}
+        answers = [
+            worker.get(product),
+            *worker.get("/api/products"),
+            worker.get("/api/prices"),
+            worker.get("/api/categories/1"),
+            worker.get("/api/flags/new-checkout"),
+            worker.get("/api/copies"),
+            worker.get("/api/server"),
+            worker.get("/api/fleet"),
+            worker.post(product, {"price": 4}),
+            worker.post("/api/invalidate", {"keys": ["nothing"]}),
+            worker.ask("GET", "/api/products/999999").json,
+            worker.ask("DELETE", "/api/flags/new-checkout").json,
+        ]
+        assert [answer for answer in answers if not who.items() <= answer.items()] == []
+        assert f"<b>worker {who['worker']}</b>" in worker.ask("GET", "/").text
+
+
+def test_the_form_of_a_page_saves_a_price(a: Place, sibling: Place, others: list[Place], product: str) -> None:
     for server in others:
         server.cached(product)
     page = a.ask("GET", "/")
@@ -205,6 +275,8 @@ def test_the_form_of_a_page_saves_a_price(a: Server, others: list[Server], produ
     }
     form = f"csrfmiddlewaretoken={token[1]}&price="
     assert a.ask("POST", path, f"{form}7.25", headers).status == 302
+    assert "Saved by worker 1." in sibling.ask("GET", "/?saved_by=1").text
+    assert sibling.get(product)["price"] == 7.25
     for server in others:
         serves(server, product, price=7.25)
     refused = a.ask("POST", path, f"{form}cheap", headers)
@@ -213,17 +285,24 @@ def test_the_form_of_a_page_saves_a_price(a: Server, others: list[Server], produ
     assert a.ask("POST", path, "price=1", headers).status == 403
 
 
-def test_one_page_shows_all_servers_and_times_a_save(demo: Demo, product: str) -> None:
-    names = [server.name for server in demo.servers]
+def test_one_page_shows_every_worker_of_every_server_and_times_a_save(demo: Demo, product: str) -> None:
+    servers = [server.name for server in demo.servers]
+    workers = [worker.name for worker in demo.workers]
     for server in demo.servers:
         assert server.ask("GET", "/fleet").status == 200
-        assert [answer["server"] for answer in server.get("/api/fleet")] == names
-        for writer in names:
-            change = {"server": writer, "path": product, "change": {"price": 5}}
-            answer = server.post("/api/fleet/save", change)
-            assert answer["value"] == {"price": 5}
-            assert list(answer["agreed_ms"]) == names
-            assert None not in answer["agreed_ms"].values()
+        answers = server.get("/api/fleet")["workers"]
+        assert [f"{answer['server']}/{answer['worker']}" for answer in answers] == workers
+        assert all(answer["products"] and answer["flags"] and answer["status"] for answer in answers)
+        here = server.get("/api/server")["workers"]
+        assert [f"{answer['server']}/{answer['worker']}" for answer in here] == [it.name for it in server.workers]
+        for price, writer in enumerate(servers, start=5):
+            answer = server.post("/api/fleet/save", {"server": writer, "path": product, "change": {"price": price}})
+            assert answer["value"] == {"price": price}
+            assert answer["saved_on"] == writer
+            agreed = {f"{name}/{number}": ms for name, its in answer["agreed_ms"].items() for number, ms in its.items()}
+            assert list(agreed) == workers
+            assert None not in agreed.values()
+            assert answer["all_agreed_ms"] == max(agreed.values())
 
 
 @pytest.mark.parametrize(
@@ -248,7 +327,7 @@ def test_one_page_shows_all_servers_and_times_a_save(demo: Demo, product: str) -
     ],
 )
 def test_bad_input_is_told_what_is_wrong(
-    a: Server, method: str, path: str, body: object, status: int, says: str
+    a: Place, method: str, path: str, body: object, status: int, says: str
 ) -> None:
     answer = a.ask(method, path, body)
     assert answer.status == status, answer

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from invalidator.testing import EmbeddedServer
 
-from .conftest import Demo, alive, until
+from .conftest import Demo, Place, Server, alive, until
 
 StartDemo = Callable[..., Demo]
 
@@ -21,11 +24,25 @@ def nothing_left(pids: list[int]) -> None:
     until("the demo's processes end", lambda: [pid for pid in pids if alive(pid)], lambda left: not left)
 
 
+def status(place: Place) -> Any:
+    """The status of *place*; None if it does not answer just now."""
+    try:
+        return place.get("/api/status")
+    except (OSError, HTTPException):
+        return None
+
+
+def writer_of(server: Server) -> int | None:
+    """The process of the sidecar that wrote its name beside the ledger last; None while there is none."""
+    written = Path(f"{server.ledger}.lock").read_text()
+    return int(written) if written and alive(int(written)) else None
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_cleanly_when_told(start_demo: StartDemo, number: signal.Signals) -> None:
     demo = start_demo(SERVERS="2")
     pids = demo.pids()
-    assert len(pids) == 5, "two masters, two workers and Redis"
+    assert len(set(pids)) == 9, "two masters, two sidecars, four workers and Redis"
     assert demo.stop(number) == 0, demo.errors
     nothing_left(pids)
     assert not Path(demo.database).parent.exists()
@@ -47,6 +64,71 @@ def test_it_ends_with_the_first_server_that_does(start_demo: StartDemo, number: 
     assert demo.process.wait(60) == 1
     nothing_left(pids)
     assert "app2 ended by itself" in demo.errors
+
+
+def test_a_worker_that_dies_is_replaced_by_one_with_its_number(start_demo: StartDemo) -> None:
+    demo = start_demo("--servers=1")
+    [server] = demo.servers
+    first, second = server.workers
+    before = second.get("/api/status")
+    os.kill(before["pid"], signal.SIGKILL)
+    after = until("the second worker is another", lambda: status(second), lambda it: it and it["pid"] != before["pid"])
+    assert after["worker"] == before["worker"] == 2
+    first.cached("/api/products/1")
+    second.post("/api/products/1", {"price": 71})
+    assert first.get("/api/products/1")["price"] == 71
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_without_its_sidecar_a_server_goes_on_answering_until_there_is_a_new_one(
+    start_demo: StartDemo, number: signal.Signals
+) -> None:
+    demo = start_demo("--servers=2")
+    first, second = demo.servers
+    os.kill(second.sidecar, number)
+    for worker in second.workers:
+        until(f"{worker.name}'s lease ends", lambda w=worker: w.get("/api/status"), lambda it: not it["leased"])
+    for price, worker in enumerate(second.workers, start=81):
+        first.post("/api/products/1", {"price": price})
+        until(f"{worker.name} follows", lambda w=worker: w.get("/api/products/1")["price"], lambda it, p=price: it == p)
+    for worker in second.workers:
+        until(f"{worker.name} has a lease again", lambda w=worker: w.get("/api/status"), lambda it: it["leased"])
+    assert "app2's sidecar was stopped" in demo.errors
+    copies = [worker.cached("/api/products/1")["copy"] for worker in second.workers]
+    first.post("/api/products/1", {"price": 90})
+    for worker, copy in zip(second.workers, copies, strict=True):
+        answer = until(
+            f"{worker.name} drops it", lambda w=worker: w.get("/api/products/1"), lambda it: it["price"] == 90
+        )
+        assert answer["copy"] > copy
+    pids = [*demo.pids(), writer_of(second)]
+    assert demo.stop(signal.SIGTERM) == 0, demo.errors
+    nothing_left(pids)
+
+
+def test_killed_it_takes_a_sidecar_with_it_that_was_started_anew(start_demo: StartDemo) -> None:
+    demo = start_demo("--servers=1")
+    [server] = demo.servers
+    os.kill(server.sidecar, signal.SIGKILL)
+    sidecar = until("there is a new sidecar", lambda: writer_of(server), lambda pid: pid and pid != server.sidecar)
+    assert sidecar is not None
+    pids = [*demo.pids(), sidecar]
+    demo.stop(signal.SIGKILL)
+    nothing_left(pids)
+    shutil.rmtree(Path(demo.database).parent)
+
+
+def test_it_ends_with_the_first_sidecar_that_fails(start_demo: StartDemo) -> None:
+    """Told to stop is not failing; here the next one finds its ledger taken by somebody else."""
+    demo = start_demo("--servers=2")
+    pids = demo.pids()
+    with Path(demo.servers[1].ledger).open("rb") as ledger:
+        os.kill(demo.servers[1].sidecar, signal.SIGKILL)
+        fcntl.flock(ledger, fcntl.LOCK_EX)
+        assert demo.process.wait(60) == 1
+    nothing_left(pids)
+    assert "app2's sidecar ended by itself (exit code 1)" in demo.errors
+    assert "another sidecar" in demo.errors
 
 
 def test_servers_says_how_many(start_demo: StartDemo) -> None:
@@ -88,15 +170,16 @@ def test_a_redis_that_is_not_there_is_said(start_demo: StartDemo, own_server: Em
     assert f"Redis at {url} cannot be used" in demo.errors
 
 
-def test_without_redis_every_server_goes_on_answering(start_demo: StartDemo) -> None:
-    """Killed in the middle: requests are answered, the lease ends, and it comes back by itself with nothing of ours."""
+def test_without_redis_every_worker_goes_on_answering(start_demo: StartDemo) -> None:
+    """Killed in the middle: requests are answered, leases end, and nobody serves a copy beyond the bound."""
     demo = start_demo("--servers=2")
     assert demo.redis_pid is not None
     os.kill(demo.redis_pid, signal.SIGKILL)
-    for server in demo.servers:
-        until(f"{server.name} sees it", lambda s=server: s.get("/api/status"), lambda status: not status["leased"])
-        assert server.get("/api/products/1")["id"] == 1
-    assert demo.servers[0].post("/api/products/1", {"price": 5})["price"] == 5
-    second = demo.servers[1]
-    until("app2 reads the database", lambda: second.get("/api/products/1")["price"], lambda price: price == 5)
+    for worker in demo.workers:
+        until(f"{worker.name} sees it", lambda w=worker: w.get("/api/status"), lambda it: not it["leased"])
+        assert worker.get("/api/products/1")["id"] == 1
+    writer, *others = demo.workers
+    assert writer.post("/api/products/1", {"price": 5})["price"] == 5
+    for worker in others:
+        until(f"{worker.name} loads it", lambda w=worker: w.get("/api/products/1")["price"], lambda price: price == 5)
     assert demo.process.poll() is None
