@@ -157,7 +157,7 @@ def change_wall_clock(world: World) -> None:
 def refuse_info(world: World) -> None:
     """ACL: INFO is refused, or allowed again."""
     world.info_refused = not world.info_refused
-    world.checks.damage()
+    world.info_was_refused = True
 
 
 def say_nonsense(world: World) -> None:
@@ -223,4 +223,3 @@ FAULTS: tuple[Fault, ...] = (
     kill_sidecar,
     fork,
 )
-

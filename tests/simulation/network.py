@@ -54,6 +54,11 @@ class SimServer(MemoryServer):
         self._note_trimmed(kept - {entry[0] for entry in self.streams[names.journal]})
         return accepted
 
+    def _append(self, journal: str, previous: StreamId | None, body: bytes) -> StreamId:
+        id = super()._append(journal, previous, body)
+        self.world.note_id(id)
+        return id
+
     def trim(self, journal: str, length: int) -> None:
         """XTRIM: keep the newest entries only."""
         stream = self.streams.get(journal, [])
@@ -246,7 +251,6 @@ class SimLink:
 def take_post(process: Process, server: SimServer, names: RedisNames, journal_length: int, post: Post) -> Accepted:
     """The server carries out the script, and the checks learn what it took."""
     accepted = server.publish(names, journal_length, post)
-    process.world.note_id(_parse_id(accepted.id))
     process.world.note(lambda: f"server takes {accepted.id} from {process.name}: {[bytes(b) for b in post.bodies]}")
     for data in post.bodies:  # one, as long as names are short
         process.world.checks.server_took(process, accepted.id, decode(data))

@@ -336,8 +336,7 @@ class Process:
         """As `Listener._converse`."""
         subscription = listener.subscription
         connection: Any = listener._connection
-        # Without INFO every reconnect has to flush, the first one with it again as well.
-        self.damages_at_connect = self.world.checks.damages - self.world.info_refused
+        self.damages_at_connect = self.world.checks.damages
         yield from self._carry_out(listener, subscription.connected(self.local_now()))
         while True:
             yield self.world_time(subscription.next_tick()), lambda: connection.has_arrived() or connection.is_down()
@@ -370,6 +369,7 @@ class Process:
                 self.words.recording = False
             while self.words.unstored:
                 yield
+                self.let_others_go_on()
                 if self.words.unstored:
                     self.words.store_next()
             for call in self.audience.calls:

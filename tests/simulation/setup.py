@@ -39,6 +39,7 @@ class Setup:
     strict_one_in: int
     ttl_one_in: int
     longest_wait: int
+    info_refused: bool
     publish_fates: tuple[tuple[int, str], ...]
     faults: tuple[Fault, ...]
 
@@ -73,6 +74,7 @@ def draw_setup(choices: Choices) -> Setup:
         strict_one_in=weigh(((3, 1000), (1, 2), (1, 1))),
         ttl_one_in=weigh(((3, 1000), (1, 3))),
         longest_wait=pick((9, 7, 5)),
+        info_refused=weigh(((14, False), (1, True))),
         publish_fates=weigh(
             (
                 (2, ((1, "fine"),)),

@@ -58,7 +58,7 @@ class World:
         self.checks = Checks(self)
         self.connections: list[SimConnection] = []
         self.late_requests: list[LateRequest] = []
-        self.info_refused = False
+        self.info_refused = self.info_was_refused = self.setup.info_refused
         self.wall_jump_ms = 0
         self.back_at = 0
         self.ids_went_back = False
@@ -348,9 +348,7 @@ class World:
         self._end_activities(process)
         at = self.processes.index(process)
         self.calm = True
-        self.processes[at] = (
-            Process(self, self.next_name(), process.offset) if process.listens else self._make_worker()
-        )
+        self.processes[at] = Process(self, self.next_name(), process.offset) if process.listens else self._make_worker()
         self.calm = False
 
     def replace_sidecar(self) -> None:
@@ -389,9 +387,11 @@ class World:
         for connection in self.connections:
             connection.hurry()
         began_at = self.now
-        while not self._has_recovered(began_at):
-            if self.now > began_at + RECOVERY:
-                self.fail("recovery", f"after {RECOVERY // S} s of calm: {self._who_is_not_well(began_at)}")
+        # A worker's invalidation waits for its sidecar, one after the other.
+        patience = RECOVERY + sum(map(len, self._activities.values())) * S
+        while unwell := self._who_is_not_well(began_at):
+            if self.now > began_at + patience:
+                self.fail("recovery", f"after {patience // S} s of calm: {unwell}")
             self._run_everybody()
         self._settle()
 
@@ -421,9 +421,6 @@ class World:
         if not ready:
             following = self._next_event()
             self.advance_to(following if following > self.now else self.now + S)
-
-    def _has_recovered(self, began_at: int) -> bool:
-        return not self._who_is_not_well(began_at)
 
     def _who_is_not_well(self, began_at: int) -> list[str]:
         unwell = []
