@@ -34,7 +34,7 @@ EVERYTHING = "*"
 BOUND = 2 * S
 
 
-class Violation(Exception):  # noqa: N818
+class Violation(Exception):
     """The promise was broken."""
 
 
@@ -184,7 +184,8 @@ class Checks:
                 late = (expected.begins_at - change.committed_at) / S
                 self.world.fail(
                     "strict",
-                    f"{process.name} served {name} v{version}, {late:.3f} s after the commit of v{change.versions[name]}",
+                    f"{process.name} served {name} v{version}, {late:.3f} s after the commit of "
+                    f"v{change.versions[name]}",
                 )
 
     def proven(self, process: Process, proven_at: int) -> None:
@@ -199,7 +200,8 @@ class Checks:
                 if process.local(change.at) < proven_at and stamp < process.local(change.committed_at):
                     self.world.fail(
                         "honest lease",
-                        f"{process.name} has a proof of {proven_at}, without {name} v{change.version} accepted at {change.at}",
+                        f"{process.name} has a proof of {proven_at}, "
+                        f"without {name} v{change.version} accepted at {change.at}",
                     )
 
     def flushed(self, process: Process, reason: str) -> None:

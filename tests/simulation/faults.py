@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from invalidator.names import redis_names
 from invalidator.subscription import Push
 
-
 from .network import SimConnection, SimServer
 
 if TYPE_CHECKING:

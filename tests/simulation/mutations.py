@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -104,7 +104,10 @@ MUTATIONS = (
         (
             "ledger",
             "                if words[index] < now:\n                    words[index] = now\n            self._count()",
-            "                if words[index] < now:\n                    words[index] = now\n            self._count(now)",
+            (
+                "                if words[index] < now:\n"
+                "                    words[index] = now\n            self._count(now)"
+            ),
         ),
         (
             "ledger",
@@ -123,7 +126,10 @@ MUTATIONS = (
         (
             "ledger",
             "            self._newest = max(self._newest, now)\n            for slot in slots:\n",
-            "            self._newest = max(self._newest, now)\n            self._count()\n            for slot in slots:\n",
+            (
+                "            self._newest = max(self._newest, now)\n"
+                "            self._count()\n            for slot in slots:\n"
+            ),
         ),
         (
             "ledger",
@@ -206,8 +212,10 @@ MUTATIONS = (
         (
             "subscription",
             "elif self.state is not State.LIVE or self.journal is None:",
-            "elif self.state is not State.LIVE or self.journal is None or "
-            'tuple(map(int, envelope.id.split("-"))) <= tuple(map(int, self.journal.position.split("-"))):',
+            (
+                "elif self.state is not State.LIVE or self.journal is None or "
+                'tuple(map(int, envelope.id.split("-"))) <= tuple(map(int, self.journal.position.split("-"))):'
+            ),
         ),
     ),
     mutation(
@@ -219,8 +227,10 @@ MUTATIONS = (
         (
             "subscription",
             "        if not self._last_id or not self._epoch:\n            yield from self._begin_journal(now)\n",
-            "        if not self._last_id and self.journal is not None:\n            yield from self._go_live()\n"
-            "        elif not self._last_id or not self._epoch:\n            yield from self._begin_journal(now)\n",
+            (
+                "        if not self._last_id and self.journal is not None:\n            yield from self._go_live()\n"
+                "        elif not self._last_id or not self._epoch:\n            yield from self._begin_journal(now)\n"
+            ),
         ),
     ),
     mutation(
@@ -270,8 +280,10 @@ MUTATIONS = (
         (
             "subscription",
             "        self._await(self._on_info, now, failure_is_an_answer=True)\n        yield Send(",
-            "        self._await(self._on_info, now, failure_is_an_answer=True)\n"
-            '        yield from self._flush("early", now)\n        yield Send(',
+            (
+                "        self._await(self._on_info, now, failure_is_an_answer=True)\n"
+                '        yield from self._flush("early", now)\n        yield Send('
+            ),
         ),
         (
             "subscription",
@@ -313,8 +325,14 @@ MUTATIONS = (
         "a message is applied before the position moves",
         (
             "subscription",
-            "            yield from self._apply(envelope.body, envelope.id, now)\n            yield from self._move(envelope.id)",
-            "            yield from self._move(envelope.id)\n            yield from self._apply(envelope.body, envelope.id, now)",
+            (
+                "            yield from self._apply(envelope.body, envelope.id, now)\n"
+                "            yield from self._move(envelope.id)"
+            ),
+            (
+                "            yield from self._move(envelope.id)\n"
+                "            yield from self._apply(envelope.body, envelope.id, now)"
+            ),
         ),
     ),
     # Who says what.
@@ -325,9 +343,11 @@ MUTATIONS = (
         (
             "bus",
             "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)\n",
-            "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)\n"
-            "        if getattr(self._hearing, '_listener', None):\n"
-            "            self._hearing._listener.subscription._own_names.update(keys, tags)\n",
+            (
+                "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)\n"
+                "        if getattr(self._hearing, '_listener', None):\n"
+                "            self._hearing._listener.subscription._own_names.update(keys, tags)\n"
+            ),
         ),
     ),
     mutation(
@@ -375,8 +395,11 @@ MUTATIONS = (
         (
             "outbox",
             "        self.overflows += self._waiting.add(batch, self.limit)\n\n    def take",
-            "        if self._under_way:\n            for name in self._under_way.keys:\n                batch.keys.pop(name, None)\n"
-            "        self._waiting.add(batch, self.limit)\n\n    def take",
+            (
+                "        if self._under_way:\n"
+                "            for name in self._under_way.keys:\n                batch.keys.pop(name, None)\n"
+                "        self._waiting.add(batch, self.limit)\n\n    def take"
+            ),
         ),
     ),
     # Holds.
@@ -554,7 +577,10 @@ def main() -> int:
 
 def _try_all(mutations: Sequence[Mutation], options: argparse.Namespace) -> list[Outcome]:
     outcomes = []
-    attempt: Callable[[Mutation], Outcome] = lambda one: try_out(one, options.seeds, explained=options.explained)
+
+    def attempt(one: Mutation) -> Outcome:
+        return try_out(one, options.seeds, explained=options.explained)
+
     with ThreadPoolExecutor(options.jobs) as pool:
         for outcome in pool.map(attempt, mutations):
             print(as_row(outcome), flush=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .process import Process
 
 
-class LoaderFailed(Exception):  # noqa: N818
+class LoaderFailed(Exception):
     """The database is away."""
 
 

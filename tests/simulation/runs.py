@@ -82,7 +82,6 @@ def _run(world: World) -> str:
     except Violation as violation:
         return str(violation)
     except Exception as error:  # noqa: BLE001 - whatever the code under test raises is a finding
-        world.note(lambda: f"CRASH {error!r}")
         return f"crash: {type(error).__name__}: {error}"
     finally:
         gc.enable()

@@ -202,7 +202,7 @@ class World:
 
     @staticmethod
     def _may_run(process: Process | None) -> bool:
-        return process is None or process.can_run() and not process.is_in_section()
+        return process is None or (process.can_run() and not process.is_in_section())
 
     def everybody(self) -> list[Process]:
         """Every living process, the sidecar included."""
@@ -241,7 +241,7 @@ class World:
                 await coroutine
             except Violation:
                 pass  # noted
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a finding
                 self.failure = self.failure or Violation(f"crash: {process.name}: {error!r}")
                 self.failure.__cause__ = error
             finally:
