@@ -46,7 +46,15 @@ settings.configure(
     USE_TZ=True,
     ALLOWED_HOSTS=["testserver"],
     ROOT_URLCONF="backend_node",
-    INSTALLED_APPS=["django_integration"],
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.sessions", "django_integration"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    MIDDLEWARE=[
+        "django.middleware.cache.UpdateCacheMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.cache.FetchFromCacheMiddleware",
+    ],
+    CACHE_MIDDLEWARE_ALIAS="over",
+    SESSION_CACHE_ALIAS="over",
     INVALIDATOR={"URL": URL, "NAMESPACE": NAMESPACE, "MAX_STALENESS": 2.0 if L2_DB == "1" else 30.0},
     TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
     CACHES={
@@ -56,13 +64,15 @@ settings.configure(
     },
 )
 sys.modules["backend_node"] = sys.modules["__main__"]
-urlpatterns: list[Any] = []
 django.setup()
 
 from django.core.cache import cache, caches  # noqa: E402
+from django.core.management import call_command  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.template import engines  # noqa: E402
-from django.test import RequestFactory  # noqa: E402
+from django.test import Client, RequestFactory  # noqa: E402
+from django.test.utils import override_settings  # noqa: E402
+from django.urls import path  # noqa: E402
 from django.views.decorators.cache import cache_page  # noqa: E402
 
 from django_integration import bus, l2  # noqa: E402
@@ -82,6 +92,17 @@ def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{compute('page')}")
 
 
+def count(request: HttpRequest) -> HttpResponse:
+    """Changes with every visit of one visitor."""
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return HttpResponse(f"{request.session['visits']}", headers={"Cache-Control": "no-store, private"})
+
+
+def everybody(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(f"{compute('everybody')}")
+
+
+urlpatterns = [path("count", count), path("everybody", everybody)]
 TEMPLATE = "{% load cache %}{% cache 300 box %}{{ compute }}{% endcache %}"
 
 
@@ -97,6 +118,16 @@ def read_all_ways() -> dict[str, int]:
     engines["django"].from_string(TEMPLATE).render({"compute": lambda: compute("box")})
     page(RequestFactory().get("/page"))
     return computed
+
+
+def visit(where: str, engine: str, cookie: str) -> tuple[str, str]:
+    """Return what a visitor sees, and the cookie."""
+    client = Client()
+    if cookie:
+        client.cookies["sessionid"] = cookie
+    with override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}"):
+        seen = client.get(where).content.decode()
+    return seen, client.cookies["sessionid"].value if "sessionid" in client.cookies else ""
 
 
 def load(key: str) -> str | None:
@@ -140,6 +171,11 @@ def main() -> None:
                 answer = bus().status().flushes
             case ["call", str(alias), str(method), *arguments]:
                 answer = getattr(caches[alias], method)(*arguments)
+            case ["migrate"]:
+                call_command("migrate", verbosity=0)
+                answer = True
+            case ["visit", where, engine, cookie]:
+                answer = visit(where, engine, cookie)
             case ["load", str(key)]:
                 answer = caches["over"].get_or_set(key, lambda key=key: load(key))
             case ["write", str(key), str(value)]:

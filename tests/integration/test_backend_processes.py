@@ -203,3 +203,32 @@ class TestOverASecondLevel:
         b("call", "over", "set", "k", "new")
         for node in (a, b, c):
             wait_until(lambda node=node: node.get("k") == "new")
+
+    def test_a_session_follows_its_visitor_from_server_to_server(self, nodes) -> None:
+        """Engine "cache": it lives in the second level alone."""
+        three, cookie = nodes(), ""
+        for visits in range(1, 10):
+            node = three[visits % 3]
+            seen, cookie = node("visit", "/count", "cache", cookie)
+            assert seen == f"{visits}"
+
+    def test_a_session_of_cached_db_is_read_from_memory(self, nodes) -> None:
+        node = nodes()[0]
+        node("migrate")
+        cookie = ""
+        for visits in range(1, 5):
+            seen, cookie = node("visit", "/count", "cached_db", cookie)
+            assert seen == f"{visits}"
+        key = f"django.contrib.sessions.cached_db{cookie}"
+        assert node.get(key)["visits"] == 4
+        node("call", "over", "delete", key)
+        assert node("visit", "/count", "cached_db", cookie)[0] == "5", "from the database"
+
+    def test_a_page_of_the_cache_middleware_is_rendered_by_one_server(self, nodes) -> None:
+        """UpdateCacheMiddleware and FetchFromCacheMiddleware around the whole site."""
+        three = nodes()
+        for _ in range(3):
+            for node in three:
+                assert node("visit", "/everybody", "cache", "")[0] == "42"
+        assert sum(node("read all ways").get("everybody", 0) for node in three) == 1
+        assert [node("published") for node in three] == [0, 0, 0]
