@@ -6,6 +6,8 @@ import fcntl
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from invalidator.testing import EmbeddedServer
 
-from .conftest import Demo, Place, Server, alive, until
+from .conftest import ROOT, Demo, Place, Server, alive, environ, until
 
 StartDemo = Callable[..., Demo]
 
@@ -183,3 +185,30 @@ def test_without_redis_every_worker_goes_on_answering(start_demo: StartDemo) -> 
     for worker in others:
         until(f"{worker.name} loads it", lambda w=worker: w.get("/api/products/1")["price"], lambda price: price == 5)
     assert demo.process.poll() is None
+
+
+ALONE = """
+import django
+django.setup()
+from django.core.management import call_command
+from django.test import Client
+call_command("migrate", verbosity=0)
+call_command("seed")
+client = Client(headers={"host": "localhost"})
+page = client.get("/")
+assert page.status_code == 200 and b"Kettle" in page.content, page
+assert client.post("/api/products/1", {"price": 3}, "application/json").json()["price"] == 3
+[worker] = client.get("/api/server").json()["workers"]
+assert [read["price"] for read in worker["products"] if read["id"] == 1] == [3]
+assert (worker["worker"], worker["status"]["listener"]) == (1, "own")
+assert client.get("/fleet").status_code == 200
+"""
+
+
+def test_without_the_demo_the_project_is_one_server_of_one_process(tmp_path: Path) -> None:
+    """`manage.py runserver`: no Redis, no sidecar, no fleet."""
+    settings = {"DJANGO_SETTINGS_MODULE": "example_project.settings", "DATABASE": str(tmp_path / "shop.sqlite3")}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], cwd=ROOT, env=environ() | settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -47,6 +47,7 @@ function workerHead(answer) {
   link.title = answer.pid ? `process ${answer.pid}` : "";
   cell.append(link);
   if (answer.error) cell.append(element("div", answer.error, "bad"));
+  else if (!answer.status.leased) cell.append(element("div", "no lease", "bad"));
   return cell;
 }
 
