@@ -320,7 +320,10 @@ class NearCacheBackend(BaseCache):
         return await self.aget(key, _MISSING, version) is not _MISSING
 
     def _hand_out_all(self, names: Mapping[str, Any], found: Mapping[str, Any]) -> dict[Any, Any]:
-        return {names[name]: kept.copy(kept.value) if type(kept) is Kept else kept for name, kept in found.items()}
+        values = [kept.copy(kept.value) if type(kept) is Kept else kept for kept in found.values()]
+        if len(found) == len(names):  # both in the order of the question
+            return dict(zip(names.values(), values, strict=True))
+        return dict(zip(map(names.__getitem__, found), values, strict=True))
 
     def _read_l2(self, name: str) -> Any:
         """Return what is kept of the value in the second level, and keep it near; _MISSING if there is none."""

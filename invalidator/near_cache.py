@@ -142,6 +142,7 @@ class NearCache:
         # What a hit reads, one attribute away.
         self._find = self._store.find
         self._words = self.bus.watched
+        self._still_holds = self._rule.still_holds
         self._clock = self.bus.clock
         self.bus.attach(self)
 
@@ -166,7 +167,9 @@ class NearCache:
         except (KeyError, TypeError):
             return self._missed(key, default)
         # The order is that of docs/guarantees.md: changes, then the clock. (good_until was found before changes.)
-        if self._words[CHANGES] == entry.changes and self._clock() < entry.good_until:
+        if (self._words[CHANGES] == entry.changes and self._clock() < entry.good_until) or self._still_holds(
+            entry, self._words
+        ):
             entry.hits += 1
             return entry.value
         return self._look_closer(key, entry, default)
@@ -191,7 +194,7 @@ class NearCache:
             return self._get_one_by_one(keys)
         for entry in entries:
             entry.hits += 1
-        return {key: entry.value for key, entry in zip(keys, entries, strict=True)}
+        return dict(zip(keys, [entry.value for entry in entries], strict=True))
 
     def _get_one_by_one(self, keys: Iterable[str]) -> dict[str, Any]:
         found = {key: self.get(key, _NOT_THERE) for key in keys}

@@ -716,3 +716,32 @@ class _Released:
 
 def _must_be(found: object, wanted: object) -> None:
     assert found == wanted
+
+
+class TestChanges:
+    """A worker's own change comes back to it by the host's ledger, as if somebody else had said it."""
+
+    @pytest.fixture(autouse=True)
+    def _time_passes(self, cache, clock) -> None:
+        cache._clock = lambda: clock.advance(0.000001)
+
+    def test_a_replaced_value_survives_here(self, host, cache, clock) -> None:
+        cache.set("a", "old")
+        cache.replace({"a": "new"}).tell()
+        assert cache.get("a") == "new"
+        clock.advance(0.001)
+        host.ledger.stamp([key_slot("a", SLOTS)], clock())
+        assert cache.get("a") is None, "what others say later counts"
+
+    def test_an_update_survives_here(self, host, cache, clock) -> None:
+        cache.set("n", 1)
+        cache.update("n", lambda number: number + 1)[1].tell()
+        assert cache.get("n") == 2
+
+    def test_what_this_process_has_invalidated_meanwhile_does_not_come_back(self, host, bus, cache, clock) -> None:
+        change = cache.replace({"a": "new"})
+        clock.advance(0.001)
+        bus.invalidate("a")
+        clock.advance(0.001)
+        change.tell()
+        assert cache.get("a") is None

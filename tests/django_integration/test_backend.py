@@ -336,9 +336,9 @@ class TestPlaces:
     def test_new_settings_make_a_new_store(self, cache) -> None:
         cache.set("a", 1)
         with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "new", "MAX_STALENESS": 60}):
+            assert bus().wait_until_leased(WAIT_S)
             assert cache.get("a") is None
             assert cache._place.near.bus is bus()
-            bus().wait_until_leased(WAIT_S)
             cache.set("a", 2)
             assert cache.get("a") == 2
         assert cache.get("a") is None
