@@ -95,46 +95,31 @@ MUTATIONS = (
     ),
     mutation(
         "`changes` is a count and no clock time",
-        ("ledger", "def _count(self) -> None:", "def _count(self, now: int = 0) -> None:"),
-        (
-            "ledger",
-            "        self.words[CHANGES] += 1\n",
-            "        self.words[CHANGES] = max(self.words[CHANGES], now)\n",
-        ),
-        (
-            "ledger",
-            "                if words[index] < now:\n                    words[index] = now\n            self._count()",
-            (
-                "                if words[index] < now:\n"
-                "                    words[index] = now\n            self._count(now)"
-            ),
-        ),
-        (
-            "ledger",
-            "max(self.words[FLUSHED_AT], now)\n            self._count()",
-            "max(self.words[FLUSHED_AT], now)\n            self._count(now)",
-        ),
-        (
-            "near_cache",
-            "self._words[CHANGES] == entry.changes and",
-            "self._words[CHANGES] <= entry.changes and",
-        ),
+        ("ledger", "self.words[CHANGES] += 1", "self.words[CHANGES] = max(self._newest, self.words[FLUSHED_AT])"),
+        ("near_cache", "self._words[CHANGES] == entry.changes and", "self._words[CHANGES] <= entry.changes and"),
         ("entry", "entry.changes = changes", "entry.changes = self.clock()"),
     ),
     mutation(
         "the writer stores the stamps before `changes`",
         (
-            "ledger",
-            "            self._newest = max(self._newest, now)\n            for slot in slots:\n",
+            "listener",
             (
-                "            self._newest = max(self._newest, now)\n"
-                "            self._count()\n            for slot in slots:\n"
+                "            apply_to_ledger(self._ledger, body, now, count=False)\n"
+                "            self._is_uncounted = True\n"
             ),
+            "            self._ledger.touch()\n            apply_to_ledger(self._ledger, body, now, count=False)\n",
         ),
+    ),
+    mutation(
+        "what a listener stamps is counted",
+        ("listener", "            self._ledger.touch()\n", "            pass\n"),
+    ),
+    mutation(
+        "a proof is stored after everything before it was counted",
         (
-            "ledger",
-            "                if words[index] < now:\n                    words[index] = now\n            self._count()",
-            "                if words[index] < now:\n                    words[index] = now",
+            "listener",
+            "                self._settle()\n                self._ledger.prove(at)\n",
+            "                self._ledger.prove(at)\n                self._settle()\n",
         ),
     ),
     mutation(
@@ -421,7 +406,7 @@ MUTATIONS = (
     ),
     mutation(
         "a hold keeps fills out until it ends",
-        ("listener", "now + body.for_ms * 1_000_000, now)", "now, now)"),
+        ("listener", "now + body.for_ms * 1_000_000, now, count=count)", "now, now, count=count)"),
     ),
     mutation(
         "who comes late is told of the holds",

@@ -12,6 +12,7 @@ import copy
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Lock
@@ -188,6 +189,7 @@ class Process:
         self._has_flushed = False
         self.own_versions: dict[str, int] = {}
         self.applied: dict[str, int] = {}
+        self._uncounted: dict[str, int] = {}
         self.listener_thread: Thread | None = None
         self.courier: Thread | None = None
         self.audience = DeferredAudience()
@@ -341,59 +343,77 @@ class Process:
         while True:
             yield self.world_time(subscription.next_tick()), lambda: connection.has_arrived() or connection.is_down()
             self._in_hand = connection.read()
-            for frame in self._in_hand:
-                self._look_at(frame)
-                yield from self._carry_out(listener, subscription.received(frame, self.local_now()))
-                yield
+            yield from self._carry_out(listener, listener._hear(self._look_at_each(self._in_hand)))  # type: ignore[arg-type]
             yield from self._carry_out(listener, subscription.tick(self.local_now()))
 
-    def _look_at(self, frame: Frame) -> None:
-        is_message = isinstance(frame, Push) and frame.kind == b"message"
-        if is_message and not any(frame is earlier for earlier in self._heard_before):
-            self.heard_again = True
+    def _look_at_each(self, frames: list[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            is_message = isinstance(frame, Push) and frame.kind == b"message"
+            if is_message and not any(frame is earlier for earlier in self._heard_before):
+                self.heard_again = True
+            yield frame
 
     def _carry_out(self, listener: Listener, effects: Effects) -> Iterator[None]:
         """As `Listener._carry_out`, each effect and each store a step."""
-        for effect in effects:
+        try:
+            for effect in effects:
+                yield
+                self.world.note(lambda effect=effect: f"{self.name}: {effect}")
+                if isinstance(effect, Flush):
+                    self.world.checks.flushed(self, effect.reason)
+                began_at = self.world.now
+                yield from self._act(partial(listener._carry_out_one, effect))
+                self._note_effect(effect, began_at)
+        except LinkDown:
+            yield from self._act(listener._settle)
+            self._note_settled()
+            raise
+        yield from self._act(listener._settle)
+        self._note_settled()
+
+    def _act(self, act: Callable[[], None]) -> Iterator[None]:
+        """Let the listener do something, each of its stores a step of its own."""
+        while self.is_in_section():
             yield
-            began_at = self.world.now
-            self.world.note(lambda effect=effect: f"{self.name}: {effect}")
-            if isinstance(effect, Flush):
-                self.world.checks.flushed(self, effect.reason)
-            while self.is_in_section():
-                yield
-            self.words.recording = True
-            try:
-                listener._carry_out(iter((effect,)))
-            finally:
-                self.words.recording = False
-            while self.words.unstored:
-                yield
-                self.let_others_go_on()
-                if self.words.unstored:
-                    self.words.store_next()
-            for call in self.audience.calls:
-                yield
-                call()
-            self.audience.calls.clear()
-            self._note_effect(effect, began_at)
+        self.words.recording = True
+        try:
+            act()
+        finally:
+            self.words.recording = False
+        while self.words.unstored:
+            yield
+            self.let_others_go_on()
+            if self.words.unstored:
+                self.words.store_next()
+        calls, self.audience.calls = self.audience.calls, []
+        for call in calls:
+            yield
+            call()
 
     def _note_effect(self, effect: Effect, began_at: int) -> None:
         match effect:
             case Apply(body, id, _) if not self.world.checks.said_itself(self, id, body):
                 for name in (*body.keys, *body.tags) if body.op != "clear" else (EVERYTHING,):
-                    self.applied[name] = max(self.applied.get(name, 0), began_at)
+                    self._uncounted[name] = began_at
             case Flush():
+                self._note_settled()
                 self.applied[EVERYTHING] = max(self.applied.get(EVERYTHING, 0), began_at)
                 self._has_flushed = True
             case Move():
                 self.has_position = True
             case Prove(at):
+                self._note_settled()
                 if self._has_flushed:
                     self.damages_known, self._has_flushed = self.damages_at_connect, False
                 if self.deaf and self.heard_again:
                     self.deaf = False
                 self.world.checks.proven(self, at)
+
+    def _note_settled(self) -> None:
+        """What was stamped has been counted: from here on no read may serve what it voids."""
+        for name, at in self._uncounted.items():
+            self.applied[name] = max(self.applied.get(name, 0), at)
+        self._uncounted.clear()
 
     # The courier.
 
