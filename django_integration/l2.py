@@ -433,7 +433,7 @@ class _Settling:
         return again
 
     def take_all_back(self, timeout: float) -> None:
-        """Nobody will wait for a proof: the bus is closed, or the process ends."""
+        """The process ends: who cannot wait for a proof takes his fills back."""
         if not (self._tasks or self._busy) or self.settle(timeout):
             return
         with self._changed:
@@ -441,7 +441,8 @@ class _Settling:
             self._tasks.clear()
         for task in left:
             if isinstance(task, _Fill):
-                task.level.forget([task.name])
+                with contextlib.suppress(Exception):  # it is away, and so will we be
+                    task.level.cache.delete(task.name)
 
     def go_on_in_child(self) -> None:
         """The parent takes care of its own."""
