@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
-from invalidator import Invalidator, NearCache, Receipt
+from invalidator import Hold, Invalidator, NearCache, Receipt
 
 from . import conf as configuration
 from .conf import conf
@@ -42,6 +42,15 @@ class Bus(Invalidator):
         if keys and l2.is_used():
             return await asyncio.shield(sync_to_async(self.invalidate)(*keys, tags=tags))
         return await super().ainvalidate(*keys, tags=tags)
+
+    def release_hold(self, hold: Hold) -> Receipt:
+        """See `Invalidator.release_hold`: the message of a strict write."""
+        from . import l2
+
+        l2.forget(hold.keys)
+        receipt = super().release_hold(hold)
+        l2.look_again(hold.keys, receipt)
+        return receipt
 
     def clear(self) -> Receipt:
         """See `Invalidator.clear`."""

@@ -209,7 +209,7 @@ class Invalidator:
             ClosedError: after `close`.
         """
         check_number("duration", duration, "seconds", least=0.1, most=3600)
-        hold = Hold(secrets.token_hex(8), duration, self.clock, self._extend_hold, self._release_hold)
+        hold = Hold(secrets.token_hex(8), duration, self.clock, self._extend_hold, self.release_hold)
         try:
             hold.extend(*keys, tags=tags)
         except PublishError:
@@ -227,7 +227,8 @@ class Invalidator:
             apply_to_ledger(self.ledger, message.decode(body), now)
         self._say(lambda: self._publisher.publish_hold(hold, bodies))
 
-    def _release_hold(self, hold: Hold) -> Receipt:
+    def release_hold(self, hold: Hold) -> Receipt:
+        """Called by *hold* when it is released."""
         self._hearing.saying()
         now = self.clock()
         self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, now)

@@ -1,5 +1,6 @@
 """Values in a second level, near copies of them here: the rules of `l2.py`, one by one, in one process."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator
@@ -205,6 +206,45 @@ def test_what_is_invalidated_leaves_the_second_level_before_anybody_is_told(cach
     wait_until(lambda: order)
     end()
     assert order == [None]
+
+
+def test_a_hold_that_is_released_empties_the_second_level_first(cache, second) -> None:
+    """The message of a strict write is that of its release."""
+    hold = bus().hold(KEY)
+    second.set(KEY, "old")
+    hold.release()
+    assert second.get(KEY) is None
+    assert cache.get("k") is None
+
+
+def test_what_coroutines_invalidate_leaves_the_second_level_too(cache, second) -> None:
+    second.set(KEY, "old")
+    assert cache.get("k") == "old"
+    asyncio.run(bus().ainvalidate(KEY))
+    assert second.get(KEY) is None
+    assert cache.get("k") is None
+
+
+def test_coroutines_share_the_second_level(cache, second, wire: Wire) -> None:
+    async def use() -> None:
+        assert await cache.aget("k") is None
+        await cache.aset("k", 1)
+        assert await cache.aget("k") == 1
+        assert await cache.aadd("k", 2) is False
+        assert await cache.aget_or_set("l", lambda: 5) == 5
+        assert await cache.aget_many(["k", "l"]) == {"k": 1, "l": 5}
+        assert wire.messages() == []
+        assert await cache.aincr("k") == 2
+        assert await cache.atouch("k", 50) is True
+        await cache.aset_many({"m": 1})
+        assert await cache.adelete("k") is True
+        await cache.adelete_many(["l"])
+        assert second.get(":1:m") == 1
+        await cache.aclear()
+
+    asyncio.run(use())
+    assert second.get(":1:m") is None
+    assert len(wire.messages()) == 6
 
 
 def test_a_clear_of_everything_empties_the_second_level(cache, second) -> None:
