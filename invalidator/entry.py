@@ -11,7 +11,7 @@ The rule (docs/guarantees.md derives it):
 An entry keeps two numbers from the last time the rule was looked at: the `changes` the ledger had, and `good_until`,
 the time up to which the last two lines hold. While `changes` stands still and `good_until` is ahead, the rule still
 holds: a hit costs one read of the ledger and one of the clock. (`proven_at` only grows, so an old `good_until` is
-early, never late.)
+early, never late.) When it has moved, the stamps are looked at again, and no more, while `good_until` is ahead.
 
 Nothing here does I/O or takes a lock.
 """
@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, Literal, TypeVar
 
 from .config import WhenUnleased
-from .ledger import FOREVER, Clock, LedgerView
+from .ledger import CHANGES, FLUSHED_AT, FOREVER, HEADER_WORDS, IN_ORDER, Clock, LedgerView, Words, fence
 
 V = TypeVar("V")
 
@@ -124,6 +124,29 @@ class ValidityRule:
         if now < entry.good_until:
             return "valid"
         return "expired" if now >= entry.expires_at else "unleased"
+
+    def still_holds(self, entry: AnyEntry, words: Words) -> bool:
+        """
+        Whether `check` found *entry* valid before, and it is by *words* too, those that a hit compares with. If not,
+        ask `check`.
+
+        The usual case, written for speed: somebody invalidated something else. Two things are taken from the look
+        before. The lease: an old `good_until` is early, never late. What this process said itself: *words* know of it,
+        or they are those of a doubt (`hearing.py`).
+        """
+        count = words[CHANGES]
+        if count < 0 or entry.changes < 0:  # a doubt; not looked at since it was stored
+            return False
+        if not IN_ORDER:
+            fence()
+        floor = entry.loaded_at - self.replica_lag_ns
+        if words[FLUSHED_AT] >= floor:
+            return False
+        for slot in entry.slots:
+            if words[HEADER_WORDS + slot] >= floor:
+                return False
+        entry.changes = count
+        return self.clock() < entry.good_until
 
     def holds_for_load(self, slots: Iterable[int], loaded_at: int) -> bool:
         """Whether a load of *slots* begun at *loaded_at* may still be handed to somebody who asks now."""

@@ -276,3 +276,65 @@ class TestLoads:
         rule, began = make_rule(ledger, clock), clock()
         clock.advance(2.2)
         assert not rule.holds_for_load((KEY,), began)
+
+
+class TestASecondLook:
+    """`still_holds`: the count has moved, and mostly because of another name."""
+
+    @pytest.fixture
+    def entry(self, ledger, clock) -> Entry[str]:
+        """One that was looked at, before another name was invalidated."""
+        entry = entry_of(clock())
+        assert make_rule(ledger, clock).check(entry) == "valid"
+        ledger.stamp([OTHER], clock.advance(0.1))
+        return entry
+
+    def test_an_entry_of_other_names_still_holds_and_remembers_it(self, ledger, clock, entry) -> None:
+        assert make_rule(ledger, clock).still_holds(entry, ledger.words)
+        assert entry.changes == ledger.words[CHANGES]
+
+    @pytest.mark.parametrize("slot", [KEY, TAG])
+    def test_an_invalidated_entry_does_not(self, ledger, clock, entry, slot) -> None:
+        ledger.stamp([slot], clock())
+        assert not make_rule(ledger, clock).still_holds(entry, ledger.words)
+        assert entry.changes != ledger.words[CHANGES]
+
+    def test_nor_does_anything_after_a_flush(self, ledger, clock, entry) -> None:
+        ledger.flush(clock())
+        assert not make_rule(ledger, clock).still_holds(entry, ledger.words)
+
+    def test_a_stamp_as_old_as_the_load_voids_it(self, ledger, clock) -> None:
+        entry, rule = entry_of(clock()), make_rule(ledger, clock)
+        rule.check(entry)
+        ledger.stamp([KEY], clock())
+        assert not rule.still_holds(entry, ledger.words)
+
+    def test_replica_lag_counts(self, ledger, clock) -> None:
+        """The writer took its time before the load, and stored it after the first look."""
+        stamped_at = clock()
+        entry, rule = entry_of(clock.advance(0.1)), make_rule(ledger, clock, replica_lag_ns=S)
+        rule.check(entry)
+        ledger.stamp([KEY], stamped_at)
+        assert not rule.still_holds(entry, ledger.words)
+
+    def test_an_entry_that_nobody_looked_at_is_left_to_the_whole_rule(self, ledger, clock) -> None:
+        """What this process says itself is checked there."""
+        assert not make_rule(ledger, clock).still_holds(entry_of(clock()), ledger.words)
+
+    def test_so_is_every_entry_in_doubt(self, ledger, clock, entry) -> None:
+        """A count that no ledger has: see `hearing.py`."""
+        ledger.words[CHANGES] = -2
+        assert not make_rule(ledger, clock).still_holds(entry, ledger.words)
+
+    def test_so_is_one_whose_lease_has_ended(self, ledger, clock, entry) -> None:
+        """It may have been renewed."""
+        clock.advance(2)
+        assert not make_rule(ledger, clock).still_holds(entry, ledger.words)
+
+    def test_the_count_comes_before_the_stamps_and_the_clock_last(self, ledger, clock, entry) -> None:
+        looked: list[object] = []
+        words = RecordingWords(ledger.words)
+        words.read = looked
+        rule = make_rule(ledger, lambda: looked.append("clock") or clock())
+        assert rule.still_holds(entry, words)
+        assert looked == [CHANGES, FLUSHED_AT, HEADER_WORDS + KEY, HEADER_WORDS + TAG, "clock"]
