@@ -23,6 +23,7 @@ from .errors import (
     InvalidMessage,
     InvalidName,
     InvalidSetting,
+    LedgerFileError,
     PublishError,
 )
 from .hold import Hold
@@ -49,6 +50,7 @@ __all__ = [
     "Invalidator",
     "InvalidatorError",
     "KeySpec",
+    "LedgerFileError",
     "Loaded",
     "NearCache",
     "Past",
