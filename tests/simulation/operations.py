@@ -78,6 +78,14 @@ async def look(process: Process, key: str) -> None:
         process.world.checks.served(process, value, expected)
 
 
+async def look_at_many(process: Process, key: str) -> None:
+    """`get_many`, of that key and all others."""
+    expected = process.world.checks.expect(process)
+    keys = [key, *(other for other in process.world.keys if other != key)]
+    for value in process.cache.get_many(keys).values():
+        process.world.checks.served(process, value, expected)
+
+
 async def write(process: Process, names: list[str]) -> None:
     """Change names in one transaction, and say so after the commit."""
     world = process.world

@@ -509,6 +509,7 @@ class Process:
         cache = copy.copy(parent)
         cache.bus = self.bus
         cache._rule = self.bus.make_rule()
+        cache._still_holds = cache._rule.still_holds
         cache._store = Store(self.world.setup.maxsize)
         for key, entry in parent._store._entries.items():
             cache._store._entries[key] = copy.copy(entry)

@@ -32,6 +32,13 @@ DEEPEST = 4
 RECOVERY = 15 * S
 """Seconds of silence, a reconnect after the longest delay, and some latency, twice."""
 
+READS = (
+    (6, operations.read),
+    (3, operations.look),
+    (4, operations.get_then_set),
+    (2, operations.look_at_many),
+)
+
 LateRequest = tuple[int, SimServer, Process, RedisNames, int, Post]
 
 
@@ -227,8 +234,7 @@ class World:
             coroutine = (operations.write_strictly if strictly else operations.write)(process, names)
         else:
             key = self.choices.pick(self.keys)
-            kind = self.choices.weigh(((3, operations.read), (2, operations.look), (2, operations.get_then_set)))
-            coroutine = kind(process, key)
+            coroutine = self.choices.weigh(READS)(process, key)
         self.note(lambda: f"{process.name} begins {coroutine.__name__} {locals_of(coroutine)}")
         self.begin(process, coroutine)
 
