@@ -362,9 +362,9 @@ class NearCacheBackend(BaseCache):
                 if found is not _MISSING:
                     return Loaded(self._keep(found), ttl=self._l2.near_ttl(name))
             value = default() if callable(default) else default
-            if self._l2 is not None:
-                value = self._l2.fill(name, value, ttl, since)
             kept = self._keep(value)
+            if self._l2 is not None and (winner := self._l2.fill(name, value, kept, ttl, since)) is not value:
+                kept = self._keep(winner)
             self._make_room(name)
             return kept
 
@@ -386,9 +386,10 @@ class NearCacheBackend(BaseCache):
             value = default() if callable(default) else default
             if iscoroutinefunction(default) or isinstance(value, Awaitable):
                 value = await value
-            if self._l2 is not None:
-                value = await sync_to_async(self._l2.fill)(name, value, ttl, since)
             kept = self._keep(value)
+            if self._l2 is not None:
+                winner = await sync_to_async(self._l2.fill)(name, value, kept, ttl, since)
+                kept = kept if winner is value else self._keep(winner)
             self._make_room(name)
             return kept
 
@@ -618,7 +619,7 @@ class NearCacheBackend(BaseCache):
         assert self._l2 is not None
         near = self._place.near
         kept = self._keep(value)
-        if self._l2.fill(name, value, ttl, since) is value:
+        if self._l2.fill(name, value, kept, ttl, since) is value:
             self._make_room(name)
             near.set(name, kept, ttl=ttl, tags=self._tags(name), loaded_at=since)
         else:
@@ -630,7 +631,7 @@ class NearCacheBackend(BaseCache):
         if not is_fill:
             return self._l2.add(name, value, ttl)
         kept = self._keep(value)
-        if self._l2.add_fill(name, value, ttl, since) is False:
+        if self._l2.add_fill(name, value, kept, ttl, since) is False:
             return False
         self._make_room(name)
         self._place.near.set(name, kept, ttl=ttl, tags=self._tags(name), loaded_at=since)

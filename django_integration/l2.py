@@ -10,9 +10,11 @@ Rule 1: a near copy counts from before the second level was read.
 Rule 2: commit, then the second level, then tell. Who hears of it reads the second level after the change.
 Rule 3: a fill adds, and never overwrites: what was computed from an old source cannot replace what was written since.
 Rule 4: a fill that read the source before an invalidation and arrives after its delete is taken back, by who filled:
-once the ledger is proven complete up to after the fill (a lease proof begun then), either it has the stamp, and the
-value is deleted and its name told again; or the invalidation was accepted later, and rule 5 finds the value.
-Rule 5: who deletes looks again, after the invalidation was accepted, and deletes and tells again what came in between.
+a lease proof that began GRACE_NS after the fill shows every invalidation that was accepted up to then. If there is one,
+the value is deleted and its name told again; unless what lies there now is surely another value: what was written
+meanwhile must not be lost.
+Rule 5: who needed longer than GRACE_NS from the delete until the invalidation was accepted looks again, and deletes and
+tells again whatever came in between.
 Rule 6: an outage of the second level makes reads miss and fills stay near; a write raises, after everybody was told,
 and the delete that it owes is made up for as soon as possible. Nothing fails that does not write.
 """
@@ -23,6 +25,7 @@ import atexit
 import contextlib
 import functools
 import logging
+import math
 import os
 import pickle
 import threading
@@ -40,6 +43,7 @@ from django.core.signals import setting_changed
 from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
 
 from . import runtime
+from .copies import hand_out
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,8 @@ NEAR_TIMEOUT_S = 10.0
 """Only the second level knows when a value expires that another server has stored: so long it may be served beyond."""
 MOST_PENDING = 10_000
 """Fills, and looks, that wait for a proof; a fill beyond that is not made."""
+GRACE_NS = 500_000_000
+"""Between a delete and its telling lies a millisecond."""
 RETRY_S = 0.5
 """How often what is owed to a second level is tried."""
 IDLE_S = 5.0
@@ -167,22 +173,22 @@ class SecondLevel:
 
     # Filling.
 
-    def fill(self, name: str, value: Any, ttl: float | None, since: int) -> Any:
+    def fill(self, name: str, value: Any, kept: Any, ttl: float | None, since: int) -> Any:
         """
-        Add *value*, computed from the source after *since*. Returns the value to go on with: another, if somebody was
-        quicker.
+        Add *value*, computed from the source after *since*; *kept* is what is kept of it. Returns the value to go on
+        with: another, if somebody was quicker.
         """
-        if self.add_fill(name, value, ttl, since) is not False or ttl == 0:
+        if self.add_fill(name, value, kept, ttl, since) is not False or ttl == 0:
             return value
         return self.get(name, value)
 
-    def add_fill(self, name: str, value: Any, ttl: float | None, since: int) -> bool | None:
+    def add_fill(self, name: str, value: Any, kept: Any, ttl: float | None, since: int) -> bool | None:
         """Add *value*. Returns whether it was added; None if nobody knows, or it may not be."""
         if ttl == 0 or _settling.is_full() or self.bus.was_invalidated((name,), (self.place_tag,), since=since):
             return None
         added: bool | None = self._try(lambda: self.cache.add(name, value, _seconds(ttl)), None)
         if added is not False:  # with an error in between, it may be there
-            _settling.watch(_Fill(self, name, since, self.bus.clock()))
+            _settling.watch(_Fill(self, name, kept, since, self.bus.clock()))
             self._will_expire([name], ttl)
         return added
 
@@ -242,24 +248,26 @@ class SecondLevel:
 
     def delete(self, name: str) -> bool:
         """Delete a value."""
+        begun = self.bus.clock()
         try:
             was_there: bool = self._call(lambda: self.cache.delete(name))
         except Exception:
             self._owe([name])
             self.bus.announce(name)()
             raise
-        self.look_again([name], self.bus.announce(name)())
+        self.look_again([name], self.bus.announce(name)(), begun)
         return was_there
 
     def delete_many(self, names: list[str]) -> None:
         """Delete values."""
+        begun = self.bus.clock()
         try:
             self._call(lambda: self.cache.delete_many(names))
         except Exception:
             self._owe(names)
             self.bus.announce(*names)()
             raise
-        self.look_again(names, self.bus.announce(*names)())
+        self.look_again(names, self.bus.announce(*names)(), begun)
 
     def clear(self) -> None:
         """Empty it: as ever in Django, all of the cache, whoever uses it."""
@@ -281,9 +289,10 @@ class SecondLevel:
         except Exception:  # noqa: BLE001 - reported by _call
             _settling.watch(_Owed(self, ()))
 
-    def look_again(self, names: list[str], receipt: Receipt) -> None:
-        """Once *receipt* is accepted, see that nothing came in between."""
-        _settling.watch(_Look(self, tuple(names), receipt))
+    def look_again(self, names: list[str], receipt: Receipt, begun: int) -> None:
+        """*names* were deleted after *begun*. If telling took long, see, once it is done, what came in between."""
+        if not receipt.accepted or self.bus.clock() - begun >= GRACE_NS:
+            _settling.watch(_Look(self, tuple(names), receipt))
 
     def take_back(self, names: Iterable[str]) -> None:
         """Delete what came too late, and tell everybody: somebody may have read it."""
@@ -344,6 +353,7 @@ class _Fill:
 
     level: SecondLevel
     name: str
+    kept: Any
     since: int
     done_at: int
 
@@ -426,7 +436,7 @@ class _Settling:
         fills = [task for task in tasks if isinstance(task, _Fill)]
         # What need not wait for a proof comes first.
         again: list[_Task] = [task for task in tasks if not isinstance(task, _Fill) and not _is_done(task)]
-        if fills and runtime.bus().wait_until_proven(max(fill.done_at for fill in fills)):
+        if fills and runtime.bus().wait_until_proven(max(fill.done_at for fill in fills) + GRACE_NS):
             again += [fill for fill in fills if not _is_done(fill)]
         else:
             again += fills
@@ -455,12 +465,14 @@ def _is_done(task: _Task) -> bool:
         match task:
             case _Fill(name=name, since=since):
                 if level.bus.was_invalidated((name,), (level.place_tag,), since=since):
-                    level.take_back([name])
+                    found = level.cache.get(name, _MISSING)
+                    if found is not _MISSING and not surely_differ(found, hand_out(task.kept)):
+                        level.take_back([name])
             case _Look(names=names, receipt=receipt):
                 if receipt.queued:
                     return False
-                if found := level.cache.get_many(names):
-                    level.take_back(found)
+                if came := level.cache.get_many(names):
+                    level.take_back(came)
             case _Owed(names=names):
                 if names:
                     level.take_back(names)
@@ -475,6 +487,30 @@ def _is_done(task: _Task) -> bool:
     return True
 
 
+def surely_differ(one: Any, other: Any) -> bool:
+    """Whether two values cannot be one that went through a serializer, which may change its types."""
+    if (kind := _kind(one)) is None or (other_kind := _kind(other)) is None:
+        return False
+    if kind != other_kind:
+        return True
+    if kind == "mapping":
+        return len(one) != len(other) or any(key in other and surely_differ(one[key], other[key]) for key in one)
+    if kind == "sequence":
+        return len(one) != len(other) or any(map(surely_differ, one, other))
+    return type(one) is type(other) and bool(one != other) and not (isinstance(one, float) and math.isnan(one))
+
+
+def _kind(value: Any) -> str | None:
+    return _KINDS.get(type(value))
+
+
+_KINDS: dict[type, str] = {
+    **dict.fromkeys((str, bytes, int, bool, float), "one"),
+    type(None): "nothing",
+    dict: "mapping",
+    list: "sequence",
+    tuple: "sequence",
+}
 _settling = _Settling()
 
 
@@ -526,11 +562,11 @@ def forget(names: Iterable[str]) -> None:
             level.forget(list(names))
 
 
-def look_again(names: Iterable[str], receipt: Receipt) -> None:
-    """*names* have been told."""
+def look_again(names: Iterable[str], receipt: Receipt, begun: int) -> None:
+    """*names* have been told; that began then, a time of the bus' clock."""
     if names:
         for level in _configured():
-            level.look_again(list(names), receipt)
+            level.look_again(list(names), receipt, begun)
 
 
 def is_used() -> bool:

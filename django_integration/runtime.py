@@ -30,9 +30,10 @@ class Bus(Invalidator):
         """See `Invalidator.invalidate`."""
         from . import l2  # which needs a bus
 
+        begun = self.clock()
         l2.forget(keys)
         receipt = super().invalidate(*keys, tags=tags)
-        l2.look_again(keys, receipt)
+        l2.look_again(keys, receipt, begun)
         return receipt
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
@@ -47,9 +48,10 @@ class Bus(Invalidator):
         """See `Invalidator.release_hold`: the message of a strict write."""
         from . import l2
 
+        begun = self.clock()
         l2.forget(hold.keys)
         receipt = super().release_hold(hold)
-        l2.look_again(hold.keys, receipt)
+        l2.look_again(hold.keys, receipt, begun)
         return receipt
 
     def clear(self) -> Receipt:

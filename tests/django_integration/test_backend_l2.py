@@ -149,8 +149,11 @@ def test_a_fill_that_came_after_the_delete_is_taken_back(cache, second, other, w
 
 
 @pytest.mark.parametrize("how", ["delete", "delete_many", "invalidate"])
-def test_what_came_between_delete_and_telling_is_found_by_looking_again(cache, second, wire: Wire, how) -> None:
-    """The other server's fill had just read the source before our change; our telling comes too late for it."""
+def test_what_came_between_delete_and_telling_is_found_by_looking_again(
+    cache, second, wire: Wire, how, monkeypatch
+) -> None:
+    """The other server's fill had just read the source before our change; our telling comes too late for its proof."""
+    monkeypatch.setattr(l2, "GRACE_NS", 0)
     cache.set("k", "old")
     wire.messages()
     FaultyCache.after["delete"] = lambda: second.set(KEY, "old again")
@@ -184,6 +187,48 @@ def test_every_write_goes_to_the_second_level_and_is_told(cache, second, wire: W
     write(cache)
     assert wire.messages() == [said]
     assert cache.get("k") == second.get(KEY)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(4, 5), ("old", "new"), ({"a": 1}, {"a": 2}), ([1], [1, 2]), ({"a": 1}, {"a": [3]}), (None, 0)]
+)
+def test_what_is_written_after_a_delete_is_not_lost(cache, second, old, new) -> None:
+    """A fill that was deleted is still being watched; what lies there now is not that fill."""
+    for turn in range(2):
+        assert cache.get_or_set("k", old) == old
+        cache.delete("k")
+        cache.set("k", new)
+        if turn == 1:
+            cache.delete("k")
+            assert cache.add("k", new) is True
+        assert l2.settle(WAIT_S)
+        assert second.get(KEY) == new
+        assert cache.get("k") == new
+        cache.delete("k")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        (1, 2, True),
+        ("a", "b", True),
+        ({"a": 1}, {"a": 2}, True),
+        ({"a": 1}, {}, True),
+        ([1], [1, 2], True),
+        ([1, {"a": [2]}], [1, {"a": [3]}], True),
+        (1, 1, False),
+        ((1, 2), [1, 2], False),  # as JSON has it
+        ({1: "a"}, {"1": "a"}, False),
+        (1, "1", False),
+        ({}, [], True),
+        (None, 0, True),
+        (float("nan"), float("nan"), False),
+        (object(), object(), False),
+    ],
+)
+def test_only_what_cannot_be_the_same_differs_surely(one, other, differ) -> None:
+    """In doubt a fill is taken back: a cold cache is slow, a stale one is wrong."""
+    assert l2.surely_differ(one, other) is differ
 
 
 def test_a_new_value_does_not_take_fills_back(cache, second) -> None:
