@@ -28,11 +28,7 @@ class PlainDict:
 
 
 class Locked:
-    """
-    A cachetools cache with a lock, as its documentation says threads need it.
-
-    It subscripts, because that is the quickest way in: cachetools' own `get` looks twice.
-    """
+    """A cachetools cache with a lock, as its documentation says threads need it."""
 
     def __init__(self, cache: Cache[str, Any], entries: Iterable[tuple[str, Any]]) -> None:
         self._cache = cache
@@ -42,10 +38,15 @@ class Locked:
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of *key*."""
         with self._lock:
-            try:
-                return self._cache[key]
-            except KeyError:
-                return default
+            return self._cache.get(key, default)
+
+
+class LockedItems(Locked):
+    """The same by subscript, the quickest way in: cachetools' `get` looks twice, and no default is returned here."""
+
+    def __getitem__(self, key: str) -> Any:
+        with self._lock:
+            return self._cache[key]
 
 
 def bare_subscriber(pipe: Connection, url: str, channels: list[str], reports: bool) -> None:

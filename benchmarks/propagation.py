@@ -49,19 +49,19 @@ def measure(run: Run) -> list[Figure]:
         payload = b"1700000000000-0 1700000000000-0 " + b'{"v":1,"node":"0123456789ab","keys":["product:42"]}'
 
         def ours(reader: Child) -> float:
-            return _time(reader, lambda: bus.invalidate(KEY))
+            return time_of_arrival(reader, lambda: bus.invalidate(KEY))
 
         with Child(reader_process, run.url, namespace, False) as reader:
-            us = _take_turns(
+            us = take_turns(
                 run,
                 {
                     "ours": lambda: ours(reader),
-                    "bare": lambda: _time(subscriber, lambda: client.publish(channel, payload)),
+                    "bare": lambda: time_of_arrival(subscriber, lambda: client.publish(channel, payload)),
                 },
                 run.rounds(2000, 150),
             )
         with Child(reader_process, run.url, namespace, True) as busy_reader:
-            us |= _take_turns(run, {"busy": lambda: ours(busy_reader)}, run.rounds(200, 20))
+            us |= take_turns(run, {"busy": lambda: ours(busy_reader)}, run.rounds(200, 20))
     bare = statistics.median(us["bare"])
 
     def figure(what: str, name: str, percent: int) -> Figure:
@@ -123,7 +123,8 @@ def _compute() -> None:
         sum(number * number for number in range(1000))
 
 
-def _take_turns(run: Run, measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def take_turns(run: Run, measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each of *measures* returned, in *rounds* rounds, each in an order drawn anew."""
     times: dict[str, list[float]] = {name: [] for name in measures}
     order = list(measures.items())
     with no_garbage():
@@ -137,7 +138,7 @@ def _take_turns(run: Run, measures: dict[str, Callable[[], float]], rounds: int)
     return times
 
 
-def _time(other: Child, say: Callable[[], object]) -> float:
+def time_of_arrival(other: Child, say: Callable[[], object]) -> float:
     """Microseconds from before *say* to the time that *other* reports."""
     other.ask()
     time.sleep(PAUSE_S)

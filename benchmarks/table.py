@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import django_backend, propagation, publishing, reads, recovery
+from . import django_backend, propagation, publishing, reads, recovery, sidecar, storm
 from .figures import Figure
 from .run import Run
 
@@ -25,4 +25,8 @@ BENCHMARKS = (
     Benchmark("publish", "What invalidate() costs its caller", publishing.measure),
     Benchmark("recovery", "A dropped connection: time to a new lease", recovery.measure_lease),
     Benchmark("survivors", "A dropped connection: entries kept", recovery.measure_survivors),
+    Benchmark("storm", "A worker's reads while 20,000 invalidations a second arrive", storm.measure),
+    Benchmark("sidecar-void", "From invalidate() to void for all workers of a host", sidecar.measure_void),
+    Benchmark("sidecar-rate", "What a sidecar applies", sidecar.measure_rate),
+    Benchmark("sidecar-host", "What 16 workers of one host cost Redis", sidecar.measure_host),
 )
