@@ -722,8 +722,9 @@ class TestChanges:
     """A worker's own change comes back to it by the host's ledger, as if somebody else had said it."""
 
     @pytest.fixture(autouse=True)
-    def _time_passes(self, cache, clock) -> None:
+    def _time_passes(self, host, cache, clock) -> None:
         cache._clock = lambda: clock.advance(0.000001)
+        host.before_publish = lambda: clock.advance(0.001)
 
     def test_a_replaced_value_survives_here(self, host, cache, clock) -> None:
         cache.set("a", "old")

@@ -197,7 +197,10 @@ class TestAWriteIsTold:
         asyncio.run(main())
         assert wire.message() == keys("a")
 
-    @pytest.mark.parametrize("change", [lambda cache: cache.delete("a"), lambda cache: cache.clear()])
+    @pytest.mark.parametrize(
+        "change",
+        [lambda cache: cache.delete("a"), lambda cache: cache.delete_many(["a"]), lambda cache: cache.clear()],
+    )
     def test_a_miss_before_our_own_write_makes_no_fill(self, cache, wire: Wire, change) -> None:
         cache.get("a")
         change(cache)
@@ -239,8 +242,10 @@ class TestDjangoOnTop:
             return HttpResponse("page")
 
         with override_settings(ALLOWED_HOSTS=["*"]):
-            for _ in range(3):
+            for turn in range(3):
                 page(RequestFactory().get("/late"))
+                kept = [key for key in caches["default"]._place.near._store._entries if "cache_page" in key]
+                assert len(kept) == (turn > 0)
         assert len(rendered) == 2
 
     def test_a_changed_list_of_headers_is_told(self, wire: Wire) -> None:
