@@ -75,6 +75,9 @@ def measure(run: Run) -> list[Figure]:
                 many = _quiet_and_storm(run, cores, namespace, path, MANY_KEYS)
                 few = _quiet_and_storm(run, cores, namespace, path, FEW_KEYS)
         own = _quiet_and_storm(run, cores, run.namespace(), None, MANY_KEYS)
+    # A quiet hit is the same code everywhere. A base that something else had lengthened would flatter every ratio to it.
+    quiet_us = min(quiet.p999_us for quiet, _ in (many, few, own))
+    many, few, own = ((quiet._replace(p999_us=quiet_us), storm) for quiet, storm in (many, few, own))
     return [
         *_figures(f"sidecar, {MANY_KEYS:,} keys", *many, Target(5, "≥", 0.95), Target(5, "≤", 2)),
         *_figures(f"sidecar, {FEW_KEYS:,} keys", *few),
