@@ -75,7 +75,7 @@ def measure(run: Run) -> list[Figure]:
                 many = _quiet_and_storm(run, cores, namespace, path, MANY_KEYS)
                 few = _quiet_and_storm(run, cores, namespace, path, FEW_KEYS)
         own = _quiet_and_storm(run, cores, run.namespace(), None, MANY_KEYS)
-    # A quiet hit is the same code everywhere. A base that something else had lengthened would flatter every ratio to it.
+    # Quiet reads are the same code everywhere. A base that something else lengthened would flatter every ratio to it.
     quiet_us = min(quiet.p999_us for quiet, _ in (many, few, own))
     many, few, own = ((quiet._replace(p999_us=quiet_us), storm) for quiet, storm in (many, few, own))
     return [
