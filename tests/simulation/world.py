@@ -366,6 +366,8 @@ class World:
         self.sidecar = new = Process(self, self.next_name("sidecar"), old.offset, old.words.memory)
         new.bus.start()
         self.calm = False
+        if old.words.unstored:
+            new.damages_known = -1  # it may have left a position of two halves
         new.applied = old.applied
         new.deaf = old.deaf
         for process in self.processes:
