@@ -353,7 +353,11 @@ class SidecarHearing:
             self._settle()
 
     def _is_settled(self, receipt: Receipt, said_at: int) -> bool:
-        if receipt.lost_because is not None or self.view.words[FLUSHED_AT] > said_at:
+        if receipt.lost_because is not None:
+            return True
+        # The writer stores a flush before it counts it, and proves a later time only after that.
+        proven_at, _ = self.view.read_lease()
+        if proven_at > self.view.words[FLUSHED_AT] > said_at:
             return True
         if not receipt.id:
             return not receipt.queued

@@ -255,6 +255,7 @@ class TestReadingWhatOneWrote:
         saying = Thread(lambda: bus.invalidate("a"))
         wait_until(lambda: host.said and len(bus._hearing._unsettled))
         host.ledger.flush(clock.advance(0.1))
+        host.ledger.prove(clock.advance(0.1))  # only then is the flush known to be counted
         assert saying.outcome().accepted
         assert is_sure(bus)
 
@@ -624,6 +625,7 @@ class TestARestartedSidecar:
         bus.invalidate(tags=["t"])
         host.replace()
         host.ledger.flush(clock.advance(2))
+        host.ledger.prove(clock.advance(0.1))
         bus.start()
         bus.start()
         assert is_sure(bus)
