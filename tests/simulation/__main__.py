@@ -8,7 +8,7 @@ import time
 from multiprocessing import get_context
 from os import cpu_count
 
-from .runs import Failure, explain, run_all, run_seed, trace
+from .runs import Failure, be_quiet, explain, run_all, run_seed, trace
 
 CHUNK = 50
 
@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="with --seed: print everything that happens")
     parser.add_argument("--jobs", type=int, default=cpu_count(), help="processes (default: one per core)")
     options = parser.parse_args()
+    be_quiet()
     if options.seed is not None:
         return _run_one(options.seed, whole=options.trace)
     first, _, last = options.seeds.partition("-")

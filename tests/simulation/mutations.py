@@ -518,7 +518,9 @@ def _run_child(chosen: Mutation, most_seeds: int, *, explained: bool) -> None:
     """Run seeds until one fails, with the mutation in place. Prints the violation and how many seeds it took."""
     assert not any(name.partition(".")[0] == "invalidator" for name in sys.modules)
     sys.meta_path.insert(0, _Mutator(chosen.edits))
-    from .runs import explain, find_failures
+    from .runs import be_quiet, explain, find_failures
+
+    be_quiet()
 
     failure = next(find_failures(range(most_seeds)), None)
     if failure is None:
@@ -539,7 +541,7 @@ def try_out(chosen: Mutation, most_seeds: int = MOST_SEEDS, *, explained: bool =
     except LookupError as error:
         return Outcome(chosen.rule, f"OUT OF DATE: {error}", 0, 0.0)
     began = time.monotonic()
-    command = [sys.executable, "-m", __spec__.name, "--child", chosen.rule, "--seeds", str(most_seeds)]
+    command = [sys.executable, "-m", "tests.simulation.mutations", "--child", chosen.rule, "--seeds", str(most_seeds)]
     done = run(
         [*command, *(["--explained"] if explained else [])], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -16,7 +16,9 @@ STEPS = 150
 """Long enough for a fault, its discovery, its repair and the next one."""
 
 
-logging.getLogger("invalidator").setLevel(logging.CRITICAL)
+def be_quiet() -> None:
+    """What the core has to say of faults is of no interest: there is one in every world."""
+    logging.getLogger("invalidator").setLevel(logging.CRITICAL)
 
 
 class Failure(NamedTuple):
