@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test check format demo bench torture build clean
+.PHONY: help venv test check format demo bench mutations torture build clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ demo: $(INSTALLED) ## a shop on SERVERS=3 app servers and a Redis of its own (or
 
 bench: $(INSTALLED) ## measure, against peers, in one run
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+mutations: $(INSTALLED) ## remove each rule of the core, and see that a check notices
+	@exec $(BIN)/python -m tests.simulation.mutations $(ARGS)
 
 torture: $(INSTALLED) ## faults at random on real processes, for minutes
 	@exec $(BIN)/python -m tests.torture $(ARGS)

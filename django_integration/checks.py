@@ -24,7 +24,7 @@ from django.core.checks import CheckMessage, Error, register
 
 from invalidator import InvalidatorError, InvalidSetting
 
-from . import conf, runtime
+from . import checks_backend, conf, runtime
 
 TAG = "invalidator"
 
@@ -38,6 +38,8 @@ _Apps = Sequence[AppConfig] | None
 def register_all() -> None:
     """Register the checks; a second time changes nothing."""
     for check in (check_setting, check_known, check_missing, check_values, check_library, check_hold):
+        register(check, TAG)
+    for check in checks_backend.ALL:
         register(check, TAG)
 
 

@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django_integration import bus, cache, holds, invalidate, row_tags, tag
 from invalidator import HoldEnded, PublishError
 from invalidator.errors import LinkDown
+from invalidator.link.memory import MemoryLink
 from tests.support import wait_until
 
 from .conftest import WAIT_S, Message, Wire
@@ -401,6 +402,7 @@ def test_with_publish_raise_the_release_raises_no_more_after_the_commit(
         context.__exit__(None, None, None)
     assert Cage.objects.exists()
     assert "release_failed" in caplog.text
+    MemoryLink("memory://").server.holds.clear()  # it would last into the next tests
 
 
 def test_a_transaction_longer_than_its_hold_is_refused() -> None:

@@ -49,9 +49,9 @@ def draw_setup(choices: Choices) -> Setup:
     pick, weigh = choices.pick, choices.weigh
     return Setup(
         processes=weigh(((5, 2), (2, 1), (2, 3))),
-        workers=weigh(((6, 0), (2, 1), (1, 2))),
+        workers=weigh(((4, 0), (2, 1), (2, 2))),
         keys=weigh(((4, 1), (3, 2), (1, 4))),
-        tags=weigh(((3, 0), (2, 1))),
+        tags=weigh(((2, 0), (2, 1))),
         when_unleased=weigh(((10, "short"), (2, "bypass"), (1, "serve"))),
         replica_lag_ns=weigh(((8, 0), (1, 300 * MS))),
         publish=weigh(((5, "queue"), (1, "raise"))),
@@ -74,7 +74,7 @@ def draw_setup(choices: Choices) -> Setup:
         strict_one_in=weigh(((3, 1000), (1, 2), (1, 1))),
         ttl_one_in=weigh(((3, 1000), (1, 3))),
         longest_wait=pick((9, 7, 5)),
-        info_refused=weigh(((14, False), (1, True))),
+        info_refused=weigh(((8, False), (1, True))),
         publish_fates=weigh(
             (
                 (2, ((1, "fine"),)),
