@@ -40,7 +40,7 @@ def _run_many(seeds: range, jobs: int) -> int:
     began = time.monotonic()
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     failures: list[Failure] = []
-    with get_context("spawn").Pool(jobs) as pool:
+    with get_context("spawn").Pool(jobs, initializer=be_quiet) as pool:
         for found in pool.imap(run_all, chunks):
             failures += found
             for failure in found:
