@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -162,6 +163,7 @@ def in_child(action: Callable[[], object]) -> None:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
+        signal.alarm(60)  # a child that hangs does not outlive its test
         try:
             action()
         except BaseException as error:  # noqa: BLE001 - told to the parent

@@ -2,8 +2,6 @@
 
 import asyncio
 import gc
-import os
-import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,7 +16,7 @@ from invalidator.message import Body, decode
 from invalidator.names import key_slot, tag_slot
 from invalidator.near_cache import NearCache
 from invalidator.status import Invalidation
-from tests.support import PATIENCE_S, Clock, DeafLink, Thread, wait_until
+from tests.support import PATIENCE_S, Clock, DeafLink, Thread, in_child, wait_until
 
 
 @pytest.fixture
@@ -421,25 +419,6 @@ class TestMemory:
         del bus
         gc.collect()
         assert gone() is None
-
-
-def in_child(action: Callable[[], object]) -> None:
-    """Run *action* in a forked child; fail with what it raised."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(60)  # a child that hangs does not outlive its test
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001 - told to the parent
-            os.write(writing, repr(error).encode()[:4000])
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        problem = pipe.read().decode()
-    os.waitpid(pid, 0)
-    assert not problem, problem
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

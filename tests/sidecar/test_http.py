@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,9 @@ from invalidator.errors import InvalidSetting
 from invalidator.sidecar import http as sidecar_http
 from invalidator.sidecar.daemon import Health
 from invalidator.sidecar.http import HttpError, HttpServer, TcpAddress, UnixAddress, parse_address
+from tests.sidecar.support import HEALTH
 
-HEALTH = Health(
-    namespace="shop",
-    path="/run/shop.ledger",
-    slots=1024,
-    state="live",
-    alive=True,
-    leased=True,
-    proven_age_s=0.1,
-    position="7-0",
-    flushes=1,
-    replays=2,
-    reconnects=3,
-    received=4,
-    names=5,
-    refused={"malformed": 6},
-    last_error=None,
-)
+SHOP = replace(HEALTH, refused={"malformed": 6})
 
 
 class Subject:
@@ -50,10 +36,10 @@ class Subject:
         return self.missing
 
     def status(self) -> dict[str, Any]:
-        return {"ready": True, "namespaces": [HEALTH.as_dict()]}
+        return {"ready": True, "namespaces": [SHOP.as_dict()]}
 
     def health(self) -> list[Health]:
-        return [HEALTH]
+        return [SHOP]
 
 
 @pytest.fixture

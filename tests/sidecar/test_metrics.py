@@ -8,30 +8,14 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from invalidator.sidecar.daemon import Health
 from invalidator.sidecar.metrics import COUNTERS, GAUGES, PREFIX, exposition
+from tests.sidecar.support import HEALTH
 
-SHOP = Health(
-    namespace="shop",
-    path="/run/shop.ledger",
-    slots=1024,
-    state="live",
-    alive=True,
-    leased=True,
-    proven_age_s=0.1,
-    position="7-0",
-    flushes=1,
-    replays=2,
-    reconnects=3,
-    received=4,
-    names=5,
-    refused={},
-    last_error=None,
-)
-BLOG = replace(SHOP, namespace="blog", leased=False, proven_age_s=None, state="connecting", refused={"malformed": 2})
+BLOG = replace(HEALTH, namespace="blog", leased=False, proven_age_s=None, state="connecting", refused={"malformed": 2})
 
 
 def samples(accept: str = "") -> dict[tuple[str, ...], float]:
     """Values by name and labels' values."""
-    body, content_type = exposition(lambda: [SHOP, BLOG], accept)
+    body, content_type = exposition(lambda: [HEALTH, BLOG], accept)
     parse = parse_openmetrics if "openmetrics" in content_type else parse_text
     return {
         (sample.name, *sample.labels.values()): sample.value

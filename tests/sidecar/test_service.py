@@ -15,24 +15,7 @@ from invalidator.ledger_file import default_path
 from invalidator.sidecar import service as service_module
 from invalidator.sidecar.daemon import Health
 from invalidator.sidecar.service import READY_AFTER_S, Options, Service, Signals
-
-HEALTH = Health(
-    namespace="shop",
-    path="/run/shop.ledger",
-    slots=1024,
-    state="live",
-    alive=True,
-    leased=True,
-    proven_age_s=0.1,
-    position="7-0",
-    flushes=1,
-    replays=2,
-    reconnects=3,
-    received=4,
-    names=5,
-    refused={},
-    last_error=None,
-)
+from tests.sidecar.support import HEALTH
 
 
 class Ward:
