@@ -23,6 +23,7 @@ without each, and there is an argument for each):
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -49,10 +50,16 @@ class Edit(NamedTuple):
 
 
 class Mutation(NamedTuple):
-    """A rule that is removed."""
+    """
+    A rule that is removed.
+
+    Args:
+        tests: the file of tests that catches it, where no world is likely to.
+    """
 
     rule: str
     edits: Sequence[Edit]
+    tests: str = ""
 
 
 class Outcome(NamedTuple):
@@ -64,9 +71,9 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def mutation(rule: str, *edits: tuple[str, str, str]) -> Mutation:
+def mutation(rule: str, *edits: tuple[str, str, str], tests: str = "") -> Mutation:
     """Spell a mutation."""
-    return Mutation(rule, [Edit(*edit) for edit in edits])
+    return Mutation(rule, [Edit(*edit) for edit in edits], tests)
 
 
 MUTATIONS = (
@@ -106,6 +113,7 @@ MUTATIONS = (
     mutation(
         "a second look takes `changes` before the stamps",
         ("entry", "entry.changes = count", "entry.changes = words[CHANGES]"),
+        tests="tests/test_entry.py",
     ),
     mutation(
         "a second look sees the stamps",
@@ -256,6 +264,7 @@ MUTATIONS = (
             "        if not self._server:\n            return f",
             "        if False:\n            return f",
         ),
+        tests="tests/test_subscription.py",
     ),
     mutation(
         "another epoch voids",
@@ -315,13 +324,18 @@ MUTATIONS = (
         "what cannot be read voids",
         ("subscription", '        yield from self._flush(f"unreadable', '        yield Refuse(f"unreadable'),
         ("subscription", "({reason.partition(':')[0]})\", now)", "({reason.partition(':')[0]})\")"),
+        tests="tests/test_subscription.py",
     ),
     mutation(
         "a stamp is the time of applying, on this host's clock",
         (
             "listener",
             "        now = self._clock()\n        # Our own",
-            '        now = int(id.partition("-")[0] or 0) * 1_000_000 or self._clock()\n        # Our own',
+            # the server's clock, which in these worlds is off by other amounts than the hosts'
+            (
+                '        now = int(id.partition("-")[0] or 0) * 1_000_000 - 17 * 10**17 if id else self._clock()\n'
+                "        # Our own"
+            ),
         ),
     ),
     mutation(
@@ -516,6 +530,9 @@ def _run_child(chosen: Mutation, most_seeds: int, *, explained: bool) -> None:
     """Run seeds until one fails, with the mutation in place. Prints the violation and how many seeds it took."""
     assert not any(name.partition(".")[0] == "invalidator" for name in sys.modules)
     sys.meta_path.insert(0, _Mutator(chosen.edits))
+    if chosen.tests:
+        _run_tests(chosen.tests)
+        return
     from .runs import be_quiet, explain, find_failures
 
     be_quiet()
@@ -527,6 +544,22 @@ def _run_child(chosen: Mutation, most_seeds: int, *, explained: bool) -> None:
     print(f"{failure.seed + 1}|{failure.violation}")
     if explained:
         print(explain(failure))
+
+
+def _run_tests(path: str) -> None:
+    """Run tests until one fails, with the mutation in place. Prints its name."""
+    import pytest
+
+    failed = []
+
+    class Watch:
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.failed:
+                failed.append(report.nodeid)
+
+    with contextlib.redirect_stdout(sys.stderr):
+        pytest.main(["--exitfirst", "--quiet", path], plugins=[Watch()])
+    print(f"1|test {failed[0].partition('::')[2]}" if failed else "1|nobody")
 
 
 # In the parent.
@@ -559,7 +592,9 @@ def was_caught(outcome: Outcome) -> bool:
 
 def as_row(outcome: Outcome) -> str:
     """One line of the table in docs/guarantees.md."""
-    caught_by = outcome.caught_by if not was_caught(outcome) else f"simulation: {outcome.caught_by.partition(':')[0]}"
+    if outcome.caught_by.startswith("test "):
+        return f"| {outcome.rule} | {outcome.caught_by} | |"
+    caught_by = f"simulation: {outcome.caught_by.partition(':')[0]}" if was_caught(outcome) else outcome.caught_by
     return f"| {outcome.rule} | {caught_by} | {outcome.seeds:,} |"
 
 
