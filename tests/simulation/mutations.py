@@ -351,6 +351,7 @@ MUTATIONS = (
                 "            yield from self._apply(envelope.body, envelope.id, now)"
             ),
         ),
+        tests="tests/test_subscription.py",
     ),
     # Who says what.
     mutation(

@@ -438,6 +438,8 @@ class World:
                 proven = process.words.memory[PROVEN_AT] >= process.local(began_at) and remaining > 0
                 if not proven or process.subscription.state is not State.LIVE:
                     unwell.append(f"{process.name} is {process.subscription.state}, lease proven: {proven}")
+            elif process.listens and process.hearing._listener is not None:
+                unwell.append(f"{process.name} takes its parent's listener for its own")
             if process.bus._publisher.waiting:
                 unwell.append(f"{process.name} has not delivered {process.bus._publisher.waiting} names")
             if self._activities.get(process):
