@@ -150,6 +150,13 @@ class TestHolds:
         ledger.release([1], "me", now=600)
         assert ledger.newest_stamp([1]) == 600
 
+    def test_a_release_does_not_uncover_what_was_stamped_meanwhile(self, ledger) -> None:
+        """Who releases took his time before he had the lock; a held slot does not show the stamps that came since."""
+        ledger.hold([1], "me", until=900, now=500)
+        ledger.stamp([1], 620)
+        ledger.release([1], "me", now=600)
+        assert ledger.newest_stamp([1]) >= 620
+
     def test_nobody_frees_another_ones_hold(self, ledger) -> None:
         ledger.hold([1], "me", until=800, now=500)
         ledger.hold([1], "you", until=900, now=500)
