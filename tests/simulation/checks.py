@@ -4,6 +4,7 @@ What must hold after every step, judged by what happened in the world.
 - *bound*: no read that begins at t returns a version replaced by a change accepted before t - max_staleness.
 - *strict*: with a hold, the same, counted from the commit: whether or not its writer lived to say so.
 - *stale fill*: a value loaded before an invalidation was applied in a process is not served there afterwards.
+- *hold*: what was loaded before a read begins is not served to it while a hold is in force in its process.
 - *own write*: who has called `invalidate` never reads what it replaced.
 - *honest lease*: a proof of some time finds everything in the ledger that was accepted before it.
 - *receipt*: accepted means that the server took it.
@@ -73,6 +74,7 @@ class Expectation(NamedTuple):
     begins_at: int
     own: Mapping[str, int]
     applied: Mapping[str, int]
+    held: frozenset[str]
 
 
 class Checks:
@@ -132,12 +134,17 @@ class Checks:
                 self.world.fail("receipt", f"{name} v{version} is accepted, but no server took it")
             self._accepted[name].append(Accepted(at, version, change.committed_at))
 
+    def waiting(self) -> list[Change]:
+        """Invalidations of living processes of which nobody knows yet whether they were accepted."""
+        self.look_at_receipts()
+        return self._watched
+
     # What is looked at.
 
     def expect(self, process: Process) -> Expectation:
         """A read begins."""
-        applied = process.heard_by.applied
-        return Expectation(self.world.now, dict(process.own_versions), dict(applied))
+        held = process.names_held() | process.heard_by.names_held()
+        return Expectation(self.world.now, dict(process.own_versions), dict(process.heard_by.applied), held)
 
     def served(self, process: Process, value: Value, expected: Expectation) -> None:
         """A read ended with *value*."""
@@ -148,6 +155,7 @@ class Checks:
             if value.read_at < expected.begins_at:
                 self._check_own_write(process, name, version, expected)
                 self._check_stale_fill(process, name, value, expected)
+                self._check_hold(process, name, value, expected)
             if process.bounded and not process.heard_by.deaf:
                 self._check_bound(process, name, version, expected)
                 self._check_strict(process, name, version, expected)
@@ -166,6 +174,10 @@ class Checks:
                     f"{process.name} served {value} after it had applied an invalidation of {said} "
                     f"at {expected.applied[said]}",
                 )
+
+    def _check_hold(self, process: Process, name: str, value: Value, expected: Expectation) -> None:
+        if name in expected.held:
+            self.world.fail("hold", f"{process.name} served {value} from its cache, though {name} was held")
 
     def _check_bound(self, process: Process, name: str, version: int, expected: Expectation) -> None:
         before = expected.begins_at - BOUND - self.world.setup.tick_ns

@@ -428,6 +428,7 @@ MUTATIONS = (
     mutation(
         "a release does not lower a younger stamp",
         ("ledger", "            self._newest = now = max(self._newest, now)\n", ""),
+        tests="tests/test_ledger.py",
     ),
     mutation(
         "a hold is announced before it is granted",

@@ -8,6 +8,7 @@ from invalidator import Hold, Loaded
 from invalidator.errors import HoldEnded, PublishError
 
 from .checks import Change
+from .choices import S
 from .loop import Pause
 from .source import Value
 
@@ -118,11 +119,13 @@ async def write_strictly(process: Process, names: list[str]) -> None:
     """Hold, commit, release; or die in between."""
     world = process.world
     keys, tags = split(names)
-    damages = world.checks.damages
+    damages, began_at = world.checks.damages, world.now
     try:
         hold = process.bus.hold(*keys, tags=tags, duration=world.choices.pick((0.5, 3.0, 1.5, 0.1)))
     except (PublishError, HoldEnded):
         return  # nothing was held, so nothing is committed
+    process.holds(names, hold.owner, began_at + int(hold.duration * S))
+    await pause(process)
     await pause(process)
     try:
         hold.check()
@@ -136,7 +139,7 @@ async def write_strictly(process: Process, names: list[str]) -> None:
         world.note(lambda: f"{process.name} commits {versions}, held")
         world.checks.committed_under_hold(versions, committed_at, damages)
     await pause(process)
-    if world.choices.one_in(3):
+    if world.choices.one_in(2):
         world.note(lambda: f"{process.name}'s writer dies before it releases")
         return
     called_at = world.now
@@ -148,6 +151,7 @@ async def write_strictly(process: Process, names: list[str]) -> None:
 
 def hold_release(process: Process, hold: Hold) -> object:
     """Release, though Redis may refuse to hear of it."""
+    process.released(hold.owner)
     try:
         return hold.release()
     except PublishError:

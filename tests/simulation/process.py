@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from invalidator.store import Store
 from invalidator.subscription import Apply, Effect, Effects, Flush, Frame, Journal, Move, Prove, Push, Subscription
 
 from .checks import EVERYTHING
-from .choices import S
+from .choices import MS, S
 from .network import SimConnection, SimLink
 from .words import SectionLock, SteppedWords
 
@@ -190,6 +190,8 @@ class Process:
         self.own_versions: dict[str, int] = {}
         self.applied: dict[str, int] = {}
         self._uncounted: dict[str, int] = {}
+        self._held: dict[tuple[str, str], int] = {}
+        self._held_uncounted: dict[tuple[str, str], int] = {}
         self.listener_thread: Thread | None = None
         self.courier: Thread | None = None
         self.audience = DeferredAudience()
@@ -301,6 +303,21 @@ class Process:
         for name, version in versions.items():
             self.own_versions[name] = max(version, self.own_versions.get(name, 0))
 
+    def holds(self, names: Iterable[str], owner: str, until: int) -> None:
+        """A hold is in force here."""
+        self._held.update(dict.fromkeys([(name, owner) for name in names], until))
+
+    def released(self, owner: str) -> None:
+        """A hold is about to be released here."""
+        for held in (self._held, self._held_uncounted):
+            for key in [key for key in held if key[1] == owner]:
+                del held[key]
+
+    def names_held(self) -> frozenset[str]:
+        """What nobody may cache here now."""
+        soon = self.world.now + self.world.setup.tick_ns
+        return frozenset(name for (name, _), until in self._held.items() if until > soon)
+
     # The listener.
 
     @property
@@ -362,6 +379,8 @@ class Process:
                 if isinstance(effect, Flush):
                     self.world.checks.flushed(self, effect.reason)
                 began_at = self.world.now
+                if isinstance(effect, Apply) and effect.body.op == "release":
+                    self.released(effect.body.owner)
                 yield from self._act(partial(listener._carry_out_one, effect))
                 self._note_effect(effect, began_at)
         except LinkDown:
@@ -395,6 +414,8 @@ class Process:
             case Apply(body, id, _) if not self.world.checks.said_itself(self, id, body):
                 for name in (*body.keys, *body.tags) if body.op != "clear" else (EVERYTHING,):
                     self._uncounted[name] = began_at
+                    if body.op == "hold":
+                        self._held_uncounted[name, body.owner] = began_at + body.for_ms * MS
             case Flush():
                 self._note_settled()
                 self.applied[EVERYTHING] = max(self.applied.get(EVERYTHING, 0), began_at)
@@ -414,6 +435,8 @@ class Process:
         for name, at in self._uncounted.items():
             self.applied[name] = max(self.applied.get(name, 0), at)
         self._uncounted.clear()
+        self._held.update(self._held_uncounted)
+        self._held_uncounted.clear()
 
     # The courier.
 
@@ -470,6 +493,7 @@ class Process:
         child.has_position = self.has_position
         child.damages_known = self.damages_known
         child.deaf, child.heard_again = self.deaf, self.heard_again
+        child._held = dict(self._held)
         child.own_versions, child.applied = dict(self.own_versions), dict(self.applied)
         child.words = SteppedWords(array("q", self.words.memory), _nothing)
         child.bus = child._copy_bus(parent)

@@ -442,6 +442,8 @@ class World:
                 unwell.append(f"{process.name} takes its parent's listener for its own")
             if process.bus._publisher.waiting:
                 unwell.append(f"{process.name} has not delivered {process.bus._publisher.waiting} names")
+            if waiting := [c for c in self.checks.waiting() if c.process is process]:
+                unwell.append(f"{process.name} does not know what became of {len(waiting)} invalidations")
             if self._activities.get(process):
                 unwell.append(f"{process.name} has not finished {len(self._activities[process])} operations")
         return unwell
