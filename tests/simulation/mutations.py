@@ -396,8 +396,8 @@ MUTATIONS = (
         "a lost answer is tried again",
         (
             "outbox",
-            "        if batch is not None:\n            self.overflows",
-            "        if False:\n            self.overflows",
+            "        batch = self._under_way\n        if batch is not None:",
+            "        batch = self._under_way = None\n        if batch is not None:",
         ),
     ),
     mutation(
