@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from invalidator import Loaded, Receipt, Tag, tag
 
+from .events import flushed, invalidated
 from .names import model_tag, row_tag, row_tags
 from .reads import cache, cached
 from .registry import invalidates
@@ -25,7 +26,9 @@ __all__ = [
     "bus",
     "cache",
     "cached",
+    "flushed",
     "invalidate",
+    "invalidated",
     "invalidates",
     "model_tag",
     "row_tag",

@@ -69,6 +69,7 @@ class _Runtime:
         self.bus: Invalidator | None = None
         self.cache: NearCache | None = None
         self.lock = threading.RLock()
+        self.on_made: list[Callable[[Invalidator], object]] = []
         self.on_reset: list[Callable[[], object]] = []
 
 
@@ -82,8 +83,20 @@ def bus() -> Invalidator:
         return made
     with _runtime.lock:
         if _runtime.bus is None:
-            _runtime.bus = make_bus()
+            made = _runtime.bus = make_bus()
+            for callback in _runtime.on_made:
+                callback(made)
         return _runtime.bus
+
+
+def made_bus() -> Invalidator | None:
+    """Return this process' bus if it was used already; makes none."""
+    return _runtime.bus
+
+
+def made_cache() -> NearCache | None:
+    """Return this process' default near cache if it was used already; makes none."""
+    return _runtime.cache
 
 
 def make_bus() -> Invalidator:
@@ -127,6 +140,11 @@ def reset() -> None:
         old_bus.close()
     for callback in _runtime.on_reset:
         callback()
+
+
+def on_made(callback: Callable[[Invalidator], object]) -> None:
+    """Call *callback* with every bus that is made for this process, before its first use."""
+    _runtime.on_made.append(callback)
 
 
 def on_reset(callback: Callable[[], object]) -> None:
