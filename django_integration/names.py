@@ -9,18 +9,23 @@ A change of row 42 of `shop.Product` is published as three tags:
 
 An entry that holds one row carries `row_tags(Product, 42)`, an entry over the table `model_tag(Product)`.
 
+Beside them stand the tags of columns and their values, which say what a row joins when it is written (`fields.py`).
+
 Rule 1: a proxy is its concrete model.
 Rule 2: with multi-table inheritance a row is one row of several tables. Its change is a change of the model, of
 all its parents and of all its children, since a child's copy holds the parent's columns.
 Rule 3: a row of a many-to-many's through table is a change of the rows it links.
 Rule 4: no query, ever. What is not in memory is not known, and unknown rows are the `*` tag.
+Rule 5: values are told of a row that was written whole. A write of some of its columns tells that these have changed,
+and no value: those in memory beside them may be old.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard, overload
 
@@ -29,11 +34,16 @@ from django.db.models import Field, ForeignKey, Model
 
 from invalidator import InvalidName, Tag, check_key, tag
 
+from . import fields
+
 Target: TypeAlias = "str | Tag | Model | type[Model]"
 """What can be invalidated: a key, a tag, a row, a table."""
 
 MAX_NAMES = 100_000
-"""Names kept for one transaction before they become one clear: some 10 MB, and little is left in any cache by then."""
+"""
+Names kept for one transaction, some 10 MB. Beyond it rows become unknown rows; if that is not enough, it is one clear,
+and little is left in any cache by then.
+"""
 
 UNWATCHED = frozenset({"admin.logentry", "migrations.migration", "sessions.session"})
 """Tables that are written on nearly every request, or by `migrate` alone, and cached by nobody under a model's tag."""
@@ -107,6 +117,8 @@ class Names:
             self.tags[target.name] = None
         elif isinstance(target, Model):
             row_tag(target)  # raises for a row that was never saved
+            # Which columns have changed is not known; what is in memory may be older than what changed them.
+            self._add_columns(target, lambda model: fields.tags_of_columns(model, None))
             self.row_changed(target)
         elif is_model(target):
             self.table_changed(target)
@@ -123,6 +135,20 @@ class Names:
         self.keys.update(other.keys)
         self.tags.update(other.tags)
         self._bound()
+
+    def row_written(self, row: Model, *, columns: Collection[str] | None = None) -> None:
+        """
+        Add what `row_changed` adds, and the tags of the columns that were written.
+
+        Args:
+            columns: their names or attribute names, as in `save(update_fields=…)`. None: all, and *row* holds what the
+                database holds now, apart from columns that it lacks and expressions.
+        """
+        if columns is None:
+            self._add_columns(row, lambda model: fields.tags_of_values(model, row.__dict__))
+        else:
+            self._add_columns(row, lambda model: fields.tags_of_columns(model, columns))
+        self.row_changed(row)
 
     def row_changed(self, row: Model) -> None:
         """Add the tags of *row* in its table and in those it shares by inheritance, and of the rows it links."""
@@ -151,16 +177,41 @@ class Names:
         for relative in family(concrete):
             self._add_row(relative, pk if _one_value(relative, concrete) else None)
 
+    def _add_columns(self, row: Model, tags_in: Callable[[type[Model]], Iterable[str]]) -> None:
+        """Add the tags of columns in each table that *row* itself is in."""
+        concrete = concrete_of(type(row))
+        for model in (concrete, *map(concrete_of, concrete._meta.get_parent_list())):
+            if model._meta.apps is apps:
+                self.tags.update(dict.fromkeys(tags_in(model)))
+            else:
+                # A migration's model: it does not know which columns there are today.
+                self._add_row(model, None)
+
     def _add_row(self, model: type[Model], pk: object) -> None:
         concrete = concrete_of(model)
         self.tags[concrete._meta.label_lower] = None
         self.tags[unknown_rows_tag(concrete) if pk is None else row_tag(concrete, pk)] = None
 
     def _bound(self) -> None:
-        if self.everything or len(self) > MAX_NAMES:
-            self.everything = True
+        if len(self) > MAX_NAMES:
+            self.tags = _without_rows(self.tags)
+            # Half: this is not to be done again for each of the next rows.
+            self.everything |= len(self) > MAX_NAMES // 2
+        if self.everything:
             self.keys.clear()
             self.tags.clear()
+
+
+def _without_rows(tags: Iterable[str]) -> dict[str, None]:
+    """*tags*, in which all tags of rows and columns of a model have become the one of unknown rows."""
+    unknown = {model._meta.label_lower: unknown_rows_tag(model) for model in apps.get_models(include_auto_created=True)}
+    coarse = dict.fromkeys(tags)
+    for name in tags:
+        label = re.split(r"[:\[]", name, maxsplit=1)[0]
+        if label in unknown and name != label:
+            del coarse[name]
+            coarse[unknown[label]] = None
+    return coarse
 
 
 def is_model(target: object) -> TypeGuard[type[Model]]:

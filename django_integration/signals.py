@@ -58,12 +58,20 @@ def before_save(sender: type[Model], instance: Model, using: str, *, raw: bool, 
     _before(instance).update(names)
 
 
-def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
+def after_save(
+    sender: type[Model],
+    instance: Model,
+    using: str,
+    *,
+    raw: bool,
+    update_fields: Collection[str] | None = None,
+    **_: object,
+) -> None:
     """Invalidate the row, its table, and what the functions name for it before and after."""
     if not is_watched(sender):
         return
     names = Names()
-    names.row_changed(instance)
+    names.row_written(instance, columns=update_fields)
     try:
         if registry.has_functions(sender):
             names.update(instance._state.__dict__.pop(_BEFORE, Names()))

@@ -1,10 +1,11 @@
 """Sets Django up once, with real (SQLite) databases, and lets a test listen to what is published."""
 
 import os
+import re
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import django
@@ -43,11 +44,18 @@ def databases() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Message:
-    """What one message said, without order."""
+    """What one message said, without order. Most tests are about rows and tables: tags of columns stand apart."""
 
     keys: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset()
     everything: bool = False
+    columns: frozenset[str] = field(default=frozenset(), compare=False)
+
+
+def apart(tags: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Tags of rows, of tables and of the application's own; and tags of columns."""
+    columns = frozenset(tag for tag in tags if re.match(r"\w+\.\w+\[", tag))
+    return frozenset(tags) - columns, columns
 
 
 class Wire:
@@ -65,7 +73,8 @@ class Wire:
         if said.keys and (mark := self._marks.get(said.keys[0])):
             mark.set()
         elif said.reason in ("invalidate", "clear"):
-            self._heard.append(Message(frozenset(said.keys), frozenset(said.tags), said.everything))
+            tags, columns = apart(said.tags)
+            self._heard.append(Message(frozenset(said.keys), tags, said.everything, columns))
 
     def messages(self) -> list[Message]:
         """Everything published so far and not asked for before, in order."""

@@ -10,17 +10,26 @@ from django_integration import invalidate, model_tag, row_tag, row_tags
 from django_integration.names import Names, is_watched
 from invalidator import InvalidName, tag
 
-from .conftest import Wire
+from .conftest import Wire, apart
 from .zoo.models import Animal, Aquarium, Building, Cage, Chip, Duty, Keeper, Pet, Seat, Word
 
 pytestmark = pytest.mark.usefixtures("db")
 
 
-def tags_of(*targets: object) -> set[str]:
+def tags_of(*targets: object) -> frozenset[str]:
+    """Of rows and tables."""
+    return apart(names_of(*targets).tags)[0]
+
+
+def columns_of(*targets: object) -> frozenset[str]:
+    return apart(names_of(*targets).tags)[1]
+
+
+def names_of(*targets: object) -> Names:
     names = Names()
     for target in targets:
         names.add(target)  # type: ignore[arg-type]
-    return set(names.tags)
+    return names
 
 
 def test_tags_are_the_lower_case_label_and_the_primary_key() -> None:
@@ -102,11 +111,58 @@ def test_a_through_row_changes_the_rows_it_links() -> None:
     assert {"zoo.keeper:*", "zoo.cage:*", "zoo.duty:*"} <= tags_of(Duty)
 
 
+def test_a_row_named_by_hand_may_have_changed_in_any_column() -> None:
+    """What is in memory may be older than what changed the row."""
+    assert columns_of(Cage(pk=7, name="old")) == {"zoo.cage[id=*]", "zoo.cage[name=*]"}
+    assert columns_of(Cage) == frozenset(), "unknown rows are in every entry's tags"
+
+
+def test_a_child_that_was_written_has_its_values_in_each_of_its_tables() -> None:
+    names = Names()
+    names.row_written(Aquarium(building_ptr_id=3, id=3, name="shark", litres=5))
+    assert apart(names.tags)[1] == {
+        *("zoo.building[id=3]", "zoo.building[name=shark]"),
+        *("zoo.aquarium[building_ptr_id=3]", "zoo.aquarium[litres=5]"),
+    }
+
+
+def test_a_linked_row_has_changed_in_no_column() -> None:
+    names = Names()
+    names.row_written(Duty(pk=1, keeper_id=2, cage_id=3))
+    assert {tag.partition("[")[0] for tag in apart(names.tags)[1]} == {"zoo.duty"}
+
+
+def test_rows_too_many_become_unknown_rows_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_integration.names.MAX_NAMES", 20)
+    names = Names()
+    names.add("key")
+    names.add(tag("shop.product:1"))  # is no model's
+    for pk in range(100):
+        names.row_written(Cage(pk=pk, name="a"))
+        assert len(names) <= 20
+    assert not names.everything
+    assert "zoo.cage:*" in names.tags
+    assert "shop.product:1" in names.tags
+    assert "key" in names.keys
+
+
+def test_names_too_many_become_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_integration.names.MAX_NAMES", 20)
+    names = Names()
+    for number in range(21):
+        names.add(tag(f"zoo.cages:{number}"))
+    assert names.everything
+    assert len(names) == 0
+
+
 def test_no_tag_costs_a_query(no_queries: None) -> None:
     """A column that was not loaded is not known, rather than fetched."""
     row = Duty.from_db("default", ["id"], [1])
     assert "cage_id" in row.get_deferred_fields()
     assert tags_of(row) == {"zoo.duty", "zoo.duty:1", "zoo.keeper", "zoo.keeper:*", "zoo.cage", "zoo.cage:*"}
+    names = Names()
+    names.row_written(row)
+    assert "zoo.duty[cage_id=*]" in names.tags
 
 
 def test_rows_tables_tags_and_keys_can_be_invalidated_together(wire: Wire) -> None:

@@ -54,6 +54,33 @@ def test_every_save_publishes_the_row_and_its_model(cage: Cage, wire: Wire, save
     assert not message.keys
 
 
+COLUMNS: dict[str, tuple[Callable[[Cage], object], set[str]]] = {
+    "all of them": (lambda cage: cage.save(), {"zoo.cage[id={pk}]", "zoo.cage[name=]"}),
+    "update_fields": (lambda cage: cage.save(update_fields=["name"]), {"zoo.cage[name=*]"}),
+    "update_or_create": (
+        lambda cage: Cage.objects.update_or_create(pk=cage.pk, defaults={"name": "x"}),
+        {"zoo.cage[name=*]"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("save", "columns"), COLUMNS.values(), ids=COLUMNS.keys())
+def test_a_save_publishes_the_columns_it_writes(
+    cage: Cage, wire: Wire, save: Callable[[Cage], object], columns: set[str]
+) -> None:
+    save(cage)
+    assert wire.message().columns == {column.format(pk=cage.pk) for column in columns}
+
+
+def test_a_row_with_deferred_columns_publishes_no_value(animal: Animal, wire: Wire) -> None:
+    """What Django does not write may have changed since the row was read."""
+    row = Animal.objects.defer("name").get(pk=animal.pk)
+    Animal.objects.filter(pk=animal.pk).update(weight=9)
+    wire.messages()
+    row.save()
+    assert wire.message().columns == {"zoo.animal[weight=*]", "zoo.animal[cage_id=*]"}
+
+
 def test_get_or_create_publishes_what_it_creates(wire: Wire) -> None:
     cage, _ = Cage.objects.get_or_create(name="new")
     assert wire.message().tags == row(cage)

@@ -157,3 +157,41 @@ class Skeleton(Exhibit):
 
     def __str__(self) -> str:
         return f"{self.bones} bones"
+
+
+class EvenField(models.IntegerField):
+    """Stores something else than what Python sees."""
+
+    def get_prep_value(self, value: int | None) -> int | None:
+        return None if value is None else 2 * value
+
+
+class Specimen(models.Model):
+    """One column of every kind."""
+
+    number = models.IntegerField(default=0)
+    small = models.PositiveSmallIntegerField(default=0)
+    alive = models.BooleanField(default=True)
+    code = models.UUIDField(default=uuid.uuid4)
+    found = models.DateField(null=True)
+    changed = models.DateField(auto_now=True)
+    name = models.CharField(max_length=80, blank=True)
+    slug = models.SlugField(blank=True)
+    cage = models.ForeignKey(Cage, models.CASCADE, null=True)
+    word = models.ForeignKey(Word, models.CASCADE, null=True)
+    tank = models.ForeignKey(Aquarium, models.CASCADE, null=True)
+    rank = models.IntegerField(db_default=7)
+    # What cannot be compared:
+    long = models.CharField(max_length=300, blank=True)
+    collated = models.CharField(max_length=80, blank=True, db_collation="nocase")
+    text = models.TextField(blank=True)
+    even = EvenField(default=0)
+    weight = models.FloatField(default=0)
+    price = models.DecimalField(max_digits=9, decimal_places=2, default=0)
+    seen = models.DateTimeField(null=True)
+    double = models.GeneratedField(
+        expression=models.F("number") * 2, output_field=models.IntegerField(), db_persist=True
+    )
+
+    def __str__(self) -> str:
+        return self.name
