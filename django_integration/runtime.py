@@ -69,6 +69,7 @@ class _Runtime:
         self.bus: Invalidator | None = None
         self.cache: NearCache | None = None
         self.lock = threading.RLock()
+        self.has_sidecar = True
         self.on_made: list[Callable[[Invalidator], object]] = []
         self.on_reset: list[Callable[[], object]] = []
 
@@ -105,7 +106,7 @@ def make_bus() -> Invalidator:
     return Bus(
         conf.url,
         namespace=conf.namespace,
-        sidecar=conf.sidecar,
+        sidecar=conf.sidecar if _runtime.has_sidecar else None,
         max_staleness=conf.max_staleness,
         when_unleased=conf.when_unleased,
         replica_lag=conf.replica_lag,
@@ -116,6 +117,11 @@ def make_bus() -> Invalidator:
         journal_length=conf.journal_length,
         slots=conf.slots,
     )
+
+
+def do_without_sidecar() -> None:
+    """Let this process listen for itself, whatever the setting says. For a command, on a host that has no sidecar."""
+    _runtime.has_sidecar = False
 
 
 def default_cache() -> NearCache:
@@ -133,6 +139,7 @@ def reset() -> None:
     with _runtime.lock:
         old_cache, old_bus = _runtime.cache, _runtime.bus
         _runtime.cache = _runtime.bus = None
+        _runtime.has_sidecar = True
     # Closed outside the lock: a callback of the old bus may be waiting for it.
     if old_cache is not None:
         old_cache.close()

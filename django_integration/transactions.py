@@ -24,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
@@ -67,7 +67,16 @@ def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
     """
     by_alias: dict[str, Names] = {}
     for target in targets:
-        _add_target(by_alias.setdefault(using or _alias_of(target), Names()), target)
+        add_target(by_alias.setdefault(using or alias_of(target), Names()), target)
+    return tell(by_alias)
+
+
+def tell(by_alias: Mapping[str, Names]) -> Receipt | None:
+    """
+    Invalidate names, each after the commit of the transaction in progress on its database, or at once if there is none.
+
+    Returns and raises as `invalidate` does.
+    """
     # Only now, when every target has proved good, does the first name leave.
     at_once = Names()
     deferred = False
@@ -83,14 +92,15 @@ def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
     return None
 
 
-def _alias_of(target: Target) -> str:
+def alias_of(target: Target) -> str:
     """The database whose transaction a change of *target* is most likely part of."""
     if isinstance(target, Model):
         return target._state.db or router.db_for_write(type(target), instance=target)
     return router.db_for_write(target) if is_model(target) else DEFAULT_DB_ALIAS
 
 
-def _add_target(names: Names, target: Target) -> None:
+def add_target(names: Names, target: Target) -> None:
+    """Add all that *target* stands for. Raises as `invalidate` does."""
     names.add(target)
     if isinstance(target, Model):
         names.update(registry.names_of(target))

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from .bus import Invalidator
 from .config import Config
 from .errors import InvalidatorError, InvalidName, InvalidSetting
+from .receipt import Receipt
 from .status import Invalidation, Status
 
 if TYPE_CHECKING:
@@ -68,13 +69,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(parser.parse_args(arguments))
 
 
-def add_arguments(parser: ArgumentParser, *, url: str | None, namespace: str | None) -> None:
+class Said(NamedTuple):
+    """
+    What `invalidate` has told.
+
+    Args:
+        everything: the whole namespace; then `keys` and `tags` are empty.
+        receipt: None if it leaves later, after a commit.
+    """
+
+    keys: Sequence[str]
+    tags: Sequence[str]
+    everything: bool
+    receipt: Receipt | None
+
+
+class Project:
+    """
+    How a command line reads its targets, and by whom it tells. This is the shell's: a target is a key.
+
+    `manage.py` brings one of its own, that knows models. What it raises is said like our own errors.
+    """
+
+    metavar = "KEY"
+    help = "a key"
+
+    def read(self, targets: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the keys and tags that an entry about *targets* would have. Raises InvalidName for what is none."""
+        return list(targets), []
+
+    def invalidate(self, options: Namespace) -> Said:
+        """Tell that `options.targets`, `options.keys` and `options.tags` became stale, or with `clear` everything."""
+        keys, tags = [*options.targets, *options.keys], options.tags
+        return tell(options, keys, tags, everything=options.clear)
+
+
+def tell(options: Namespace, keys: Sequence[str], tags: Sequence[str], *, everything: bool) -> Said:
+    """Tell it at the place that *options* name. Raises PublishError if Redis does not take it."""
+    with _open(options, publish="raise") as bus:
+        receipt = bus.clear() if everything else bus.invalidate(*keys, tags=tags)
+    return Said(keys, tags, everything, receipt)
+
+
+def add_arguments(
+    parser: ArgumentParser, *, url: str | None, namespace: str | None, project: Project | None = None
+) -> None:
     """
     Add the options and subcommands of this module to *parser*.
 
     Args:
         url, namespace: what holds if no option says otherwise; None leaves it to the environment.
+        project: how targets are read; None takes every target for a key.
     """
+    project = project or Project()
+    parser.set_defaults(project=project)
     _add_place(
         parser,
         url=url or os.environ.get(URL_VARIABLE),
@@ -85,7 +133,7 @@ def add_arguments(parser: ArgumentParser, *, url: str | None, namespace: str | N
         child = children.add_parser(name, help=subcommand.help, description=subcommand.help)
         # Before the subcommand or after it. A default here would undo what was said before.
         _add_place(child, url=argparse.SUPPRESS, namespace=argparse.SUPPRESS, several=subcommand.several_namespaces)
-        subcommand.add_arguments(child)
+        subcommand.add_arguments(child, project)
 
 
 def run(options: Namespace) -> int:
@@ -142,8 +190,11 @@ def _check_place(options: Namespace) -> None:
 # invalidator invalidate
 
 
-def _add_invalidate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("keys", nargs="*", metavar="KEY", help="a key that became stale")
+def _add_invalidate_arguments(parser: ArgumentParser, project: Project) -> None:
+    parser.add_argument("targets", nargs="*", metavar=project.metavar, help=f"{project.help}; it became stale")
+    parser.add_argument(
+        "--key", dest="keys", action="append", default=[], metavar="KEY", help="a key, whatever it looks like"
+    )
     parser.add_argument(
         "--tag", dest="tags", action="append", default=[], metavar="TAG", help="everything with this tag became stale"
     )
@@ -154,21 +205,24 @@ def _add_invalidate_arguments(parser: ArgumentParser) -> None:
 
 def _run_invalidate(options: Namespace) -> None:
     _check_meant(options)
-    with _open(options, publish="raise") as bus:
-        receipt = bus.clear() if options.clear else bus.invalidate(*options.keys, tags=options.tags)
-    facts = {"keys": options.keys, "tags": options.tags, "listeners": receipt.listeners, "id": receipt.id}
+    keys, tags, everything, receipt = options.project.invalidate(options)
+    facts = {"keys": list(keys), "tags": list(tags)}
+    if receipt is not None:
+        facts |= {"listeners": receipt.listeners, "id": receipt.id}
     if options.json:
-        print(json.dumps({"accepted": receipt.accepted, "clear": options.clear, **facts}), flush=True)
+        print(json.dumps({"accepted": receipt is not None, "clear": everything, **facts}), flush=True)
     else:
-        print("  ".join(["accepted", *(["clear"] if options.clear else []), *_as_words(facts)]), flush=True)
+        fate = "accepted" if receipt is not None else "leaves after the commit"
+        print("  ".join([fate, *(["clear"] if everything else []), *_as_words(facts)]), flush=True)
 
 
 def _check_meant(options: Namespace) -> None:
-    if options.clear and (options.keys or options.tags):
+    names = options.targets or options.keys or options.tags
+    if options.clear and names:
         raise Misuse("--clear is everything in the namespace: name no keys or tags with it")
     if options.clear and not options.yes:
         raise Misuse("--clear makes every server load everything anew: add --yes if that is meant")
-    if not (options.clear or options.keys or options.tags):
+    if not (options.clear or names):
         raise Misuse("nothing to invalidate: name keys or --tag TAG, or say --clear --yes for the whole namespace")
 
 
@@ -279,7 +333,10 @@ class Feed:
             self._skipped += 1
 
 
-def _add_watch_arguments(parser: ArgumentParser) -> None:
+def _add_watch_arguments(parser: ArgumentParser, project: Project) -> None:
+    parser.add_argument(
+        "targets", nargs="*", metavar=project.metavar, help=f"only messages that concern {project.help}"
+    )
     parser.add_argument(
         "--key", dest="keys", action="append", default=[], metavar="KEY", help="only messages that concern this key"
     )
@@ -295,9 +352,10 @@ def _add_watch_arguments(parser: ArgumentParser) -> None:
 
 
 def _run_watch(options: Namespace) -> None:
+    keys, tags = options.project.read(options.targets)
     with _until_interrupted(), _open(options) as bus:
         feed = Feed(bus.status)
-        bus.on_invalidate(feed.hear, keys=options.keys, tags=options.tags)
+        bus.on_invalidate(feed.hear, keys=[*keys, *options.keys], tags=[*tags, *options.tags])
         shown = 0
         while shown != options.count:
             line = feed.take(LOOK_INTERVAL_S)
@@ -341,7 +399,7 @@ def _positive(text: str) -> int:
 # invalidator sidecar. What it needs is imported when it is asked for: the other subcommands start sooner without it.
 
 
-def _add_sidecar_arguments(parser: ArgumentParser) -> None:
+def _add_sidecar_arguments(parser: ArgumentParser, _: Project) -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--path", type=Path, metavar="FILE", help="where to keep the ledger of one namespace")
     place.add_argument(
@@ -399,7 +457,7 @@ def _run_sidecar(options: Namespace) -> None:
 # invalidator doctor
 
 
-def _add_doctor_arguments(parser: ArgumentParser) -> None:
+def _add_doctor_arguments(parser: ArgumentParser, _: Project) -> None:
     parser.add_argument("--path", type=Path, metavar="FILE", help="of the sidecar's ledger, if workers are given one")
     parser.add_argument("--slots", type=_positive, default=2**20, metavar="N", help="of the ledger that shall fit")
     parser.add_argument("--max-staleness", type=float, default=2.0, metavar="SECONDS", help="the bound to be kept")
@@ -506,7 +564,7 @@ class Subcommand(NamedTuple):
     """What it does, in a sentence; adds its arguments; does it, or raises; takes more than one namespace."""
 
     help: str
-    add_arguments: Callable[[ArgumentParser], None]
+    add_arguments: Callable[[ArgumentParser, Project], None]
     run: Callable[[Namespace], None]
     several_namespaces: bool = False
 

@@ -142,6 +142,26 @@ class TestInvalidate:
         assert said.pop("id")
         assert said == {"accepted": True, "clear": False, "keys": [], "tags": ["prices", "stock"], "listeners": 1}
 
+    def test_a_key_may_be_an_option(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main([*MEMORY, "invalidate", "a", "--key", "b"]) == 0
+        assert "keys a b" in capsys.readouterr().out
+
+    def test_a_project_reads_targets_in_its_own_way(self, capsys: pytest.CaptureFixture[str]) -> None:
+        class Loud(cli.Project):
+            metavar = "WORD"
+            help = "a word"
+
+            def invalidate(self, options: argparse.Namespace) -> cli.Said:
+                return cli.Said([target.upper() for target in options.targets], [], False, None)
+
+        parser = argparse.ArgumentParser()
+        cli.add_arguments(parser, url=None, namespace=None, project=Loud())
+        assert cli.run(parser.parse_args(["invalidate", "a"])) == 0
+        assert capsys.readouterr().out == "leaves after the commit  keys A\n"
+        with pytest.raises(SystemExit):
+            parser.parse_args(["invalidate", "--help"])
+        assert "a word; it became stale" in capsys.readouterr().out
+
     def test_clears_when_it_is_meant(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main([*MEMORY, "invalidate", "--clear", "--yes"]) == 0
         assert capsys.readouterr().out.startswith("accepted  clear  listeners 0  id ")
@@ -154,6 +174,7 @@ class TestInvalidate:
             (["--clear"], "--yes"),
             (["--all"], "--yes"),
             (["--clear", "--yes", "product:42"], "no keys or tags"),
+            (["--clear", "--yes", "--key", "product:42"], "no keys or tags"),
             ([""], "a key must not be empty"),
             (["a", "--tag", ""], "a tag must not be empty"),
             (["k" * 513], "512 bytes"),
