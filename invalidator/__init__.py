@@ -14,7 +14,7 @@ This is the front door: everything an application needs is imported from here. d
 
 from .bus import Invalidator
 from .config import Config, WhenUnleased
-from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
+from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function
 from .entry import Entry
 from .errors import (
     ClosedError,
@@ -34,6 +34,7 @@ from .receipt import Receipt
 from .status import Cause, Invalidation, Past, Stats, Status
 
 __all__ = [
+    "ABOUT_TO_LOAD",
     "DEFAULT",
     "CachedFunction",
     "Cause",

@@ -26,6 +26,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 KeySpec = str | Callable[..., str]
 TagsSpec = Iterable[str] | Callable[..., Iterable[str]]
 
+ABOUT_TO_LOAD = object()
+"""As the default of `get`: nothing is there, and what is loaded now has nothing to do with a later `set`."""
+
 # Subclasses before their bases; each with the text of the type itself, since a subclass may show two values as one.
 _PLAIN: tuple[Any, ...] = (
     Enum,

@@ -8,6 +8,11 @@ The rule (docs/guarantees.md derives it):
     now < expires_at
     now < proven_at + max_staleness  or  now < loaded_at + max_staleness
 
+A value that was made from other entries' values (`parts`) is no better than they are: the first two lines hold for each
+of them with its own names and its own `loaded_at`, and the last one with the oldest. (One time for all is wrong: later
+than a part's own, it misses a stamp whose writer took its time before that and stores it after; the oldest for all
+would keep out what is reloaded because only its own names were invalidated.)
+
 An entry keeps two numbers from the last time the rule was looked at: the `changes` the ledger had, and `good_until`,
 the time up to which the last two lines hold. While `changes` stands still and `good_until` is ahead, the rule still
 holds: a hit costs one read of the ledger and one of the clock. (`proven_at` only grows, so an old `good_until` is
@@ -28,6 +33,8 @@ V = TypeVar("V")
 
 Verdict = Literal["valid", "invalidated", "expired", "unleased"]
 
+Parts = tuple[tuple[int, tuple[int, ...]], ...]
+
 NOT_LOOKED_AT = -1
 """A count of changes that no ledger has."""
 
@@ -42,6 +49,7 @@ class Entry(Generic[V]):
         expires_at: the end of its TTL on the same clock.
         slots: those of its key and tags.
         tags: for people to look at; `slots` is what counts.
+        parts: for each entry whose value this one was made from, its `loaded_at` and its slots; see `parts_of`.
     """
 
     __slots__ = (
@@ -51,6 +59,7 @@ class Entry(Generic[V]):
         "hits",
         "hits_at_turn",
         "loaded_at",
+        "parts",
         "size",
         "slots",
         "tags",
@@ -58,13 +67,21 @@ class Entry(Generic[V]):
     )
 
     def __init__(
-        self, value: V, *, loaded_at: int, slots: tuple[int, ...], expires_at: int = FOREVER, tags: tuple[str, ...] = ()
+        self,
+        value: V,
+        *,
+        loaded_at: int,
+        slots: tuple[int, ...],
+        expires_at: int = FOREVER,
+        tags: tuple[str, ...] = (),
+        parts: Parts = (),
     ) -> None:
         self.value = value
         self.loaded_at = loaded_at
         self.expires_at = expires_at
         self.slots = slots
         self.tags = tags
+        self.parts = parts
         self.changes = NOT_LOOKED_AT
         self.good_until = 0
         self.hits = 0
@@ -77,6 +94,15 @@ class Entry(Generic[V]):
 
 
 AnyEntry = Entry[Any]
+
+
+def parts_of(entries: Iterable[AnyEntry]) -> Parts:
+    """Return what an entry keeps of those it was made from: their slots, and those of their parts, by load time."""
+    slots_by_time: dict[int, dict[int, None]] = {}
+    for entry in entries:
+        for loaded_at, slots in ((entry.loaded_at, entry.slots), *entry.parts):
+            slots_by_time.setdefault(loaded_at, {}).update(dict.fromkeys(slots))
+    return tuple((loaded_at, tuple(slots)) for loaded_at, slots in slots_by_time.items())
 
 
 class ValidityRule:
@@ -116,6 +142,11 @@ class ValidityRule:
             return "invalidated"
         if self.own is not None and self.own.newest_stamp(entry.slots) >= as_of:
             return "invalidated"
+        for loaded_at, slots in entry.parts:
+            part_as_of = loaded_at - self.replica_lag_ns
+            if self._newest_stamp(slots) >= part_as_of:
+                return "invalidated"
+            as_of = min(as_of, part_as_of)
         served_until = self._served_until(proven_at, as_of)
         entry.good_until = min(entry.expires_at, served_until)
         entry.changes = changes
@@ -137,6 +168,8 @@ class ValidityRule:
         count = words[CHANGES]
         if count < 0 or entry.changes < 0:  # a doubt; not looked at since it was stored
             return False
+        if entry.parts:  # not so usual
+            return False
         if not IN_ORDER:
             fence()
         floor = entry.loaded_at - self.replica_lag_ns
@@ -148,15 +181,19 @@ class ValidityRule:
         entry.changes = count
         return self.clock() < entry.good_until
 
-    def holds_for_load(self, slots: Iterable[int], loaded_at: int) -> bool:
+    def holds_for_load(self, slots: Iterable[int], loaded_at: int, parts: Parts = ()) -> bool:
         """Whether a load of *slots* begun at *loaded_at* may still be handed to somebody who asks now."""
-        probe: Entry[None] = Entry(None, loaded_at=loaded_at, slots=tuple(slots))
+        probe: Entry[None] = Entry(None, loaded_at=loaded_at, slots=tuple(slots), parts=parts)
         return self.check(probe) == "valid"
 
     def lease_remaining_ns(self) -> int:
         """How long the lease lasts without another proof; 0 or less when there is none."""
         proven_at, _ = self.ledger.read_lease()
         return proven_at + self.max_staleness_ns - self.clock() if proven_at else 0
+
+    def _newest_stamp(self, slots: tuple[int, ...]) -> int:
+        newest = self.ledger.newest_stamp(slots)
+        return newest if self.own is None else max(newest, self.own.newest_stamp(slots))
 
     def _served_until(self, proven_at: int, as_of: int) -> int:
         if self.when_unleased == "serve":

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from .bus import Invalidator
-from .decorator import CachedFunction, KeySpec, TagsSpec, cached_function
-from .entry import NOT_LOOKED_AT, AnyEntry, Entry
+from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function
+from .entry import NOT_LOOKED_AT, AnyEntry, Entry, Parts, Verdict, parts_of
 from .errors import InvalidatorError, InvalidSetting
 from .flight import Flight, Flights, Landing
 from .ledger import CHANGES, FOREVER, Words
@@ -51,7 +51,6 @@ Ttl = float | None | Default
 
 _NOT_THERE = object()
 _WHATEVER = object()
-_ABOUT_TO_LOAD = object()
 
 OnEvict = Callable[[str, Any, Cause], object]
 
@@ -61,11 +60,17 @@ class Loaded(Generic[V]):
     """
     What a loader may return instead of a bare value, when the value itself decides its TTL or tags. Tags add to those
     given.
+
+    Attributes:
+        made_from: entries (of `get_entry`, `load_entry`) whose values are in this one: it falls when one of them falls
+            by its key, its tags or a flush, and is never served longer without a lease than they are. (Their TTL is
+            theirs.) They must be of a cache on the same bus.
     """
 
     value: V
     ttl: Ttl = DEFAULT
     tags: Iterable[str] = ()
+    made_from: Iterable[AnyEntry] = ()
 
 
 class Change:
@@ -220,14 +225,19 @@ class NearCache:
         if verdict == "valid":
             entry.hits += 1
             return entry.value
-        if verdict != "unleased":  # an unleased entry is good again with the next proof
-            self._report(self._store.remove_entry(key, entry, verdict))
+        self._leave(key, entry, verdict)
         return self._missed(key, default)
+
+    def _leave(self, key: str, entry: AnyEntry, verdict: Verdict) -> None:
+        if verdict == "unleased":  # good again with the next proof
+            return
+        assert verdict != "valid"
+        self._report(self._store.remove_entry(key, entry, verdict))
 
     def _missed(self, key: str, default: Any) -> Any:
         check_key(key)
         self._count("misses")
-        if default is not _ABOUT_TO_LOAD:
+        if default is not ABOUT_TO_LOAD:
             self._misses.note(key, self._clock())
         return default
 
@@ -280,18 +290,8 @@ class NearCache:
         Raises:
             InvalidName, InvalidSetting: an argument cannot work; *loader* is not called.
         """
-        value = self.get(key, _ABOUT_TO_LOAD)
-        # Once: they may be a generator, and there may be several attempts.
-        checked = check_tags(tags) if value is _ABOUT_TO_LOAD else ()
-        while value is _ABOUT_TO_LOAD:
-            flight, is_mine = self._board(key, checked, ttl, blocking=True)
-            if is_mine:
-                with self._flying(key, flight) as landing:
-                    if landing.entry is None:
-                        landing.entry = self._finish(key, flight, loader(), ttl)
-                return landing.entry.value
-            value = self._disembark(key, flight, flight.wait())
-        return value
+        value = self.get(key, ABOUT_TO_LOAD)
+        return self.load_entry(key, loader, ttl=ttl, tags=tags).value if value is ABOUT_TO_LOAD else value
 
     async def aget_or_set(
         self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
@@ -299,18 +299,59 @@ class NearCache:
         """
         `get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks.
         """
-        value = self.get(key, _ABOUT_TO_LOAD)
-        # Once: they may be a generator, and there may be several attempts.
-        checked = check_tags(tags) if value is _ABOUT_TO_LOAD else ()
-        while value is _ABOUT_TO_LOAD:
+        value = self.get(key, ABOUT_TO_LOAD)
+        if value is ABOUT_TO_LOAD:
+            return (await self.aload_entry(key, loader, ttl=ttl, tags=tags)).value
+        return value
+
+    # For who has to know what a value is made from (`Loaded.made_from`).
+
+    def get_entry(self, key: str) -> AnyEntry | None:
+        """`get` of the entry itself, or None: the caller is about to load it. Such a miss is not remembered."""
+        try:
+            entry = self._find(key)
+        except (KeyError, TypeError):
+            entry = None
+        if entry is not None:
+            verdict = self._rule.check(entry)
+            if verdict == "valid":
+                entry.hits += 1
+                return entry
+            self._leave(key, entry, verdict)
+        self._missed(key, ABOUT_TO_LOAD)
+        return None
+
+    def load_entry(
+        self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+    ) -> AnyEntry:
+        """`get_or_set` after a miss (`get_entry`, or `get` with ABOUT_TO_LOAD): the entry, stored or not."""
+        checked = check_tags(tags)  # once: they may be a generator, and there may be several attempts
+        while True:
+            flight, is_mine = self._board(key, checked, ttl, blocking=True)
+            if is_mine:
+                with self._flying(key, flight) as landing:
+                    if landing.entry is None:
+                        landing.entry = self._finish(key, flight, loader(), ttl)
+                return landing.entry
+            entry = self._disembark(key, flight, flight.wait())
+            if entry is not None:
+                return entry
+
+    async def aload_entry(
+        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+    ) -> AnyEntry:
+        """`load_entry` with an async *loader*."""
+        checked = check_tags(tags)
+        while True:
             flight, is_mine = self._board(key, checked, ttl, blocking=False)
             if is_mine:
                 with self._flying(key, flight) as landing:
                     if landing.entry is None:
                         landing.entry = self._finish(key, flight, await loader(), ttl)
-                return landing.entry.value
-            value = self._disembark(key, flight, await flight.await_landing())
-        return value
+                return landing.entry
+            entry = self._disembark(key, flight, await flight.await_landing())
+            if entry is not None:
+                return entry
 
     def cached(
         self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None
@@ -521,31 +562,36 @@ class NearCache:
     def _finish(self, key: str, flight: Flight, loaded: Any, ttl: Ttl) -> AnyEntry:
         """The loader has returned *loaded*."""
         tags = flight.tags
+        parts: Parts = ()
         if isinstance(loaded, Loaded):
             tags = tuple(dict.fromkeys((*tags, *check_tags(loaded.tags))))
             ttl = ttl if isinstance(loaded.ttl, Default) else _check_ttl(loaded.ttl)
+            if loaded.made_from:
+                parts = parts_of(loaded.made_from)
             loaded = loaded.value
-        entry = self._make_entry(key, loaded, flight.loaded_at, self._own_ttl(ttl), tags)
+        entry = self._make_entry(key, loaded, flight.loaded_at, self._own_ttl(ttl), tags, parts)
         self._fill(key, entry)
         return entry
 
-    def _disembark(self, key: str, flight: Flight, landing: Landing) -> Any:
-        """What a caller who waited is handed: a value, the loader's error, or _ABOUT_TO_LOAD to start anew."""
+    def _disembark(self, key: str, flight: Flight, landing: Landing) -> AnyEntry | None:
+        """What a caller who waited is handed: an entry, the loader's error, or None to start anew."""
         if landing.error is not None:
             raise landing.error
         entry = landing.entry
         if entry is None:
-            return _ABOUT_TO_LOAD
+            return None
         # Only the slots known at boarding were checked then; those that the loader added have to pass now.
         added = set(entry.slots) - set(flight.slots)
-        if added and not self._rule.holds_for_load(added, entry.loaded_at):
-            return self.get(key, _ABOUT_TO_LOAD)
-        return entry.value
+        if (added or entry.parts) and not self._rule.holds_for_load(added, entry.loaded_at, entry.parts):
+            return self.get_entry(key)
+        return entry
 
-    def _make_entry(self, key: str, value: Any, loaded_at: int, ttl: float | None, tags: tuple[str, ...]) -> AnyEntry:
+    def _make_entry(
+        self, key: str, value: Any, loaded_at: int, ttl: float | None, tags: tuple[str, ...], parts: Parts = ()
+    ) -> AnyEntry:
         expires_at = FOREVER if ttl is None else self._clock() + int(ttl * 1e9)
         slots = name_slots((key,), tags, self.bus.slots)
-        return Entry(value, loaded_at=loaded_at, slots=slots, expires_at=expires_at, tags=tags)
+        return Entry(value, loaded_at=loaded_at, slots=slots, expires_at=expires_at, tags=tags, parts=parts)
 
     @overload
     def _fill(self, key: str, entry: AnyEntry) -> bool: ...

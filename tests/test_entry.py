@@ -2,7 +2,7 @@
 
 import pytest
 
-from invalidator.entry import Entry, ValidityRule
+from invalidator.entry import Entry, ValidityRule, parts_of
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS, PROVEN_AT, Ledger
 from tests.support import Clock, RecordingWords, S
 
@@ -338,3 +338,68 @@ class TestASecondLook:
         rule = make_rule(ledger, lambda: looked.append("clock") or clock())
         assert rule.still_holds(entry, words)
         assert looked == [CHANGES, FLUSHED_AT, HEADER_WORDS + KEY, HEADER_WORDS + TAG, "clock"]
+
+
+class TestParts:
+    """An entry made from others' values is no better than they are."""
+
+    def made_from(self, part: Entry[str], clock: Clock) -> Entry[str]:
+        return Entry("page", loaded_at=clock(), slots=(OTHER,), parts=parts_of([part]))
+
+    def test_it_falls_with_its_part(self, ledger, clock) -> None:
+        page = self.made_from(entry_of(clock()), clock)
+        assert make_rule(ledger, clock).check(page) == "valid"
+        ledger.stamp([TAG], clock.advance(0.1))
+        assert make_rule(ledger, clock).check(page) == "invalidated"
+
+    def test_a_part_counts_from_its_own_load(self, ledger, clock) -> None:
+        """The writer took its time before the page was loaded, and stored it after the part was looked at."""
+        part = entry_of(clock())
+        stamped_late = clock.advance(0.1)
+        clock.advance(0.1)
+        rule = make_rule(ledger, clock)
+        assert rule.check(part) == "valid"
+        page = self.made_from(part, clock)
+        assert rule.check(page) == "valid"
+        ledger.stamp([KEY], stamped_late)
+        assert not rule.still_holds(page, ledger.words)
+        assert rule.check(page) == "invalidated"
+
+    def test_a_part_of_a_part_counts(self, ledger, clock) -> None:
+        inner = self.made_from(entry_of(clock()), clock)
+        page = Entry("page", loaded_at=clock.advance(0.1), slots=(OTHER + 1,), parts=parts_of([inner]))
+        ledger.stamp([KEY], clock.advance(0.1))
+        assert make_rule(ledger, clock).check(page) == "invalidated"
+
+    def test_its_own_names_count_from_its_own_load(self, ledger, clock) -> None:
+        """Or a page that was invalidated could not be cached again before its oldest part is."""
+        part = entry_of(clock())
+        ledger.stamp([OTHER], clock.advance(0.1))
+        clock.advance(0.1)
+        assert make_rule(ledger, clock).check(self.made_from(part, clock)) == "valid"
+
+    def test_a_flush_after_the_load_of_a_part_voids_it(self, ledger, clock) -> None:
+        part = entry_of(clock())
+        ledger.flush(clock.advance(0.1))
+        clock.advance(0.1)
+        assert make_rule(ledger, clock).check(self.made_from(part, clock)) == "invalidated"
+
+    def test_without_a_lease_it_is_as_old_as_its_oldest_part(self, ledger, clock) -> None:
+        part = entry_of(clock())
+        clock.advance(1.5)
+        page = self.made_from(part, clock)
+        clock.advance(0.6)
+        assert make_rule(ledger, clock).check(page) == "unleased"
+
+    def test_what_this_process_said_itself_voids_a_part(self, ledger, clock) -> None:
+        own = Ledger.private(slots=64, namespace="shop")
+        page = self.made_from(entry_of(clock()), clock)
+        own.stamp([KEY], clock.advance(0.1))
+        assert make_rule(ledger, clock, own=own).check(page) == "invalidated"
+
+    def test_the_lag_of_a_replica_counts_for_a_part(self, ledger, clock) -> None:
+        ledger.stamp([KEY], clock())
+        part = entry_of(clock.advance(0.1))
+        page = self.made_from(part, clock)
+        assert make_rule(ledger, clock).check(page) == "valid"
+        assert make_rule(ledger, clock, replica_lag_ns=S).check(page) == "invalidated"

@@ -500,6 +500,74 @@ def _fails() -> None:
     raise OSError("no database")
 
 
+class TestMadeFrom:
+    """Values made from other entries' values."""
+
+    def test_an_entry_falls_with_the_key_of_one_it_was_made_from(self, it) -> None:
+        part = it.cache.load_entry("part", lambda: "a")
+        assert it.cache.get_or_set("page", lambda: Loaded(part.value * 2, made_from=[part])) == "aa"
+        assert it.cache.get("page") == "aa"
+        it.hear("part")
+        assert it.cache.get("page") is None
+
+    def test_and_with_its_tags_through_another(self, it) -> None:
+        part = it.cache.load_entry("part", lambda: "a", tags=["t"])
+        page = it.cache.load_entry("page", lambda: Loaded("b", made_from=[part]))
+        it.cache.load_entry("site", lambda: Loaded("c", made_from=[page]))
+        it.hear(tags=("t",))
+        assert it.cache.get("site") is None
+
+    def test_it_is_cached_again_while_its_part_stays(self, it) -> None:
+        part = it.cache.load_entry("part", lambda: "a")
+        it.hear("page")
+        it.cache.get_or_set("page", lambda: Loaded("b", made_from=[part]))
+        assert it.cache.get("page") == "b"
+
+    def test_a_part_that_fell_meanwhile_keeps_it_out(self, it) -> None:
+        def load() -> Loaded[str]:
+            part = it.cache.load_entry("part", lambda: "a")
+            it.hear("part")
+            return Loaded("b", made_from=[part])
+
+        assert it.cache.get_or_set("page", load) == "b"
+        assert it.cache.get("page") is None
+
+    def test_who_asks_after_a_part_fell_is_not_handed_it(self, it) -> None:
+        """It boarded when nobody knew of the part."""
+        part = it.cache.load_entry("part", lambda: "a")
+        slow = SlowLoader(Loaded("old", made_from=[part]))
+        flying = Thread(lambda: it.cache.get_or_set("page", slow))
+        slow.begun.wait()
+        it.hear("part")
+        late = Thread(lambda: it.cache.get_or_set("page", lambda: "new"))
+        wait_until(lambda: it.cache.stats().joins == 1)
+        slow.go_on.set()
+        assert flying.outcome() == "old"
+        assert late.outcome() == "new"
+
+    def test_get_entry_is_a_get(self, it) -> None:
+        assert it.cache.get_entry("a") is None
+        loaded = it.cache.load_entry("a", lambda: "value", ttl=1)
+        assert it.cache.get_entry("a") is loaded
+        assert (it.cache.stats().misses, it.cache.stats().hits) == (1, 1)
+        it.clock.advance(1)
+        assert it.cache.get_entry("a") is None
+        assert len(it.cache) == 0
+
+    def test_a_miss_of_it_is_not_remembered(self, it) -> None:
+        """What is set later has nothing to do with it."""
+        it.cache.get_entry("a")
+        it.hear("a")
+        assert it.cache.set("a", "value")
+
+    def test_async(self, it) -> None:
+        async def load() -> str:
+            return "value"
+
+        assert asyncio.run(it.cache.aload_entry("a", load)).value == "value"
+        assert it.cache.get("a") == "value"
+
+
 class SlowLoader:
     """A loader that waits until it may go on."""
 

@@ -182,7 +182,7 @@ MUTATIONS = (
     ),
     mutation(
         "tags that the loader added are checked when a flight lands",
-        ("near_cache", "if added and not self._rule", "if False and not self._rule"),
+        ("near_cache", "if (added or entry.parts) and not self._rule", "if False and not self._rule"),
     ),
     # Proofs.
     mutation(
