@@ -454,6 +454,12 @@ class _Settling:
                 with contextlib.suppress(Exception):  # it is away, and so will we be
                     task.level.cache.delete(task.name)
 
+    def abandon(self) -> None:
+        """Do nothing more of what waits."""
+        with self._changed:
+            self._tasks.clear()
+            self._changed.notify_all()
+
     def go_on_in_child(self) -> None:
         """The parent takes care of its own."""
         self.__init__()  # type: ignore[misc]
@@ -520,6 +526,11 @@ def settle(timeout: float = 10.0) -> bool:
     so. For tests, and for scripts that fill a cache.
     """
     return _settling.settle(timeout)
+
+
+def abandon() -> None:
+    """Leave what this process has filled as it is. For tests, at their end: the bus by which it was proven is gone."""
+    _settling.abandon()
 
 
 def statuses() -> list[L2Status]:

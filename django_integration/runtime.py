@@ -44,11 +44,25 @@ class Bus(Invalidator):
             return await asyncio.shield(sync_to_async(self.invalidate)(*keys, tags=tags))
         return await super().ainvalidate(*keys, tags=tags)
 
+    def announce(self, *keys: str, tags: Iterable[str] = (), at: int | None = None) -> Callable[[], Receipt]:
+        """See `Invalidator.announce`, by which all but a clear and a release is said."""
+        if not hearers:
+            return super().announce(*keys, tags=tags, at=at)
+        tags = tuple(tags)
+        tell = super().announce(*keys, tags=tags, at=at)
+
+        def report_and_tell() -> Receipt:
+            _report(keys, tags)
+            return tell()
+
+        return report_and_tell
+
     def release_hold(self, hold: Hold) -> Receipt:
         """See `Invalidator.release_hold`: the message of a strict write."""
         from . import l2
 
         begun = self.clock()
+        _report(hold.keys, hold.tags)
         l2.forget(hold.keys)
         receipt = super().release_hold(hold)
         l2.look_again(hold.keys, receipt, begun)
@@ -58,8 +72,20 @@ class Bus(Invalidator):
         """See `Invalidator.clear`."""
         from . import l2
 
+        _report((), (), everything=True)
         l2.forget_everything()
         return super().clear()
+
+
+Hearer = Callable[[tuple[str, ...], tuple[str, ...], bool], object]
+
+hearers: list[Hearer] = []
+"""Called with keys, tags and whether it was everything, for each message that this process says: `testing.py`."""
+
+
+def _report(keys: Iterable[str], tags: Iterable[str], *, everything: bool = False) -> None:
+    for hear in hearers:
+        hear(tuple(keys), tuple(map(str, tags)), everything)
 
 
 class _Runtime:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
@@ -164,8 +164,32 @@ def _keep_for_commit(names: Names, using: str) -> bool:
     return True
 
 
+test_cases_commit = False
+"""Whether the transaction around a TestCase counts as none (`testing.py`): what it holds is there for good, then."""
+
+
+def has_own_block(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the application itself has opened an atomic block, and not only the TestCase around it."""
+    return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+
+
+def end_in_test_case(connection: BaseDatabaseWrapper, *, committed: bool) -> None:
+    """
+    The application's own transaction inside a TestCase is over: send what it has collected, or forget it.
+
+    Its batches stay where they are, as done: `captureOnCommitCallbacks` counts from a place in that list.
+    """
+    batches = list(batches_of(connection))
+    if committed:
+        _send_committed(batches)
+    else:
+        _take_names(batches)
+
+
 def _in_transaction(using: str) -> bool:
     connection = connections[using]
+    if test_cases_commit and connection.in_atomic_block:
+        return has_own_block(connection)
     # `get_autocommit()` would connect to the database only to say that nothing is going on there.
     return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
 
@@ -236,11 +260,17 @@ def _take_names(batches: Iterable[Batch]) -> Names:
 def _names_of_commit(connection: BaseDatabaseWrapper) -> Names:
     """What a commit now would invalidate."""
     names = Names()
+    for batch in batches_of(connection):
+        names.update(batch.names)
+    return names
+
+
+def batches_of(connection: BaseDatabaseWrapper) -> Iterator[Batch]:
+    """What the transaction in progress on *connection* has written, and was not told yet."""
     for entry in connection.run_on_commit:
         batch = _batch_of(entry[1])
         if batch is not None and not batch.sent:
-            names.update(batch.names)
-    return names
+            yield batch
 
 
 def _send_committed(batches: Iterable[Batch], hold: holds.TransactionHold | None = None) -> None:

@@ -1,5 +1,6 @@
 """
-Tools for tests, demos and benchmarks: a private Valkey or Redis server.
+Tools for tests, demos and benchmarks: a bus in this process of which messages can be lost, delayed and repeated
+(`MemoryBus`), and a private Valkey or Redis server (`EmbeddedServer`).
 
 `EmbeddedServer` starts a real server process of its own, on a free loopback port or a Unix socket, without
 persistence, and removes every trace of it at the end. It never talks to a server it did not start, and
@@ -23,6 +24,7 @@ import io
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -34,10 +36,14 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias
 
-from invalidator.errors import InvalidatorError
+from invalidator.errors import InvalidatorError, LinkDown
+from invalidator.link import Accepted, Post
+from invalidator.link.memory import Deliver, MemoryServer, close_server, open_server
+from invalidator.names import RedisNames
+from invalidator.subscription import Frame, Push
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
 SERVER_VARIABLE = "INVALIDATOR_TEST_SERVER"
@@ -82,6 +88,115 @@ if owner_gone.is_set():
 
 Reply: TypeAlias = "str | int | list[Reply] | None"
 """What a server answers to a command: bulk strings are decoded, unknown bytes kept as escapes."""
+
+
+class _FaultyServer(MemoryServer):
+    """What `MemoryBus` breaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losing = 0
+        self.repeating = 0
+        self.is_down = False
+        self.late: list[tuple[Deliver, Frame]] | None = None
+
+    def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
+        if self.is_down:
+            raise LinkDown("the test says so")
+        return super().publish(names, journal_length, post)
+
+    def spread(self, clients: Sequence[Deliver], message: Push) -> None:
+        if self.losing:
+            self.losing -= 1
+            return
+        super().spread(clients, message)
+        if self.repeating:
+            self.repeating -= 1
+            super().spread(clients, message)
+
+    def say(self, client: Deliver, frame: Frame) -> None:
+        if self.late is None:
+            client(frame)
+        else:
+            self.late.append((client, frame))
+
+
+class MemoryBus:
+    """
+    A bus of this process alone, that no other test hears, and that can be broken: a context manager.
+
+        with MemoryBus() as memory, Invalidator(memory.url, namespace="shop") as bus:
+            memory.lose()
+            bus.invalidate("product:42")  # nobody hears it, and everybody notices
+
+    Who publishes has told itself before, so a fault is seen by *another* `Invalidator` or `NearCache` on `url`.
+    """
+
+    def __init__(self) -> None:
+        self._name = secrets.token_hex(8)
+        self._server = _FaultyServer()
+        self._meeting = open_server(self._name, self._server)
+
+    @property
+    def url(self) -> str:
+        """Where it is: an Invalidator's `url`."""
+        return f"memory://{self._name}"
+
+    def lose(self, messages: int = 1) -> None:
+        """The next *messages* reach nobody. They are in the journal, and the message after them shows that."""
+        with self._meeting.lock:
+            self._server.losing += messages
+
+    def repeat(self, messages: int = 1) -> None:
+        """The next *messages* arrive twice."""
+        with self._meeting.lock:
+            self._server.repeating += messages
+
+    @contextlib.contextmanager
+    def delayed(self) -> Iterator[None]:
+        """
+        Inside the block nothing is heard, messages and answers; it arrives at its end, in order.
+
+        It is accepted as ever. A block that is longer than a lease shows what a cache does without one.
+        """
+        with self._meeting.lock:
+            if self._server.late is not None:
+                raise RuntimeError("this bus is delayed already")
+            self._server.late = []
+        try:
+            yield
+        finally:
+            with self._meeting.lock:
+                late, self._server.late = self._server.late, None
+                for client, frame in late:
+                    client(frame)
+
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """Inside the block nothing is accepted: invalidations wait in their queue, or raise PublishError."""
+        self._server.is_down = True
+        try:
+            yield
+        finally:
+            self._server.is_down = False
+
+    def cut(self) -> None:
+        """Every subscription loses its connection, and makes a new one."""
+        with self._meeting.lock:
+            for client in {client for clients in self._server.subscribers.values() for client in clients}:
+                client(None)
+
+    def close(self) -> None:
+        """Forget it. Close what is connected before."""
+        close_server(self._name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class EmbeddedServerError(InvalidatorError):

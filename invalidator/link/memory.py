@@ -23,7 +23,8 @@ from ..subscription import Command, Failure, Frame, Push, Reply
 from . import Accepted, Post
 
 StreamId = tuple[int, int]
-Deliver = Callable[[Frame], None]
+Deliver = Callable[[Frame | None], None]
+"""To a client; None is the end of its connection."""
 
 _EPOCH_BODY = b'{"v":1,"op":"epoch"}'
 
@@ -57,29 +58,29 @@ class MemoryServer:
         """Carry out one command of *client* and deliver its answer."""
         match command:
             case ("PING", token):
-                client(Reply(str(token).encode()))
+                self.say(client, Reply(str(token).encode()))
             case ("ROLE",):
-                client(Reply([self.role.encode(), 0, []]))
+                self.say(client, Reply([self.role.encode(), 0, []]))
             case ("INFO",):
-                client(Reply(f"# Server\r\nrun_id:{self.run_id}\r\nrole:{self.role}\r\n".encode()))
+                self.say(client, Reply(f"# Server\r\nrun_id:{self.run_id}\r\nrole:{self.role}\r\n".encode()))
             case ("SUBSCRIBE", str(channel)):
                 self.subscribers.setdefault(channel, []).append(client)
-                client(Push(b"subscribe", channel.encode(), 1))
+                self.say(client, Push(b"subscribe", channel.encode(), 1))
             case ("GET", str(key)):
-                client(Reply(self.strings[key].encode() if key in self.strings else None))
+                self.say(client, Reply(self.strings[key].encode() if key in self.strings else None))
             case ("XREVRANGE", str(key), "+", "-", "COUNT", 1):
-                client(Reply([_entry(*entry) for entry in self.streams.get(key, [])[-1:]]))
+                self.say(client, Reply([_entry(*entry) for entry in self.streams.get(key, [])[-1:]]))
             case ("XRANGE", str(key), str(start), "+", "COUNT", int(count)):
                 after = _parse_id(start.removeprefix("("))
                 found = [entry for entry in self.streams.get(key, []) if entry[0] > after]
-                client(Reply([_entry(*entry) for entry in found[:count]]))
+                self.say(client, Reply([_entry(*entry) for entry in found[:count]]))
             case ("ZRANGE", str(key), 0, -1):
-                client(Reply(list(self.holds.get(key, {}))))
+                self.say(client, Reply(list(self.holds.get(key, {}))))
             case ("OPEN", str(journal), str(epoch)):
                 self.begin_journal(journal, epoch)
-                client(Reply([]))
+                self.say(client, Reply([]))
             case _:
-                client(Failure(f"ERR unknown command {command[0]!r}"))
+                self.say(client, Failure(f"ERR unknown command {command[0]!r}"))
 
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         """What the publish script does."""
@@ -97,10 +98,19 @@ class MemoryServer:
             stream = self.streams[names.journal]
             del stream[: max(0, len(stream) - journal_length)]
             listeners = self.subscribers.get(names.channel, [])
-            for deliver in list(listeners):
-                deliver(Push(b"message", names.channel.encode(), seal_envelope(_id(last), _id(previous), body)))
+            message = Push(b"message", names.channel.encode(), seal_envelope(_id(last), _id(previous), body))
+            self.spread(list(listeners), message)
             reached = len(listeners)
         return Accepted(_id(last), reached)
+
+    def spread(self, clients: Sequence[Deliver], message: Push) -> None:
+        """Say *message* to all its subscribers. What a test breaks, it breaks here and in `say`."""
+        for client in clients:
+            self.say(client, message)
+
+    def say(self, client: Deliver, frame: Frame) -> None:
+        """Everything that *client* is ever told, in order."""
+        client(frame)
 
     def begin_journal(self, journal: str, epoch: str, *, keep_epoch: bool = False) -> StreamId:
         """Make sure that there is a journal and, unless *keep_epoch*, its epoch. Returns the journal's last id."""
@@ -143,8 +153,8 @@ def _entry(id: StreamId, predecessor: bytes, body: bytes) -> list[object]:
 class _Meeting:
     """A server and the lock around it."""
 
-    def __init__(self) -> None:
-        self.server = MemoryServer()
+    def __init__(self, server: MemoryServer | None = None) -> None:
+        self.server = MemoryServer() if server is None else server
         self.lock = threading.Lock()
         self._pid = os.getpid()
 
@@ -157,6 +167,17 @@ class _Meeting:
 
 
 _meetings: dict[str, _Meeting] = {}
+
+
+def open_server(name: str, server: MemoryServer) -> _Meeting:
+    """Let links to `memory://`*name* meet in *server*, until `close_server`."""
+    meeting = _meetings[name] = _Meeting(server)
+    return meeting
+
+
+def close_server(name: str) -> None:
+    """Forget the server called *name*. Who is connected stays so; who comes later finds another."""
+    _meetings.pop(name, None)
 
 
 class MemoryConnection:
