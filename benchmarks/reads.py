@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import threading
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import cachetools
 import redis
 
-from invalidator import Invalidator, NearCache
+from invalidator import Invalidator, NearCache, coherent_lru_cache
 
 from .figures import Figure, Target
 from .peers import Locked, LockedItems, PlainDict
@@ -41,6 +42,8 @@ def measure(run: Run) -> list[Figure]:
             "get after a change": (f"touch()\n{EACH_KEY}", {"cache": cache, "keys": keys, "touch": bus.ledger.touch}),
             "get_or_set": ("for key in keys: cache.get_or_set(key, int)", {"cache": cache, "keys": keys}),
             "cached": ("for id in ids: load(id)", {"load": _cached_by_us(cache), "ids": range(KEYS)}),
+            "coherent_lru_cache": ("for id in ids: load(id)", {"load": _coherent_lru(bus), "ids": range(KEYS)}),
+            "functools": ("for id in ids: load(id)", {"load": _functools_lru(), "ids": range(KEYS)}),
             "cachetools cached": ("for id in ids: load(id)", {"load": _cached_by_cachetools(), "ids": range(KEYS)}),
         }
         before = cache.stats()
@@ -63,6 +66,8 @@ def measure(run: Run) -> list[Figure]:
         figure("… first hit after a change of the ledger", "get after a change"),
         figure("near cache: get_or_set, hit", "get_or_set"),
         figure("near cache: @cached, hit", "cached"),
+        figure("coherent_lru_cache, hit", "coherent_lru_cache"),
+        figure("functools.lru_cache (in C; clears this process alone), hit", "functools"),
         figure("cachetools LRUCache with a lock: get", "lru"),
         figure("cachetools TTLCache with a lock: get", "ttl"),
         figure("… subscripted: no default", "ttl item"),
@@ -84,6 +89,22 @@ def _competitors(keys: list[str], values: list[tuple[str, Any]]) -> dict[str, tu
 
 def _cached_by_us(cache: NearCache) -> Any:
     @cache.cached(key="cached:{id}")
+    def load(id: int) -> int:
+        return id
+
+    return _filled(load)
+
+
+def _coherent_lru(bus: Invalidator) -> Any:
+    @coherent_lru_cache(maxsize=None, bus=bus)
+    def load(id: int) -> int:
+        return id
+
+    return _filled(load)
+
+
+def _functools_lru() -> Any:
+    @functools.cache
     def load(id: int) -> int:
         return id
 

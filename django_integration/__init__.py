@@ -13,6 +13,7 @@ from __future__ import annotations
 from invalidator import Loaded, Receipt, Tag, tag
 
 from .events import flushed, invalidated
+from .lru import coherent_lru_cache
 from .names import model_tag, row_tag, row_tags
 from .reads import cache, cached
 from .registry import invalidates
@@ -26,6 +27,7 @@ __all__ = [
     "bus",
     "cache",
     "cached",
+    "coherent_lru_cache",
     "flushed",
     "invalidate",
     "invalidated",

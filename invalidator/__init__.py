@@ -12,6 +12,7 @@ Coherent in-memory caches for applications on many servers.
 This is the front door: everything an application needs is imported from here. docs/guarantees.md says what is promised.
 """
 
+from .any_key import AnyKeyCache
 from .bus import Invalidator
 from .config import Config, WhenUnleased
 from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function
@@ -28,6 +29,7 @@ from .errors import (
 )
 from .hold import Hold
 from .ledger import now_ns
+from .lru import CacheInfo, CoherentLRU, coherent_lru_cache
 from .names import Tag, check_key, check_tag, tag
 from .near_cache import DEFAULT, Change, Loaded, NearCache, Ttl
 from .receipt import Receipt
@@ -36,10 +38,13 @@ from .status import Cause, Invalidation, Past, Stats, Status
 __all__ = [
     "ABOUT_TO_LOAD",
     "DEFAULT",
+    "AnyKeyCache",
+    "CacheInfo",
     "CachedFunction",
     "Cause",
     "Change",
     "ClosedError",
+    "CoherentLRU",
     "Config",
     "Entry",
     "Hold",
@@ -66,6 +71,7 @@ __all__ = [
     "cached_function",
     "check_key",
     "check_tag",
+    "coherent_lru_cache",
     "now_ns",
     "tag",
 ]

@@ -71,9 +71,9 @@ class CachedFunction(Generic[F]):
         functools.update_wrapper(self, function)
         self._cache = cache
         self._ttl = ttl
-        self._bind = _Binder(function)
+        self._bind = Binder(function)
         self._make_key = _key_maker(function, key, self._bind)
-        self._make_tags = _tags_maker(tags, self._bind)
+        self._make_tags = tags_maker(tags, self._bind)
         self._call: Callable[..., Any] = self._acall if inspect.iscoroutinefunction(function) else self._scall
         if inspect.iscoroutinefunction(function):
             inspect.markcoroutinefunction(self) if hasattr(inspect, "markcoroutinefunction") else None
@@ -139,7 +139,7 @@ def cached_function(
     return lambda function: CachedFunction(function, cache, ttl, tags, key)
 
 
-class _Binder:
+class Binder:
     """Names the arguments of a call: `inspect.Signature.bind` where it must, a dictionary where it can."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -158,7 +158,7 @@ class _Binder:
 
 
 def _key_maker(
-    function: Callable[..., Any], key: KeySpec | None, bind: _Binder
+    function: Callable[..., Any], key: KeySpec | None, bind: Binder
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], str]:
     if callable(key):
         return lambda args, kwargs: key(*args, **kwargs)
@@ -169,7 +169,8 @@ def _key_maker(
     return lambda args, kwargs: _plain_key(prefix, bind(args, kwargs))
 
 
-def _tags_maker(tags: TagsSpec, bind: _Binder) -> Callable[[tuple[Any, ...], dict[str, Any]], Iterable[str]]:
+def tags_maker(tags: TagsSpec, bind: Binder) -> Callable[[tuple[Any, ...], dict[str, Any]], Iterable[str]]:
+    """Return what makes the tags of a call from its arguments."""
     if callable(tags):
         return lambda args, kwargs: tags(*args, **kwargs)
     templates = tuple(str(tag) for tag in tags)

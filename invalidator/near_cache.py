@@ -210,7 +210,7 @@ class NearCache:
         try:
             entry = self._find(key)
         except (KeyError, TypeError):
-            check_key(key)
+            self._check_key(key)
             return None
         return entry if self._rule.check(entry) == "valid" else None
 
@@ -235,7 +235,7 @@ class NearCache:
         self._report(self._store.remove_entry(key, entry, verdict))
 
     def _missed(self, key: str, default: Any) -> Any:
-        check_key(key)
+        self._check_key(key)
         self._count("misses")
         if default is not ABOUT_TO_LOAD:
             self._misses.note(key, self._clock())
@@ -262,7 +262,7 @@ class NearCache:
         Raises:
             InvalidName, InvalidSetting: an argument cannot work.
         """
-        check_key(key)
+        self._check_key(key)
         tags = check_tags(tags)
         ttl = self._own_ttl(_check_ttl(ttl))
         if loaded_at is None:
@@ -498,7 +498,7 @@ class NearCache:
 
     def evict(self, *keys: str) -> int:
         """Let the entries of *keys* leave, here only. Returns how many there were."""
-        gone = self._store.remove([check_key(key) for key in keys], "hand")
+        gone = self._store.remove([self._check_key(key) for key in keys], "hand")
         self._report(gone)
         return len(gone)
 
@@ -531,11 +531,21 @@ class NearCache:
         if self._owns_bus:
             self.bus.close()
 
+    # What a key is: `any_key.py` says otherwise.
+
+    def _check_key(self, key: str) -> str:
+        """Return *key*, or raise InvalidName."""
+        return check_key(key)
+
+    def _slots_of(self, key: str, tags: tuple[str, ...]) -> tuple[int, ...]:
+        """The slots of an entry's names."""
+        return name_slots((key,), tags, self.bus.slots)
+
     # Loading and filling.
 
     def _board(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Flight, bool]:
         _check_ttl(ttl)
-        slots = name_slots((key,), tags, self.bus.slots)
+        slots = self._slots_of(key, tags)
         flight, is_mine = self._flights.board(
             key, slots, tags, now=self._clock, still_good=self._rule.holds_for_load, blocking=blocking
         )
@@ -590,7 +600,7 @@ class NearCache:
         self, key: str, value: Any, loaded_at: int, ttl: float | None, tags: tuple[str, ...], parts: Parts = ()
     ) -> AnyEntry:
         expires_at = FOREVER if ttl is None else self._clock() + int(ttl * 1e9)
-        slots = name_slots((key,), tags, self.bus.slots)
+        slots = self._slots_of(key, tags)
         return Entry(value, loaded_at=loaded_at, slots=slots, expires_at=expires_at, tags=tags, parts=parts)
 
     @overload
