@@ -14,6 +14,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("invalidator", "django_integration")
+PLUGIN = "invalidator_pytest.py"
 GENERATED = ("__pycache__", ".mypy_cache")
 
 
@@ -50,7 +51,7 @@ def test_the_wheel_holds_every_file_of_the_package(package: str, contents: set[s
 
 def test_the_wheel_holds_nothing_else(contents: set[str]) -> None:
     """Neither the tests nor the example project land in somebody's site-packages."""
-    assert {name.partition("/")[0] for name in contents if ".dist-info/" not in name} == set(PACKAGES)
+    assert {name.partition("/")[0] for name in contents if ".dist-info/" not in name} == {*PACKAGES, PLUGIN}
 
 
 def test_the_wheel_carries_the_licence(contents: set[str]) -> None:
@@ -75,7 +76,9 @@ def test_only_four_packages_are_required(metadata: Message) -> None:
 def test_the_command_is_installed(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
-        assert "invalidator = invalidator.cli:main" in archive.read(path).decode()
+        entry_points = archive.read(path).decode()
+    assert "invalidator = invalidator.cli:main" in entry_points
+    assert f"[pytest11]\ninvalidator = {PLUGIN.removesuffix('.py')}" in entry_points
 
 
 def test_the_source_distribution_can_be_built(tmp_path: Path) -> None:
