@@ -15,6 +15,8 @@ same key by the same thread or task: a later `set` is told.
 Rule 3: backend objects come and go with threads and tasks. What outlives them, the store, belongs to the process and to
 a LOCATION (`_Place`).
 Rule 4: an async method does on the event loop what is in memory, and nothing that waits.
+Rule 5: in a transaction that has written (`source.py`) nothing tells what a value was computed from: what follows a
+miss is stored nowhere, an `add` is a change, and a key that the transaction invalidates is read from nowhere.
 
 A key is invalidated by the name that `make_key` gives it, such as ":1:product:42" (`key_name` returns it). One that is
 longer than MOST_NAME_BYTES, or empty, or no valid Unicode, is named by its hash.
@@ -42,6 +44,7 @@ from . import runtime
 from .copies import COPIES, Kept, hand_out, keep
 from .fills import claim
 from .l2 import SecondLevel
+from .source import Transactions, has_written
 
 MOST_NAME_BYTES = 500
 """Of a key; the tag of its copies is a little longer, and no name may have more than 512."""
@@ -106,7 +109,7 @@ class _Place:
             return near
         with self._lock:
             if self._near is None:
-                near = NearCache(runtime.bus(), maxsize=math.inf)
+                near = NearCache(runtime.bus(), maxsize=math.inf, source=Transactions(tags_tell=False))
                 near.bus.start()  # the sooner there is a lease, the fewer first fills are void
                 self.read, self.read_many = near.get, near.get_many
                 self._near = near
@@ -282,7 +285,7 @@ class NearCacheBackend(BaseCache):
         kept = self._place.read(name, _MISSING)
         if kept is _MISSING:
             if self._l2 is not None:
-                since = self._place.near.bus.clock()
+                since = self._place.near.as_of()
                 found = await sync_to_async(self._l2.get)(name, _MISSING)
                 kept = self._keep_near(name, found, since)
             if kept is _MISSING:
@@ -294,7 +297,7 @@ class NearCacheBackend(BaseCache):
         names = self._names(keys, version)
         found = self._place.read_many(names)
         if self._l2 is not None and len(found) < len(names):
-            since = self._place.near.bus.clock()
+            since = self._place.near.as_of()
             self._keep_all_near(self._l2.get_many([name for name in names if name not in found]), since, found)
         return self._hand_out_all(names, found)
 
@@ -303,7 +306,7 @@ class NearCacheBackend(BaseCache):
         names = self._names(keys, version)
         found = self._place.read_many(names)
         if self._l2 is not None and len(found) < len(names):
-            since = self._place.near.bus.clock()
+            since = self._place.near.as_of()
             missing = [name for name in names if name not in found]
             self._keep_all_near(await sync_to_async(self._l2.get_many)(missing), since, found)
         return self._hand_out_all(names, found)
@@ -328,7 +331,7 @@ class NearCacheBackend(BaseCache):
     def _read_l2(self, name: str) -> Any:
         """Return what is kept of the value in the second level, and keep it near; _MISSING if there is none."""
         assert self._l2 is not None
-        since = self._place.near.bus.clock()
+        since = self._place.near.as_of()
         return self._keep_near(name, self._l2.get(name, _MISSING), since)
 
     def _keep_near(self, name: str, found: Any, since: int) -> Any:
@@ -356,7 +359,7 @@ class NearCacheBackend(BaseCache):
         name = self._name(key, version)
 
         def load() -> Any:
-            since = self._place.near.bus.clock()
+            since = self._place.near.as_of()
             if self._l2 is not None:
                 found = self._l2.get(name, _MISSING)
                 if found is not _MISSING:
@@ -378,7 +381,7 @@ class NearCacheBackend(BaseCache):
         name = self._name(key, version)
 
         async def load() -> Any:
-            since = self._place.near.bus.clock()
+            since = self._place.near.as_of()
             if self._l2 is not None:
                 found = await sync_to_async(self._l2.get)(name, _MISSING)
                 if found is not _MISSING:
@@ -440,7 +443,7 @@ class NearCacheBackend(BaseCache):
         """See Django, and rule 1."""
         name = self._name(key, version)
         if self._l2 is not None:
-            return self._add_l2(name, value, self._ttl(timeout), claim(self._place.near, {name: value})[name])
+            return self._add_l2(name, value, self._ttl(timeout), self._claim_added(name, value))
         is_added, change = self._add_here(name, value, timeout)
         if change is not None:
             change.tell()
@@ -450,8 +453,8 @@ class NearCacheBackend(BaseCache):
         """See Django, and rule 1."""
         name = self._name(key, version)
         if self._l2 is not None:
-            following = claim(self._place.near, {name: value})[name]
-            return await sync_to_async(self._add_l2)(name, value, self._ttl(timeout), following)
+            claimed = self._claim_added(name, value)
+            return await sync_to_async(self._add_l2)(name, value, self._ttl(timeout), claimed)
         is_added, change = self._add_here(name, value, timeout)
         if change is not None:
             await change.atell()
@@ -578,7 +581,7 @@ class NearCacheBackend(BaseCache):
     def _add_here(self, name: str, value: Any, timeout: Timeout) -> tuple[bool, Change | None]:
         near, ttl, tags = self._place.near, self._ttl(timeout), self._place.tags
         kept = self._keep(value)
-        is_fill, since = claim(self._place.near, {name: value})[name]
+        is_fill, since = self._claim_added(name, value)
         if near.peek(name) is not None:
             return False, None
         if ttl == 0:
@@ -588,6 +591,11 @@ class NearCacheBackend(BaseCache):
             return near.fill_if_absent(name, kept, loaded_at=since, ttl=ttl, tags=tags), None
         change = near.replace_if_absent(name, kept, ttl=ttl, tags=tags)
         return change is not None, change
+
+    def _claim_added(self, name: str, value: Any) -> tuple[bool, int]:
+        """Whether adding *value* is a fill. Who adds wants to know who was first, and it has to be stored for that."""
+        is_fill, since = claim(self._place.near, {name: value})[name]
+        return is_fill and not has_written(), since
 
     def _touch_here(self, name: str, timeout: Timeout) -> Change | None:
         try:

@@ -44,6 +44,7 @@ from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
 
 from . import runtime
 from .copies import hand_out
+from .source import has_changed, has_written
 
 logger = logging.getLogger(__name__)
 
@@ -163,13 +164,19 @@ class SecondLevel:
     # Reading.
 
     def get(self, name: str, default: Any) -> Any:
-        """Return the value, or *default* if there is none or it cannot be read."""
+        """Return the value, or *default* if there is none, it cannot be read, or it is past for the caller."""
+        if self._is_changed(name):
+            return default
         return self._try(lambda: self.cache.get(name, default), default)
 
     def get_many(self, names: list[str]) -> dict[str, Any]:
-        """Return those values that are there and can be read."""
+        """Return those values that are there, can be read, and are not past for the caller."""
+        names = [name for name in names if not self._is_changed(name)]
         found: dict[str, Any] = self._try(lambda: self.cache.get_many(names), {})
         return found
+
+    def _is_changed(self, name: str) -> bool:
+        return has_changed(name, (self.place_tag, self.copies_tag(name)))
 
     # Filling.
 
@@ -184,6 +191,8 @@ class SecondLevel:
 
     def add_fill(self, name: str, value: Any, kept: Any, ttl: float | None, since: int) -> bool | None:
         """Add *value*. Returns whether it was added; None if nobody knows, or it may not be."""
+        if has_written():  # in a transaction, of which it may tell
+            return None
         if ttl == 0 or _settling.is_full() or self.bus.was_invalidated((name,), (self.place_tag,), since=since):
             return None
         added: bool | None = self._try(lambda: self.cache.add(name, value, _seconds(ttl)), None)

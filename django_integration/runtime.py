@@ -156,7 +156,9 @@ def default_cache() -> NearCache:
         return made
     with _runtime.lock:
         if _runtime.cache is None:
-            _runtime.cache = NearCache(bus(), maxsize=conf.maxsize, ttl=conf.ttl)
+            from .source import Transactions  # which needs a bus
+
+            _runtime.cache = NearCache(bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=Transactions())
         return _runtime.cache
 
 

@@ -9,9 +9,10 @@ ordinary `on_commit` callback, so Django itself drops it when its savepoint or i
   ours from running. `BaseDatabaseWrapper.run_and_clear_commit_hooks` is wrapped for that, once;
 - with autocommit off Django runs no callback after `commit()`, so `commit()` is wrapped.
 
-Without the wrappers every batch still sends itself. Strict writes (`holds.py`) need more: they look once more before
-the COMMIT, and they want to know of every way in which a transaction ends. `rollback()`, `close()`, `connect()` and
-`set_autocommit()` are wrapped for them.
+Without the wrappers every batch still sends itself. Two others need to know more of how transactions begin and end.
+Reads inside of one (`source.py`) count from its beginning: not before the connection last came into being, committed,
+rolled back, or turned autocommit off. Strict writes (`holds.py`) look once more before the COMMIT, and want to know of
+every way in which a transaction ends. `rollback()`, `close()`, `connect()` and `set_autocommit()` are wrapped for them.
 
 Rule 1: nothing is invalidated before the commit. A reader would load the old row and keep it.
 Rule 2: after the commit nothing raises: the data is written, and a request that says otherwise would lie.
@@ -24,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -31,13 +33,16 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
-from invalidator import Receipt
+from invalidator import Receipt, name_slots, now_ns
 
 from . import holds, registry
 from .names import Names, Target, is_model
 from .runtime import bus
 
 logger = logging.getLogger(__name__)
+
+_BEGAN = "_invalidator_began"
+"""Where a connection keeps the time of `began_at`."""
 
 LOOK_BACK = 32
 """Callbacks searched for a batch to go on with; without a limit, n saves among n callbacks of others take n² steps."""
@@ -136,20 +141,57 @@ def send(names: Names) -> Receipt:
     return bus().invalidate(*names.keys, tags=tuple(names.tags))
 
 
+unsent: dict[int, weakref.ref[Batch]] = {}
+"""Every batch of this process that was neither sent nor rolled back. Usually there is none, and a hit asks no more."""
+
+
+known: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
+"""Every connection of this process that was ever used."""
+
+
 class Batch:
     """The names of one stretch of a transaction. `send` is what `on_commit` gets."""
 
-    __slots__ = ("by_hand", "names", "sent")
+    __slots__ = ("__weakref__", "_touched", "by_hand", "names", "sent")
 
     def __init__(self, *, by_hand: bool) -> None:
         self.names = Names()
         self.by_hand = by_hand
         """Whether the application commits by hand (autocommit off)."""
         self.sent = False
+        number = id(self)
+        # Django drops a batch when its savepoint is rolled back, and tells nobody.
+        unsent[number] = weakref.ref(self, lambda _: unsent.pop(number, None))
+        self._touched = _Touched()
 
     def send(self) -> None:
         """Send this batch alone; does nothing the second time."""
         _send_committed([self])
+
+    def touched(self, slots: int) -> set[int]:
+        """The slots of its names in a ledger of so many."""
+        return self._touched.slots_of(self.names, slots)
+
+
+class _Touched:
+    """The slots of names, of which more come and none goes: each name is hashed once."""
+
+    __slots__ = ("_of", "_seen", "_slots")
+
+    def __init__(self) -> None:
+        self._slots: set[int] = set()
+        self._seen = (0, 0)
+        self._of = 0
+
+    def slots_of(self, names: Names, slots: int) -> set[int]:
+        if slots != self._of:  # other settings
+            self._slots, self._seen, self._of = set(), (0, 0), slots
+        if self._seen != (len(names.keys), len(names.tags)):
+            # Copies, taken in one step: a coroutine asks while the transaction's own thread adds.
+            keys, tags = tuple(names.keys), tuple(names.tags)
+            self._slots.update(name_slots(keys[self._seen[0] :], tags[self._seen[1] :], slots))
+            self._seen = (len(keys), len(tags))
+        return self._slots
 
 
 def _keep_for_commit(names: Names, using: str) -> bool:
@@ -190,8 +232,7 @@ def _in_transaction(using: str) -> bool:
     connection = connections[using]
     if test_cases_commit and connection.in_atomic_block:
         return has_own_block(connection)
-    # `get_autocommit()` would connect to the database only to say that nothing is going on there.
-    return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
+    return is_in_transaction(connection)
 
 
 def _open_batch(connection: BaseDatabaseWrapper) -> Batch:
@@ -253,6 +294,7 @@ def _take_names(batches: Iterable[Batch]) -> Names:
     for batch in batches:
         if not batch.sent:
             batch.sent = True
+            unsent.pop(id(batch), None)
             names.update(batch.names)
     return names
 
@@ -271,6 +313,28 @@ def batches_of(connection: BaseDatabaseWrapper) -> Iterator[Batch]:
         batch = _batch_of(entry[1])
         if batch is not None and not batch.sent:
             yield batch
+
+
+def began_at(connection: BaseDatabaseWrapper) -> int:
+    """A time, of the bus' clock, at which the transaction in progress on *connection* cannot have begun yet."""
+    began: int = getattr(connection, _BEGAN, 0)  # unknown: nothing that was ever invalidated may be kept
+    return began
+
+
+def _began(connection: BaseDatabaseWrapper) -> None:
+    """What is read on *connection* from here on may be as old as now. (`connect()` turns autocommit on or off.)"""
+    setattr(connection, _BEGAN, now_ns())
+
+
+def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction is in progress on *connection*."""
+    # `get_autocommit()` would connect to the database only to say that nothing is going on there.
+    return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
+
+
+def is_in_test_case(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the transaction in progress on *connection* is the one around a TestCase."""
+    return bool(connection.atomic_blocks) and getattr(connection.atomic_blocks[0], "_from_testcase", False)
 
 
 def _send_committed(batches: Iterable[Batch], hold: holds.TransactionHold | None = None) -> None:
@@ -322,6 +386,7 @@ def _wrap_commit() -> None:
             _ask_before_commit(self)
         original(self)
         _committed(self)
+        _began(self)  # after our own invalidations, or what is read from here on would be older than they are
 
     BaseDatabaseWrapper.commit = commit  # type: ignore[method-assign]
 
@@ -333,6 +398,7 @@ def _wrap_rollback() -> None:
     def rollback(self: BaseDatabaseWrapper) -> None:
         original(self)  # if it fails, Django closes the connection
         holds.rolled_back(self)
+        _began(self)
 
     BaseDatabaseWrapper.rollback = rollback  # type: ignore[method-assign]
 
@@ -360,6 +426,8 @@ def _wrap_set_autocommit() -> None:
         may_commit = autocommit and not self.autocommit and not self.in_atomic_block and self.connection is not None
         if may_commit:
             _ask_before_commit(self)
+        if not autocommit:
+            _began(self)  # before the first statement, by which some databases take their snapshot, and before BEGIN
         original(self, autocommit, *args, **kwargs)
         if may_commit:
             _committed(self)
@@ -374,6 +442,7 @@ def _wrap_connect() -> None:
     def connect(self: BaseDatabaseWrapper) -> None:
         holds.disconnected(self)  # from what was there before, if nobody has said so
         self.run_on_commit = []  # as Django does in a moment
+        known.add(self)
         original(self)
 
     BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign]

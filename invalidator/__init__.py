@@ -30,9 +30,10 @@ from .errors import (
 from .hold import Hold
 from .ledger import now_ns
 from .lru import CacheInfo, CoherentLRU, coherent_lru_cache
-from .names import Tag, check_key, check_tag, tag
+from .names import Tag, check_key, check_tag, name_slots, tag
 from .near_cache import DEFAULT, Change, Loaded, NearCache, Ttl
 from .receipt import Receipt
+from .source import SourceView
 from .status import Cause, Invalidation, Past, Stats, Status
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "Past",
     "PublishError",
     "Receipt",
+    "SourceView",
     "Stats",
     "Status",
     "Tag",
@@ -72,6 +74,7 @@ __all__ = [
     "check_key",
     "check_tag",
     "coherent_lru_cache",
+    "name_slots",
     "now_ns",
     "tag",
 ]

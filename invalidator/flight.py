@@ -79,14 +79,19 @@ class Flights:
         now: Callable[[], int],
         still_good: Callable[[tuple[int, ...], int], bool],
         blocking: bool,
+        alone: bool = False,
     ) -> tuple[Flight, bool]:
         """
         Return a flight for *key*, and whether the caller is the one who flies it.
 
         Args:
+            now: the time from which a load that begins now counts.
             still_good: whether a load of some slots, begun at some time, may be handed to who asks now.
             blocking: whether the caller would block its thread.
+            alone: the caller joins nobody, and nobody joins it.
         """
+        if alone:
+            return _take_off(Flight(now(), slots, tags)), True
         with _lock:
             flight = self._flying.get(key)
             if flight is not None:
@@ -95,8 +100,7 @@ class Flights:
                     _get_on(flight, blocking=blocking)
                     return flight, False
             flight = self._flying[key] = Flight(now(), slots, tags)
-        _flown_here.set((*_flown_here.get(), flight.number))
-        return flight, True
+        return _take_off(flight), True
 
     def leave(self, key: str, flight: Flight) -> None:
         """*flight* is about to land: nobody boards it any more. Called by who flies it."""
@@ -119,6 +123,11 @@ _waiting: dict[int, list[Flight]] = {}
 """By the number of a flight: those that its loader waits for."""
 _blocked: dict[int, Flight] = {}
 """By thread: the flight that it waits for, and with it every task it runs."""
+
+
+def _take_off(flight: Flight) -> Flight:
+    _flown_here.set((*_flown_here.get(), flight.number))
+    return flight
 
 
 def _get_on(flight: Flight, *, blocking: bool) -> None:

@@ -27,6 +27,7 @@ from .ledger import CHANGES, FOREVER, Words
 from .misses import Misses
 from .names import check_key, check_tags, name_slots
 from .receipt import Receipt
+from .source import AsItIs, SourceView
 from .status import CAUSES, Cause, Stats
 from .store import Evicted, Store
 
@@ -113,6 +114,8 @@ class NearCache:
         ttl: seconds after which an entry expires, whatever happens; None for never.
         getsizeof: the size of a value, in any unit.
         on_evict: called with key, value and cause when an entry leaves: "invalidated", "expired", "room" or "hand".
+        source: how the calling thread or task sees the source, if it may see another truth than everybody (inside a
+            transaction): see `SourceView`.
         bus_options: those of the `Invalidator`, if *bus* is a URL.
 
     Raises:
@@ -127,6 +130,7 @@ class NearCache:
         ttl: float | None = None,
         getsizeof: Callable[[Any], float] | None = None,
         on_evict: OnEvict | None = None,
+        source: SourceView | None = None,
         **bus_options: Any,
     ) -> None:
         _check_maxsize(maxsize)
@@ -149,6 +153,9 @@ class NearCache:
         self._words = self.bus.watched
         self._still_holds = self._rule.still_holds
         self._clock = self.bus.clock
+        self._source: SourceView = AsItIs(self.bus.clock) if source is None else source
+        self._uncommitted = self._source.uncommitted
+        self.as_of = self._source.as_of
         self.bus.attach(self)
 
     # Reading.
@@ -171,6 +178,8 @@ class NearCache:
             entry = self._find(key)
         except (KeyError, TypeError):
             return self._missed(key, default)
+        if self._uncommitted and self._source.has_changed(entry):
+            return self._missed(key, default)
         # The order is that of docs/guarantees.md: changes, then the clock. (good_until was found before changes.)
         if (self._words[CHANGES] == entry.changes and self._clock() < entry.good_until) or self._still_holds(
             entry, self._words
@@ -182,6 +191,8 @@ class NearCache:
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those *keys* that may be served."""
         keys = tuple(keys)
+        if self._uncommitted:
+            return self._get_one_by_one(keys)
         # The order is that of `get`, once for all of them: changes, then the clock. What is invalidated meanwhile is
         # served by a call that had begun before.
         find, changes = self._find, self._words[CHANGES]
@@ -212,6 +223,8 @@ class NearCache:
         except (KeyError, TypeError):
             self._check_key(key)
             return None
+        if self._uncommitted and self._source.has_changed(entry):
+            return None
         return entry if self._rule.check(entry) == "valid" else None
 
     def __contains__(self, key: str) -> bool:
@@ -238,7 +251,7 @@ class NearCache:
         self._check_key(key)
         self._count("misses")
         if default is not ABOUT_TO_LOAD:
-            self._misses.note(key, self._clock())
+            self._misses.note(key, self.as_of())
         return default
 
     # Storing.
@@ -257,7 +270,8 @@ class NearCache:
             loaded_at: count from then instead: a time of the bus' clock, before the source was read.
 
         Returns:
-            whether it was stored: not if *key* or *tags* were invalidated since then.
+            whether it was stored: not if *key* or *tags* were invalidated since then, nor if it may hold what the
+            caller has not committed.
 
         Raises:
             InvalidName, InvalidSetting: an argument cannot work.
@@ -266,8 +280,12 @@ class NearCache:
         tags = check_tags(tags)
         ttl = self._own_ttl(_check_ttl(ttl))
         if loaded_at is None:
-            loaded_at = self._misses.take(key, self._clock())
-        return self._fill(key, self._make_entry(key, value, loaded_at, ttl, tags))
+            loaded_at = self._misses.take(key, self.as_of())
+        entry = self._make_entry(key, value, loaded_at, ttl, tags)
+        if not self._may_share(entry):
+            self._count("refused_fills")
+            return False
+        return self._fill(key, entry)
 
     def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> list[str]:
         """`set` for each key. Returns the keys that were not stored."""
@@ -312,7 +330,7 @@ class NearCache:
             entry = self._find(key)
         except (KeyError, TypeError):
             entry = None
-        if entry is not None:
+        if entry is not None and not (self._uncommitted and self._source.has_changed(entry)):
             verdict = self._rule.check(entry)
             if verdict == "valid":
                 entry.hits += 1
@@ -330,9 +348,9 @@ class NearCache:
             flight, is_mine = self._board(key, checked, ttl, blocking=True)
             if is_mine:
                 with self._flying(key, flight) as landing:
-                    if landing.entry is None:
-                        landing.entry = self._finish(key, flight, loader(), ttl)
-                return landing.entry
+                    if landing.entry is not None:
+                        return landing.entry
+                    return self._finish(key, flight, landing, loader(), ttl)
             entry = self._disembark(key, flight, flight.wait())
             if entry is not None:
                 return entry
@@ -346,9 +364,9 @@ class NearCache:
             flight, is_mine = self._board(key, checked, ttl, blocking=False)
             if is_mine:
                 with self._flying(key, flight) as landing:
-                    if landing.entry is None:
-                        landing.entry = self._finish(key, flight, await loader(), ttl)
-                return landing.entry
+                    if landing.entry is not None:
+                        return landing.entry
+                    return self._finish(key, flight, landing, await loader(), ttl)
             entry = self._disembark(key, flight, await flight.await_landing())
             if entry is not None:
                 return entry
@@ -376,7 +394,7 @@ class NearCache:
         Take this context's last miss of *key*. Returns whether there was one in the last *within* seconds, and the
         time from which a value of *key* counts.
         """
-        return self._misses.claim(check_key(key), self._clock(), int(within * 1e9))
+        return self._misses.claim(check_key(key), self.as_of(), int(within * 1e9))
 
     def note_miss(self, key: str, at: int) -> None:
         """This thread or task has missed *key* at that time of the bus' clock, though it did not ask for it."""
@@ -547,7 +565,13 @@ class NearCache:
         _check_ttl(ttl)
         slots = self._slots_of(key, tags)
         flight, is_mine = self._flights.board(
-            key, slots, tags, now=self._clock, still_good=self._rule.holds_for_load, blocking=blocking
+            key,
+            slots,
+            tags,
+            now=self.as_of,
+            still_good=self._rule.holds_for_load,
+            blocking=blocking,
+            alone=bool(self._uncommitted) and self._source.is_apart(),
         )
         if not is_mine:
             self._count("joins")
@@ -569,8 +593,8 @@ class NearCache:
             self._flights.leave(key, flight)
             flight.land(landing)
 
-    def _finish(self, key: str, flight: Flight, loaded: Any, ttl: Ttl) -> AnyEntry:
-        """The loader has returned *loaded*."""
+    def _finish(self, key: str, flight: Flight, landing: Landing, loaded: Any, ttl: Ttl) -> AnyEntry:
+        """The loader has returned *loaded*. Returns the entry, for who flew; others are handed what may be shared."""
         tags = flight.tags
         parts: Parts = ()
         if isinstance(loaded, Loaded):
@@ -580,8 +604,15 @@ class NearCache:
                 parts = parts_of(loaded.made_from)
             loaded = loaded.value
         entry = self._make_entry(key, loaded, flight.loaded_at, self._own_ttl(ttl), tags, parts)
-        self._fill(key, entry)
+        if self._may_share(entry):
+            landing.entry = entry
+            self._fill(key, entry)
+        else:  # the loader itself may have written: asked now, and not when it began
+            self._count("refused_fills")
         return entry
+
+    def _may_share(self, entry: AnyEntry) -> bool:
+        return not self._uncommitted or self._source.may_share(entry)
 
     def _disembark(self, key: str, flight: Flight, landing: Landing) -> AnyEntry | None:
         """What a caller who waited is handed: an entry, the loader's error, or None to start anew."""

@@ -4,9 +4,10 @@ from django.conf import settings
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
-from django_integration import invalidate, tag
+from django_integration import bus, cache, invalidate, row_tags, tag
+from tests.support import Thread
 
-from .conftest import Message, Wire
+from .conftest import WAIT_S, Message, Wire
 from .zoo.models import Cage
 
 
@@ -61,6 +62,20 @@ class InATestCase(TestCase):
             with self.captureOnCommitCallbacks(execute=True), transaction.atomic(savepoint=False):
                 invalidate(name)
             assert self.wire.messages() == [keys(name)]
+
+    def test_a_load_counts_from_now(self) -> None:
+        """The transaction around the test is older than everything; but nobody else writes."""
+        bus().wait_until_leased(WAIT_S)
+        Thread(lambda: bus().invalidate("tc:page")).outcome()
+        assert cache.set("tc:page", "new", tags=["t"])
+
+    def test_what_was_written_is_read_past_the_cache(self) -> None:
+        def name() -> object:
+            return cache.get_or_set("tc:cage", lambda: Cage.objects.get(pk=self.cage.pk).name, tags=row_tags(self.cage))
+
+        self.cage.name = "new"
+        self.cage.save()
+        assert [name(), cache.get("tc:cage")] == ["new", None]
 
 
 @override_settings(INVALIDATOR={**settings.INVALIDATOR, "WRITES": "strict"})

@@ -1,0 +1,173 @@
+"""Who sees another truth of the source than everybody reads past the cache, and keeps what he sees to himself."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from invalidator.bus import Invalidator
+from invalidator.entry import AnyEntry, Entry
+from invalidator.names import name_slots
+from invalidator.near_cache import Loaded, NearCache
+from invalidator.source import AsItIs
+from tests.support import Clock, DeafLink, Thread, wait_until
+
+SLOTS = 2**17
+
+
+class View:
+    """The source as this test's thread sees it; everybody else sees it as it is."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.thread = threading.get_ident()
+        self.uncommitted: set[str] = set()
+        self.began: int | None = None
+
+    def is_mine(self) -> bool:
+        return threading.get_ident() == self.thread
+
+    def as_of(self) -> int:
+        return self.clock() if self.began is None or not self.is_mine() else self.began
+
+    def is_apart(self) -> bool:
+        return self.is_mine() and bool(self.uncommitted)
+
+    def has_changed(self, entry: AnyEntry) -> bool:
+        slots = {*entry.slots, *[slot for _, slots in entry.parts for slot in slots]}
+        changed = name_slots(self.uncommitted, self.uncommitted, SLOTS)
+        return self.is_apart() and not slots.isdisjoint(changed)
+
+    def may_share(self, entry: AnyEntry) -> bool:
+        return not self.has_changed(entry) if entry.tags else not self.is_apart()
+
+
+@pytest.fixture
+def view(clock: Clock) -> View:
+    return View(clock)
+
+
+@pytest.fixture
+def cache(clock: Clock, view: View) -> Iterator[NearCache]:
+    with Invalidator("memory://", namespace="shop", clock=clock, link=DeafLink(), slots=SLOTS) as bus:
+        bus.ledger.prove(clock())
+        yield NearCache(bus, source=view)
+
+
+def elsewhere(action) -> object:
+    """What another thread gets."""
+    return Thread(action).outcome()
+
+
+def load(value: object, *tags: str):
+    return lambda: Loaded(value, tags=tags)
+
+
+def test_without_transactions_everybody_sees_the_source_as_it_is(clock: Clock) -> None:
+    view, entry = AsItIs(clock), Entry(1, loaded_at=1, slots=(1,))
+    assert not view.uncommitted
+    assert (view.as_of(), view.is_apart()) == (clock(), False)
+    assert (view.has_changed(entry), view.may_share(entry)) == (False, True)
+
+
+@pytest.mark.parametrize("changed", ["a", "t"])
+def test_what_the_caller_has_changed_is_read_past_the_cache(cache: NearCache, view: View, changed: str) -> None:
+    cache.set("a", "old", tags=["t"])
+    cache.set("b", "other")
+    assert cache.get_many(["a", "b"]) == cache.get_many(["a", "b"])  # the second time they are known to be good
+    view.uncommitted.add(changed)
+    assert (cache.get("a"), cache.get_many(["a", "b"]), "a" in cache) == (None, {"b": "other"}, False)
+    assert cache.get_entry("a") is None
+    assert cache.get_or_set("a", lambda: "mine", tags=["t"]) == "mine"
+    assert elsewhere(lambda: cache.get("a")) == "old", "for everybody else nothing has changed"
+    view.uncommitted.clear()
+    assert cache.get("a") == "old"
+
+
+def test_what_may_be_uncommitted_is_not_stored(cache: NearCache, view: View) -> None:
+    view.uncommitted.add("t")
+    assert cache.set("a", "mine", tags=["t"]) is False
+    assert cache.set("b", "untagged: it may hold anything") is False
+    assert cache.set("c", "of something else", tags=["u"]) is True
+    assert cache.get_or_set("d", load("mine", "t"), tags=["u"]) == "mine", "a loader may add tags"
+    assert asyncio.run(cache.aget_or_set("e", _aload)) == "mine"
+    view.uncommitted.clear()
+    assert [key for key in "abcde" if key in cache] == ["c"]
+    assert cache.stats().refused_fills == 4
+
+
+async def _aload() -> object:
+    return Loaded("mine", tags=["t"])
+
+
+def test_a_load_of_who_has_changed_something_is_joined_by_nobody(cache: NearCache, view: View) -> None:
+    view.uncommitted.add("t")
+    seen = []
+
+    def loader() -> str:
+        seen.append(elsewhere(lambda: cache.get_or_set("a", lambda: "committed", tags=["t"])))
+        return "mine"
+
+    assert cache.get_or_set("a", loader, tags=["t"]) == "mine"
+    assert seen == ["committed"]
+
+
+def test_who_has_changed_something_joins_nobody(cache: NearCache, view: View) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        assert go_on.wait(20)
+        return "committed"
+
+    other = Thread(lambda: cache.get_or_set("a", slow, tags=["t"]))
+    assert begun.wait(20)
+    view.uncommitted.add("t")
+    assert cache.get_or_set("a", lambda: "mine", tags=["t"]) == "mine"
+    go_on.set()
+    assert other.outcome() == "committed"
+
+
+def test_what_a_loader_itself_has_changed_is_handed_to_nobody(cache: NearCache, view: View) -> None:
+    """It was not known when others boarded."""
+    others: list[Thread] = []
+
+    def loader() -> str:
+        others.append(Thread(lambda: cache.get_or_set("a", lambda: "committed", tags=["t"])))
+        wait_until(lambda: cache.stats().joins == 1)
+        view.uncommitted.add("t")
+        return "mine"
+
+    assert cache.get_or_set("a", loader, tags=["t"]) == "mine"
+    assert others[0].outcome() == "committed"
+
+
+def test_what_an_old_view_shows_counts_from_when_it_was_taken(cache: NearCache, view: View, clock: Clock) -> None:
+    view.began = clock()
+    clock.advance(0.1)
+    cache.bus.invalidate("a", "b", "c", "d")
+    clock.advance(0.1)
+    assert cache.set("a", "old") is False
+    assert cache.get_or_set("b", lambda: "old") == "old"
+    assert cache.get("c") is None
+    view.began = None  # the transaction has ended, and what it read is stored only now
+    assert cache.set("c", "old") is False
+    assert cache.set("d", "new") is True
+    assert [key for key in "abcd" if key in cache] == ["d"]
+
+
+def test_an_old_view_is_no_hindrance_where_nothing_has_changed(cache: NearCache, view: View, clock: Clock) -> None:
+    view.began = clock()
+    clock.advance(0.1)
+    assert cache.get_or_set("a", lambda: "same") == "same"
+    assert cache.get("a") == "same"
+
+
+def test_whether_a_set_follows_a_miss_does_not_depend_on_the_age_of_the_view(
+    cache: NearCache, view: View, clock: Clock
+) -> None:
+    view.began = clock()
+    clock.advance(600)
+    cache.get("a")
+    assert cache.claim_miss("a", within=60) == (True, view.began)
