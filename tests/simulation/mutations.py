@@ -84,7 +84,7 @@ MUTATIONS = (
     ),
     mutation(
         "a `set` counts from the miss before it",
-        ("near_cache", "loaded_at = self._misses.take(key, self._clock())", "loaded_at = self._clock()"),
+        ("near_cache", "loaded_at = self._misses.take(key, self.as_of())", "loaded_at = self._clock()"),
     ),
     mutation(
         "every read checks the lease (the whole rule)",
