@@ -174,18 +174,18 @@ class Batch:
 
 
 class _Touched:
-    """The slots of names, of which more come and none goes: each name is hashed once."""
+    """The slots of names: of those that are added, each is hashed once."""
 
     __slots__ = ("_of", "_seen", "_slots")
 
     def __init__(self) -> None:
         self._slots: set[int] = set()
         self._seen = (0, 0)
-        self._of = 0
+        self._of: tuple[int, object] = (0, None)
 
     def slots_of(self, names: Names, slots: int) -> set[int]:
-        if slots != self._of:  # other settings
-            self._slots, self._seen, self._of = set(), (0, 0), slots
+        if self._of[0] != slots or self._of[1] is not names.tags:  # other settings; too many names became fewer
+            self._slots, self._seen, self._of = set(), (0, 0), (slots, names.tags)
         if self._seen != (len(names.keys), len(names.tags)):
             # Copies, taken in one step: a coroutine asks while the transaction's own thread adds.
             keys, tags = tuple(names.keys), tuple(names.tags)

@@ -150,6 +150,22 @@ def test_what_a_transaction_goes_on_to_write_is_read_past_from_then_on() -> None
         roll_back()
 
 
+def test_what_became_unknown_rows_is_read_past_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many names of one transaction become fewer and coarser ones."""
+    cage, food = Cage.objects.create(), Food.objects.create()
+    name_of(cage)
+    monkeypatch.setattr("django_integration.names.MAX_NAMES", 40)
+    with transaction.atomic():
+        food.save()
+        assert cache.get("cage") is not None
+        for _ in range(40):
+            Food.objects.create()
+            assert cache.get("cage") is not None, "rows of something else"
+        invalidate(Cage)
+        assert cache.get("cage") is None
+        roll_back()
+
+
 def test_after_the_commit_everything_is_as_ever() -> None:
     cage = Cage.objects.create(name="old")
     name_of(cage)
