@@ -54,7 +54,7 @@ def test_a_composite_key_is_all_its_columns() -> None:
 
 
 def test_a_key_too_long_for_a_tag_is_hashed_and_saved_all_the_same(wire: Wire) -> None:
-    long = "é" * 1000
+    long = "é" * 600
     name = row_tag(Word, long)
     assert name.startswith("zoo.word:~")
     assert len(name) < 100

@@ -2,7 +2,9 @@
 
 import uuid
 
-from django.db import models
+from django.db import connection, models
+
+COLLATION = {"sqlite": "nocase", "postgresql": "C", "mysql": "utf8mb4_general_ci"}[connection.vendor]
 
 
 class Cage(models.Model):
@@ -111,9 +113,9 @@ class Chip(models.Model):
 
 
 class Word(models.Model):
-    """A primary key that may be any text."""
+    """A primary key that may be any text: as long as MariaDB can index, and longer than a name may be."""
 
-    text = models.CharField(primary_key=True, max_length=2000)
+    text = models.CharField(primary_key=True, max_length=700)
 
     def __str__(self) -> str:
         return self.text
@@ -183,7 +185,7 @@ class Specimen(models.Model):
     rank = models.IntegerField(db_default=7)
     # What cannot be compared:
     long = models.CharField(max_length=300, blank=True)
-    collated = models.CharField(max_length=80, blank=True, db_collation="nocase")
+    collated = models.CharField(max_length=80, blank=True, db_collation=COLLATION)
     text = models.TextField(blank=True)
     even = EvenField(default=0)
     weight = models.FloatField(default=0)

@@ -1,0 +1,90 @@
+"""
+Stands between a test process and its database server, and outlives both for a moment.
+
+    python guardian.py '{"directory": …, "user": …, "prepare": [[…]], "serve": […], "end": …}'
+
+It runs the commands of `prepare` and then the server, as `user` where one is named; prints "serving" when the server is
+started, and ends with it.
+
+Rule 1: the owner alone holds the other end of our standard input. The kernel closes it when the owner is gone,
+`kill -9` included; then what runs is ended and the directory removed.
+Rule 2: a server is ended by the signal `end`, upon which it takes its shared memory with it; what has not obeyed after
+`PATIENCE_S` is killed, with all of its process group.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+PATIENCE_S = 10.0
+
+owner_gone = threading.Event()
+_lock = threading.Lock()
+_running: subprocess.Popen[bytes] | None = None
+_signal = signal.SIGKILL
+
+
+def run(command: list[str], identity: dict[str, Any], end: signal.Signals) -> subprocess.Popen[bytes] | None:
+    """Start *command*, unless the owner is gone; a thread that sees it go sends *end*."""
+    global _running, _signal  # noqa: PLW0603 - one process, one guarded child
+    with _lock:
+        if owner_gone.is_set():
+            return None
+        _signal = end
+        _running = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, process_group=0, cwd="/", **identity
+        )
+        return _running
+
+
+def watch() -> None:
+    """Wait for the owner's end, then end what runs."""
+    # os.read and not sys.stdin: a daemon thread inside a buffered read aborts the interpreter's shutdown.
+    os.read(0, 1)
+    with _lock:
+        owner_gone.set()
+    if _running is None:
+        return
+    if _signal == signal.SIGKILL:
+        _kill_group(_running.pid)
+        return
+    _running.send_signal(_signal)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        _running.wait(PATIENCE_S)
+        return
+    _kill_group(_running.pid)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def main(what: dict[str, Any]) -> int:
+    """Prepare and serve. Returns the exit code of the command that ended it."""
+    identity = {"user": what["user"], "group": what["group"], "extra_groups": []} if what["user"] is not None else {}
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    code = 0
+    for command in what["prepare"]:
+        child = run(command, identity, signal.SIGKILL)
+        code = child.wait() if child else 1
+        if code:
+            break
+    else:
+        server = run(what["serve"], identity, signal.Signals(what["end"]))
+        print("serving", flush=True)
+        code = server.wait() if server else 1
+    if owner_gone.is_set():
+        shutil.rmtree(what["directory"], ignore_errors=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

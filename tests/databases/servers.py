@@ -1,0 +1,325 @@
+"""
+Real database servers for tests: started in a directory of their own, on a Unix socket in it, and gone afterwards.
+
+Rule 1: a server that is missing is an error that names Debian's package; never a skip.
+Rule 2: nothing that we did not start is talked to or ended: there is no port to share, and the socket is in a directory
+that only we know.
+Rule 3: a server dies with the process that started it, however that one ends, and its directory goes with it
+(`guardian.py`).
+Rule 4: what a crash of the machine would lose is nobody's loss here: nothing waits for the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+GUARDIAN = Path(__file__).with_name("guardian.py")
+START_TIMEOUT_S = 60.0  # takes one or two; a loaded machine takes long
+STOP_TIMEOUT_S = 30.0
+POLL_S = 0.01
+
+UNPRIVILEGED = "nobody"
+"""Who runs the server where we are root: PostgreSQL refuses root, and MariaDB wants to be told."""
+
+DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
+
+
+class DatabaseServerError(Exception):
+    """The server could not be found or started; the message says what to install, or ends with its log."""
+
+
+class DatabaseServer(ABC):
+    """One server, as a context manager or by `start()` and `stop()`. After a fork it stays the parent's."""
+
+    name: ClassVar[str]
+    package: ClassVar[str]
+    end: ClassVar[signal.Signals]
+    """Upon this signal it ends at once and leaves no shared memory behind."""
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._directory: Path | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
+        _servers.add(self)
+
+    @classmethod
+    @abstractmethod
+    def found(cls) -> Path:
+        """
+        The server's binary.
+
+        Raises:
+            DatabaseServerError: it is not there; the message names the package.
+        """
+
+    @abstractmethod
+    def django_settings(self, name: str) -> dict[str, Any]:
+        """What `DATABASES` says of a database *name* on it; `start()` comes first."""
+
+    @abstractmethod
+    def _commands(self, directory: Path) -> tuple[list[list[str]], list[str]]:
+        """What prepares the data, and what serves it."""
+
+    @abstractmethod
+    def _connect(self) -> None:
+        """Connect once, or raise."""
+
+    # ------------------------------------------------------------------------------------------------ life
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def directory(self) -> Path:
+        """Where its data and its socket are."""
+        if self._directory is None:
+            raise DatabaseServerError(f"{self.name} was not started, or was stopped")
+        return self._directory
+
+    @property
+    def running(self) -> bool:
+        """Whether its guardian is there, which ends when the server does."""
+        return self._guardian is not None and self._guardian.poll() is None
+
+    def start(self) -> Self:
+        """
+        Start it and return once it answers.
+
+        Raises:
+            DatabaseServerError: it is missing, or did not answer in time, or ended.
+        """
+        self.found()
+        user = pwd.getpwnam(UNPRIVILEGED) if os.getuid() == 0 else None
+        self._directory = directory = Path(tempfile.mkdtemp(prefix=f"invalidator-{self.name}-"))
+        if user:
+            os.chown(directory, user.pw_uid, user.pw_gid)
+        prepare, serve = self._commands(directory)
+        what = {
+            "directory": str(directory),
+            "user": user and user.pw_uid,
+            "group": user and user.pw_gid,
+            "prepare": prepare,
+            "serve": serve,
+            "end": self.end,
+        }
+        with (directory / "server.log").open("wb") as log:
+            self._guardian = subprocess.Popen(
+                [sys.executable, "-I", "-S", GUARDIAN, json.dumps(what)],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(directory),
+                start_new_session=True,  # Ctrl-C is for the owner, who stops us when it needs the server no more
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End it and remove every trace; does nothing if it was not started here."""
+        if os.getpid() != self._owner or self._directory is None:
+            return
+        if self._guardian is not None and self._guardian.stdin is not None:
+            self._guardian.stdin.close()
+            self._guardian.wait(STOP_TIMEOUT_S)
+            self._guardian = None
+        shutil.rmtree(self._directory, ignore_errors=True)  # where it ended by itself
+        self._directory = None
+
+    def _wait_until_ready(self) -> None:
+        assert self._guardian is not None
+        assert self._guardian.stdout is not None
+        with self._guardian.stdout as said:
+            if said.readline() != b"serving\n":
+                self._guardian.wait(STOP_TIMEOUT_S)
+                raise DatabaseServerError(f"{self.name} could not prepare its data. Its log:\n{self.log}")
+        pause, problem = threading.Event(), "nothing"
+        for _ in range(int(START_TIMEOUT_S / POLL_S)):
+            if not self.running:
+                raise DatabaseServerError(f"{self.name} ended at its start. Its log:\n{self.log}")
+            try:
+                self._connect()
+            except Exception as error:  # noqa: BLE001 - each driver has its own
+                problem = str(error)
+                pause.wait(POLL_S)
+            else:
+                return
+        raise DatabaseServerError(f"{self.name} cannot be reached ({problem}). Its log:\n{self.log}")
+
+    @property
+    def log(self) -> str:
+        """What it has written."""
+        return (self.directory / "server.log").read_text(errors="backslashreplace")
+
+    def _disown(self) -> None:
+        """In a forked child: let go of the pipe, so that the server ends with the parent and not with us."""
+        if self._guardian is not None and self._guardian.stdin is not None:
+            self._guardian.stdin.close()
+            self._guardian.returncode = 0  # not our child: nothing to wait for, nothing to warn about
+            self._guardian = None
+
+
+_servers: weakref.WeakSet[DatabaseServer] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for server in list(_servers):
+        server._disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    """Ours, without what would lead a server or a client elsewhere, with a home that its user may enter."""
+    others = ("PG", "MYSQL_", "MARIADB_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    return {**kept, "HOME": str(directory), "TMPDIR": str(directory), "LC_ALL": "C"}
+
+
+def _on_path(*commands: str) -> Path | None:
+    """The first of *commands* on PATH, or where servers are and PATH often does not lead."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/usr/libexec"])
+    for command in commands:
+        if found := shutil.which(command, path=path):
+            return Path(found).resolve()
+    return None
+
+
+class PostgreSQL(DatabaseServer):
+    """PostgreSQL: the one on PATH, else the newest of Debian's."""
+
+    name = "postgresql"
+    package = "postgresql"
+    end = signal.SIGQUIT  # "immediate": a SIGKILL would leave its System V segment to nobody
+
+    @classmethod
+    def found(cls) -> Path:
+        newest_first = sorted(DEBIAN_POSTGRESQL.glob("*/bin/postgres"), key=lambda path: -float(path.parts[-3]))
+        for binary in (_on_path("postgres"), *newest_first):
+            if binary and binary.with_name("initdb").exists():
+                return binary
+        raise DatabaseServerError(
+            "No PostgreSQL server was found (postgres and initdb on PATH or in /usr/lib/postgresql/*/bin): "
+            f"install Debian's package {cls.package}"
+        )
+
+    def _commands(self, directory: Path) -> tuple[list[list[str]], list[str]]:
+        postgres, data = self.found(), str(directory / "data")
+        own = ["--auth=trust", "--username=invalidator", "--encoding=UTF8", "--locale=C"]
+        initdb = [str(postgres.with_name("initdb")), f"--pgdata={data}", *own, "--no-sync", "--no-instructions"]
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": directory,
+            "dynamic_shared_memory_type": "mmap",
+            "shared_buffers": "32MB",
+            "fsync": "off",
+            "full_page_writes": "off",
+            "synchronous_commit": "off",
+            "autovacuum": "off",
+            "jit": "off",
+        }
+        return [initdb], [str(postgres), "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
+
+    def django_settings(self, name: str) -> dict[str, Any]:
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": str(self.directory),
+            "PORT": "5432",  # of the socket's name
+            "USER": "invalidator",
+            "NAME": name,
+        }
+
+    def _connect(self) -> None:
+        import psycopg
+
+        psycopg.connect(host=str(self.directory), port=5432, user="invalidator", dbname="postgres").close()
+
+
+class MariaDB(DatabaseServer):
+    """MariaDB, spoken to through mysqlclient or, where that is not installed, through PyMySQL in its place."""
+
+    name = "mariadb"
+    package = "mariadb-server"
+    end = signal.SIGKILL  # it has nothing outside its directory
+
+    @classmethod
+    def found(cls) -> Path:
+        binary = _on_path("mariadbd")
+        if binary and _on_path("mariadb-install-db") and _on_path("my_print_defaults"):
+            return binary
+        raise DatabaseServerError(
+            "No MariaDB server was found (mariadbd, mariadb-install-db and my_print_defaults on PATH): "
+            f"install Debian's package {cls.package}, or mariadb-server-core and mariadb-client-core"
+        )
+
+    def _commands(self, directory: Path) -> tuple[list[list[str]], list[str]]:
+        install, data = _on_path("mariadb-install-db"), f"--datadir={directory / 'data'}"
+        small = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0"]
+        prepare = [str(install), "--no-defaults", data, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        serve = [
+            str(self.found()),
+            "--no-defaults",
+            data,
+            f"--socket={self._socket(directory)}",
+            f"--pid-file={directory / 'server.pid'}",
+            f"--tmpdir={directory}",
+            "--skip-networking",
+            "--character-set-server=utf8mb4",
+            "--innodb-flush-method=nosync",
+            "--performance-schema=off",
+        ]
+        return [[*prepare, *small]], [*serve, *small]
+
+    def django_settings(self, name: str) -> dict[str, Any]:
+        speak_through_pymysql()
+        return {
+            "ENGINE": "django.db.backends.mysql",
+            "HOST": str(self._socket(self.directory)),
+            "USER": "root",
+            "NAME": name,
+            "OPTIONS": {"charset": "utf8mb4"},
+            "TEST": {"CHARSET": "utf8mb4"},
+        }
+
+    def _connect(self) -> None:
+        speak_through_pymysql()
+        import MySQLdb
+
+        MySQLdb.connect(unix_socket=str(self._socket(self.directory)), user="root").close()
+
+    @staticmethod
+    def _socket(directory: Path) -> Path:
+        return directory / "server.sock"
+
+
+def speak_through_pymysql() -> None:
+    """Where there is no `MySQLdb`, which has to be compiled, PyMySQL takes its place."""
+    try:
+        import MySQLdb  # noqa: F401
+    except ImportError:
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
+
+
+SERVERS: dict[str, type[DatabaseServer]] = {server.name: server for server in (PostgreSQL, MariaDB)}
