@@ -37,14 +37,14 @@ def check_l2_database(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
             hint="Give it another database number, such as the /1 of redis://localhost:6379/1.",
             id="invalidator.W020",
         )
-        for params in _ours().values()
+        for params in near_cache_aliases().values()
         if bus is not None and any(_database(place) == bus for place in _locations(_l2(params)))
     ]
 
 
 def check_sessions(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """W021: sessions are found on every server."""
-    params = _ours().get(settings.SESSION_CACHE_ALIAS)
+    params = near_cache_aliases().get(settings.SESSION_CACHE_ALIAS)
     if params is None or _l2(params) or settings.SESSION_ENGINE != "django.contrib.sessions.backends.cache":
         return []
     return [
@@ -66,14 +66,14 @@ def check_equal_keys(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
             hint="Give one of them a KEY_PREFIX.",
             id="invalidator.W022",
         )
-        for (one, a), (other, b) in combinations(_ours().items(), 2)
+        for (one, a), (other, b) in combinations(near_cache_aliases().items(), 2)
         if a.get("LOCATION", "") != b.get("LOCATION", "") and _key_making(a) == _key_making(b)
     ]
 
 
 def check_l2_is_no_near_cache(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """E023: values live somewhere."""
-    ours = _ours()
+    ours = near_cache_aliases()
     return [
         Error(
             f"CACHES[{alias!r}] has OPTIONS['L2'] = {_l2(params)!r}, which is a near cache itself.",
@@ -88,7 +88,8 @@ def check_l2_is_no_near_cache(app_configs: _Apps, **_: Any) -> list[CheckMessage
 ALL = (check_l2_database, check_sessions, check_equal_keys, check_l2_is_no_near_cache)
 
 
-def _ours() -> _Caches:
+def near_cache_aliases() -> _Caches:
+    """Return the parameters of every alias in CACHES that is a near cache."""
     from .backend import NearCacheBackend
 
     return {alias: params for alias, params in settings.CACHES.items() if _is(params, NearCacheBackend)}

@@ -1,0 +1,129 @@
+"""
+What the admin gets: the action "Invalidate caches" in every list of rows, and the status page on its index.
+
+Both go to the default admin site (`admin.site`). Another one takes them with two lines:
+
+    site.add_action(invalidate_caches)
+    site.register(Caches, CachesAdmin)
+
+Rule 1: invalidating asks for the permission to change the rows; looking, for being staff.
+Rule 2: a Redis that is away is a message to the user, never a failed request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.apps.registry import Apps
+from django.contrib import admin, messages
+from django.contrib.admin.utils import model_ngettext
+from django.db import models, router
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.views.decorators.http import require_safe
+
+from invalidator import InvalidatorError
+
+from . import registry, views
+from .names import Names, is_watched
+from .transactions import add_target, tell
+
+MOST_ROWS = 500
+"""Selected rows that are named one by one; more are all rows of their model."""
+
+
+@admin.action(permissions=["change"], description="Invalidate caches of selected %(verbose_name_plural)s")
+def invalidate_caches(modeladmin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Any]) -> None:
+    """Invalidate what a save of the selected rows would, on every server."""
+    model = queryset.model
+    if not is_watched(model):
+        text = f"Changes of {model._meta.verbose_name_plural} are not watched, so no cache holds them by their tags."
+        modeladmin.message_user(request, text, messages.WARNING)
+        return
+    count = queryset.count()
+    try:
+        receipt = tell({router.db_for_write(model): _names(queryset, count)})
+    except InvalidatorError as error:
+        modeladmin.message_user(request, f"Nothing was invalidated elsewhere: {error}", messages.ERROR)
+        return
+    what = f"{count} {model_ngettext(queryset, count)}"
+    if receipt is None:
+        modeladmin.message_user(request, f"The caches of {what} are invalidated with the commit.", messages.SUCCESS)
+    elif receipt.accepted:
+        modeladmin.message_user(request, f"Invalidated the caches of {what} on every server.", messages.SUCCESS)
+    else:
+        text = f"Redis is away: the caches of {what} are invalidated here, and elsewhere as soon as it is back."
+        modeladmin.message_user(request, text, messages.WARNING)
+
+
+def _names(queryset: QuerySet[Any], count: int) -> Names:
+    names = Names()
+    if count <= MOST_ROWS or registry.has_functions(queryset.model):  # functions want to see the rows
+        for row in queryset.iterator(chunk_size=MOST_ROWS):
+            add_target(names, row)
+    else:
+        names.add(queryset.model)
+    return names
+
+
+if TYPE_CHECKING:
+    _CachesAdmin = admin.ModelAdmin["Caches"]
+else:
+    _CachesAdmin = admin.ModelAdmin
+
+
+class Caches(models.Model):
+    """
+    A page that the admin lists as if it were a model.
+
+    It lives in a registry of its own, so it has no table, no migration, no permissions and no content type.
+    """
+
+    class Meta:
+        apps = Apps()
+        app_label = "invalidator"
+        managed = False
+        verbose_name = verbose_name_plural = "caches of this process"
+
+    def __str__(self) -> str:
+        return "caches of this process"
+
+
+class CachesAdmin(_CachesAdmin):
+    """Shows `views.page` in the place of a list."""
+
+    actions = None
+
+    def get_urls(self) -> list[URLPattern]:
+        """The one page there is, under the name by which the index finds it."""
+        view = self.admin_site.admin_view(require_safe(self.page))
+        return [path("", view, name=f"{self.opts.app_label}_{self.opts.model_name}_changelist")]
+
+    def page(self, request: HttpRequest) -> HttpResponse:
+        """The status page, for whom the site lets in."""
+        return views.page(request, self.admin_site.each_context(request))
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Staff may look."""
+        return self.admin_site.has_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """Staff may look."""
+        return self.admin_site.has_permission(request)
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """There is nothing to add."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """There is nothing to change."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """There is nothing to delete."""
+        return False
+
+
+admin.site.add_action(invalidate_caches)
+admin.site.register(Caches, CachesAdmin)

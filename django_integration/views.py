@@ -1,0 +1,63 @@
+"""
+The status page: HTML in the look of the admin, or `?format=json`.
+
+`admin.py` shows it in the admin, where nothing is to be configured for it. `urls.py` is for another place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.decorators import staff_member_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from .status import ProcessStatus, look
+
+_SERVED = {
+    "short": "each entry for MAX_STALENESS after its load",
+    "bypass": "nothing from memory",
+    "serve": "everything until its TTL, without a bound",
+}
+"""By WHEN_UNLEASED."""
+
+TEMPLATE = "invalidator/status.html"
+
+
+@never_cache
+@require_safe
+@staff_member_required
+def status(request: HttpRequest) -> HttpResponse:
+    """How the process that answers is doing, for staff."""
+    return page(request, admin.site.each_context(request))
+
+
+def page(request: HttpRequest, context: Mapping[str, Any]) -> HttpResponse:
+    """Answer, to whoever may see it, in the *context* of an admin site."""
+    found = look()
+    if request.GET.get("format") == "json":
+        return JsonResponse(found, json_dumps_params={"indent": 2})
+    return render(
+        request,
+        TEMPLATE,
+        {**context, "title": "Caches of this process", "verdict": _verdict(found), "status": found},
+    )
+
+
+def _verdict(found: ProcessStatus) -> tuple[str, str]:
+    """What matters most: how grave it is, as the admin's messages have it, and a sentence."""
+    bus = found["bus"]
+    if bus is None:
+        return "error", "There is no bus, so nothing is invalidated by this process: see the problems below."
+    if bus["queued"]:
+        return "warning", f"{bus['queued']} names wait for Redis: other servers have not heard of them yet."
+    if bus["leased"]:
+        return "success", "Everything that was invalidated up to a moment ago is known here."
+    if bus["state"] == "idle":
+        return "info", "Nothing was cached in this process yet, so it does not listen."
+    why, then = bus["last_error"] or bus["state"], found["settings"]["WHEN_UNLEASED"]
+    return "warning", f"Nothing proves that this process hears everything ({why}). What it serves: {_SERVED.get(then)}."

@@ -1,0 +1,86 @@
+"""What staff sees of this app in the admin, as a browser shows it."""
+
+import json
+
+import pytest
+
+from . import PASSWORD, USER
+from .chromium import Chromium
+
+PAGE = "/admin/invalidator/caches/"
+
+
+@pytest.fixture(scope="module")
+def staff(browser: Chromium, url: str) -> Chromium:
+    """The browser, after somebody has logged in by the form."""
+    browser.go(f"{url}/admin/")
+    browser.run(f"document.querySelector('#id_username').value = {json.dumps(USER)}")
+    browser.run(f"document.querySelector('#id_password').value = {json.dumps(PASSWORD)}")
+    browser.click_through("document.querySelector('#login-form input[type=submit]').click()")
+    return browser
+
+
+def text_of(browser: Chromium, selector: str) -> str:
+    text: str = browser.run(f"document.querySelector({json.dumps(selector)}).innerText")
+    return text
+
+
+CONTRAST = """(element) => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  let behind = element;
+  while (behind && numbers(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
+  const back = behind ? light(numbers(getComputedStyle(behind).backgroundColor)) : 1;
+  const front = light(numbers(getComputedStyle(element).color));
+  return (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+}"""
+"""Of an element's text with what lies behind it, as WCAG counts: 4.5 can be read, 21 is black on white."""
+
+
+def test_the_index_leads_to_the_page(staff: Chromium, url: str) -> None:
+    staff.go(f"{url}/admin/")
+    staff.click_through("[...document.links].find((link) => link.innerText === 'Caches of this process').click()")
+    assert staff.run("location.pathname") == PAGE
+    assert text_of(staff, "h1") == "Caches of this process"
+    assert "is known here" in text_of(staff, ".messagelist .success")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_in_the_light_and_in_the_dark(scheme: str, staff: Chromium, url: str) -> None:
+    staff.prefer(scheme)
+    staff.go(f"{url}{PAGE}")
+    assert staff.complaints() == []  # the style sheet among others
+    background = staff.run("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 18, 18)"}[scheme]
+    for selector in (".module td", ".module tbody th", ".module .number", ".module .quiet", ".module code"):
+        ratio = staff.run(f"({CONTRAST})(document.querySelector({json.dumps(selector)}))")
+        assert ratio >= 4.5, selector
+
+
+def test_a_narrow_window_scrolls_tables_and_not_the_page(staff: Chromium, url: str) -> None:
+    staff.ask("Emulation.setDeviceMetricsOverride", width=420, height=800, deviceScaleFactor=1, mobile=False)
+    try:
+        staff.go(f"{url}{PAGE}")
+        assert staff.run("document.documentElement.scrollWidth") <= 420
+    finally:
+        staff.ask("Emulation.clearDeviceMetricsOverride")
+
+
+def test_the_action_says_what_it_did_and_the_page_shows_it(staff: Chromium, url: str) -> None:
+    staff.go(f"{url}{PAGE}")  # remembers from now on
+    staff.go(f"{url}/admin/zoo/ticket/")
+    staff.run("document.querySelector('.action-select').click()")
+    staff.run("document.querySelector('select[name=action]').value = 'invalidate_caches'")
+    staff.click_through("document.querySelector('#changelist-form button[name=index]').click()")
+    assert text_of(staff, ".messagelist .success") == "Invalidated the caches of 1 ticket on every server."
+    staff.go(f"{url}{PAGE}")
+    shown = text_of(staff, ".names")
+    assert "day:3" in shown
+    assert "zoo.ticket:1" in shown
+
+
+def test_json_for_monitoring(staff: Chromium, url: str) -> None:
+    staff.go(f"{url}{PAGE}?format=json")
+    assert json.loads(text_of(staff, "body"))["bus"]["leased"] is True

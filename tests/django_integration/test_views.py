@@ -1,0 +1,113 @@
+"""The status page over HTTP: `test_admin.py` has it in the admin."""
+
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import caches
+from django.test import Client, override_settings
+
+from django_integration import bus, cache
+from invalidator.ledger_file import writing
+
+from .conftest import WAIT_S
+from .test_status import AWAY, CACHES
+
+PAGE = "/caches/"
+
+
+@pytest.fixture
+def staff(db: None) -> Client:
+    """A browser in which somebody has logged in who is staff, and nothing more."""
+    client = Client()
+    client.force_login(User.objects.create_user("ann", is_staff=True))
+    return client
+
+
+def text_of(client: Client, page: str = PAGE) -> str:
+    answer = client.get(page)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_it_is_for_staff(db: None) -> None:
+    assert Client().get(PAGE)["Location"] == f"/admin/login/?next={PAGE}"
+    assert Client().get(f"{PAGE}?format=json").status_code == 302
+
+
+@pytest.mark.parametrize("page", [PAGE, "/admin/invalidator/caches/"])
+@pytest.mark.parametrize("query", ["", "?format=json"])
+def test_nobody_keeps_it(page: str, query: str, staff: Client) -> None:
+    answer = staff.get(page + query)
+    assert "no-store" in answer["Cache-Control"]
+    assert "private" in answer["Cache-Control"]
+    assert answer["Content-Type"].startswith("application/json" if query else "text/html")
+
+
+@pytest.mark.parametrize("page", [PAGE, "/admin/invalidator/caches/"])
+def test_it_can_only_be_read(page: str, staff: Client) -> None:
+    assert staff.post(page).status_code == 405
+    assert staff.head(page).status_code == 200
+
+
+def test_json_is_what_the_process_tells(staff: Client) -> None:
+    cache.get_or_set("page", lambda: 1)
+    found = staff.get(f"{PAGE}?format=json").json()
+    assert found["bus"]["node"] == bus().node
+    assert found["near_caches"][0]["stats"]["loads"] >= 1
+
+
+def test_a_process_that_hears_everything(staff: Client) -> None:
+    assert bus().wait_until_leased(WAIT_S)
+    with override_settings(CACHES=CACHES):
+        caches["default"].get_or_set("a", lambda: 1)
+        text = text_of(staff)
+    assert "Everything that was invalidated up to a moment ago is known here." in text
+    assert "CACHES: default, twin" in text
+    assert "Second levels" in text
+
+
+def test_names_are_escaped(staff: Client) -> None:
+    assert bus().wait_until_leased(WAIT_S)
+    text_of(staff)
+    bus().invalidate("<script>alert(1)</script>")
+    bus().wait_until_proven(bus().clock())
+    text = text_of(staff)
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<script>alert(1)" not in text
+
+
+def test_a_process_that_has_cached_nothing(staff: Client) -> None:
+    with override_settings(INVALIDATOR=AWAY):
+        assert "Nothing was cached in this process yet" in text_of(staff)
+
+
+def test_a_redis_that_is_away(staff: Client) -> None:
+    """The page is what one looks at then."""
+    with override_settings(INVALIDATOR=AWAY):
+        bus().invalidate("a")
+        text = text_of(staff)
+        assert "1 names wait for Redis" in text
+        assert "hunter2" not in text
+
+
+def test_a_redis_that_never_was_there(staff: Client) -> None:
+    with override_settings(INVALIDATOR=AWAY):
+        assert not bus().wait_until_leased(0.1)
+        assert "Nothing proves that this process hears everything" in text_of(staff)
+
+
+def test_a_setting_that_cannot_work(staff: Client) -> None:
+    with override_settings(INVALIDATOR={"URL": "memory://"}):
+        text = text_of(staff)
+    assert "There is no bus" in text
+    assert "[&#x27;NAMESPACE&#x27;] is missing" in text
+
+
+def test_a_sidecars_worker(staff: Client, tmp_path: Path) -> None:
+    path = tmp_path / "tests.ledger"
+    setting = {"URL": "memory://", "NAMESPACE": "tests", "SIDECAR": path}
+    with writing(path, namespace="tests", slots=64), override_settings(INVALIDATOR=setting):
+        text = text_of(staff)
+    assert "a sidecar listens for this process" in text
+    assert "The sidecar hears them" in text
