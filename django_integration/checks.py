@@ -3,7 +3,7 @@ System checks of the setting INVALIDATOR, run by `manage.py check` and before ev
 
 Rule 1: an id never changes its meaning; one function has one id.
 Rule 2: a hint names the repair.
-Rule 3: a check connects to nothing.
+Rule 3: a check connects to nothing, unless it is asked for with --deploy.
 
     invalidator.E001  the setting is missing, or not a dict
     invalidator.E002  a key is not known
@@ -24,7 +24,7 @@ from django.core.checks import CheckMessage, Error, register
 
 from invalidator import InvalidatorError, InvalidSetting
 
-from . import checks_backend, conf, runtime
+from . import checks_backend, checks_project, conf, runtime
 
 TAG = "invalidator"
 
@@ -39,8 +39,10 @@ def register_all() -> None:
     """Register the checks; a second time changes nothing."""
     for check in (check_setting, check_known, check_missing, check_values, check_library, check_hold):
         register(check, TAG)
-    for check in checks_backend.ALL:
+    for check in (*checks_backend.ALL, *checks_project.ALL):
         register(check, TAG)
+    for check in checks_project.DEPLOY:
+        register(check, TAG, deploy=True)
 
 
 def check_setting(app_configs: _Apps, **_: Any) -> list[CheckMessage]:

@@ -32,20 +32,20 @@ def check_l2_database(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     bus = _database(conf.given().get("URL"))
     return [
         Warning(
-            f"CACHES[{_l2(params)!r}] lies in the Redis database of INVALIDATOR['URL']: its clear() is FLUSHDB and "
-            "deletes the journal of the bus, too. That is correct, and flushes every server.",
+            f"CACHES[{l2_alias(params)!r}] lies in the Redis database of INVALIDATOR['URL']: its clear() is FLUSHDB "
+            "and deletes the journal of the bus, too. That is correct, and flushes every server.",
             hint="Give it another database number, such as the /1 of redis://localhost:6379/1.",
             id="invalidator.W020",
         )
         for params in near_cache_aliases().values()
-        if bus is not None and any(_database(place) == bus for place in _locations(_l2(params)))
+        if bus is not None and any(_database(place) == bus for place in _locations(l2_alias(params)))
     ]
 
 
 def check_sessions(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """W021: sessions are found on every server."""
     params = near_cache_aliases().get(settings.SESSION_CACHE_ALIAS)
-    if params is None or _l2(params) or settings.SESSION_ENGINE != "django.contrib.sessions.backends.cache":
+    if params is None or l2_alias(params) or settings.SESSION_ENGINE != "django.contrib.sessions.backends.cache":
         return []
     return [
         Warning(
@@ -76,12 +76,12 @@ def check_l2_is_no_near_cache(app_configs: _Apps, **_: Any) -> list[CheckMessage
     ours = near_cache_aliases()
     return [
         Error(
-            f"CACHES[{alias!r}] has OPTIONS['L2'] = {_l2(params)!r}, which is a near cache itself.",
+            f"CACHES[{alias!r}] has OPTIONS['L2'] = {l2_alias(params)!r}, which is a near cache itself.",
             hint="Name the alias of a cache that all servers share, such as Django's RedisCache.",
             id="invalidator.E023",
         )
         for alias, params in ours.items()
-        if _l2(params) in ours
+        if l2_alias(params) in ours
     ]
 
 
@@ -92,10 +92,11 @@ def near_cache_aliases() -> _Caches:
     """Return the parameters of every alias in CACHES that is a near cache."""
     from .backend import NearCacheBackend
 
-    return {alias: params for alias, params in settings.CACHES.items() if _is(params, NearCacheBackend)}
+    return {alias: params for alias, params in settings.CACHES.items() if is_backend(params, NearCacheBackend)}
 
 
-def _is(params: Mapping[str, Any], kind: type) -> bool:
+def is_backend(params: Mapping[str, Any], kind: type) -> bool:
+    """Whether an alias with these parameters is a cache of that class."""
     try:
         backend = import_string(params.get("BACKEND", ""))
     except (ImportError, ImproperlyConfigured):
@@ -103,7 +104,8 @@ def _is(params: Mapping[str, Any], kind: type) -> bool:
     return isinstance(backend, type) and issubclass(backend, kind)
 
 
-def _l2(params: Mapping[str, Any]) -> str | None:
+def l2_alias(params: Mapping[str, Any]) -> str | None:
+    """Return the alias of the second level, if there is one."""
     alias: str | None = params.get("OPTIONS", {}).get("L2")
     return alias
 

@@ -1,10 +1,18 @@
 """System checks: one id per fault, a hint that repairs it."""
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "django_integration"
+ID = re.compile(r"invalidator\.[EW]\d{3}")
 
 GOOD = {"URL": "memory://", "NAMESPACE": "tests"}
 
@@ -53,3 +61,31 @@ def test_a_short_hold_is_warned_of_where_it_is_used(writes: str, hold: float, wa
 def test_they_run_before_management_commands() -> None:
     with override_settings(INVALIDATOR={**GOOD, "TLL": 1}), pytest.raises(SystemCheckError, match="TTL"):
         call_command("check")
+
+
+def ids_in_code() -> dict[str, set[str]]:
+    """By id, the functions that make or pass it; ids are written out, so that they can be searched for."""
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Constant) and ID.fullmatch(str(node.value)):
+                        found.setdefault(node.value, set()).add(f"{path.name}:{function.name}")
+    return found
+
+
+def test_every_id_has_one_function() -> None:
+    ids = ids_in_code()
+    assert len(ids) > 15
+    assert {check_id: functions for check_id, functions in ids.items() if len(functions) != 1} == {}
+
+
+def test_every_id_is_documented_once_and_every_documented_one_exists() -> None:
+    documented = re.findall(r"^\| `(invalidator\.\w+)` \|", (ROOT / "docs/django.md").read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(ids_in_code())
+
+
+def test_every_function_with_an_id_is_registered() -> None:
+    registered = {check.__name__ for check in checks.registry.registry.get_checks(include_deployment_checks=True)}
+    assert {place.partition(":")[2] for places in ids_in_code().values() for place in places} <= registered
