@@ -18,6 +18,7 @@ from .names import model_tag, row_tag, row_tags
 from .reads import cache, cached
 from .registry import invalidates
 from .runtime import bus
+from .sql import writes_to
 from .transactions import invalidate
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "row_tag",
     "row_tags",
     "tag",
+    "writes_to",
 ]

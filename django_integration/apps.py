@@ -15,11 +15,13 @@ class InvalidatorConfig(AppConfig):
 
     def ready(self) -> None:
         """Watch writes, register the checks, and import `invalidation.py` of every app that has one."""
-        from . import checks, signals, transactions, writes
+        from . import checks, compilers, signals, sql, transactions, writes
 
         checks.register_all()
         transactions.install()
         signals.connect()
         writes.install()
+        compilers.install()
+        sql.install()
         autodiscover_modules("invalidation")
         signals.keep_rows()

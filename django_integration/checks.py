@@ -11,20 +11,23 @@ Rule 3: a check connects to nothing, unless it is asked for with --deploy.
     invalidator.E004  a key has a value of the wrong kind
     invalidator.E005  the library refuses a value, such as a URL that cannot work
     invalidator.W001  strict writes hold for so short a time that many a commit will be refused
+    invalidator.W002  a pattern of MODELS matches no model
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from django.apps import apps
 from django.apps.config import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 
 from invalidator import InvalidatorError, InvalidSetting
 
-from . import checks_backend, checks_project, conf, runtime
+from . import checks_backend, checks_project, conf, names, runtime
 
 TAG = "invalidator"
 
@@ -37,7 +40,7 @@ _Apps = Sequence[AppConfig] | None
 
 def register_all() -> None:
     """Register the checks; a second time changes nothing."""
-    for check in (check_setting, check_known, check_missing, check_values, check_library, check_hold):
+    for check in (check_setting, check_known, check_missing, check_values, check_library, check_hold, check_models):
         register(check, TAG)
     for check in (*checks_backend.ALL, *checks_project.ALL):
         register(check, TAG)
@@ -93,6 +96,33 @@ def check_hold(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
             id="invalidator.W001",
         )
     ]
+
+
+def check_models(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W002: every pattern of MODELS means something."""
+    if conf.problems():
+        return []
+    labels = {model._meta.label for model in apps.get_models(include_auto_created=True)}
+    return [
+        checks.Warning(
+            f"{conf.SETTING}['MODELS'][{kind!r}]: no model is called {pattern!r}.",
+            hint=_suggest_label(pattern, labels),
+            id="invalidator.W002",
+        )
+        for kind, patterns in conf.conf.models.items()
+        for pattern in patterns
+        if not names.matches(pattern, labels)
+    ]
+
+
+def _suggest_label(pattern: str, labels: Iterable[str]) -> str:
+    known = {label.lower(): label for label in labels}
+    close = difflib.get_close_matches(pattern.lower(), known, n=1)
+    return (
+        f"Did you mean {known[close[0]]!r}?"
+        if close
+        else 'Write it as "app_label.Model", or with wildcards as "app_label.*".'
+    )
 
 
 def _errors(fault: conf.Fault, check_id: str) -> list[CheckMessage]:

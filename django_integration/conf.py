@@ -12,7 +12,8 @@ Rule 2: every message names what is wrong, every hint what would be right.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -80,6 +81,19 @@ def _sidecar(value: object) -> bool:
     return value in (None, "auto") or (isinstance(value, str | Path) and Path(value).is_absolute())
 
 
+def _models(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and set(value) <= {"include", "exclude"}
+        and all(isinstance(patterns, list | tuple | set | frozenset) for patterns in value.values())
+        and all(_label(pattern) for patterns in value.values() for pattern in patterns)
+    )
+
+
+def _label(value: object) -> bool:
+    return isinstance(value, str) and (value == "*" or re.fullmatch(r"[^.\s]+\.[^.\s]+", value) is not None)
+
+
 KEYS: Mapping[str, Key] = {
     "URL": Key(_text, 'a string such as "redis://localhost:6379/0", or "memory://" for one process and tests'),
     "NAMESPACE": Key(_text, 'a short string such as "shop", the same on every server of the application'),
@@ -103,6 +117,11 @@ KEYS: Mapping[str, Key] = {
         None,
     ),
     "WRITES": Key(_one_of("after_commit", "strict"), '"after_commit" or "strict"', "after_commit"),
+    "MODELS": Key(
+        _models,
+        'a dict of "include" and "exclude", each a list of labels such as "shop.Product", "shop.*" or "*.LogEntry"',
+        {},
+    ),
     "HOLD": Key(_hold, "a number of seconds from 0.1 to 3600, such as 30", 30.0),
 }
 
@@ -232,6 +251,11 @@ class Conf:
     def writes(self) -> Writes:
         """Whether a write is announced before its commit ("strict"), or only invalidated after it."""
         return cast("Writes", _read("WRITES"))
+
+    @property
+    def models(self) -> Mapping[Literal["include", "exclude"], Collection[str]]:
+        """Patterns of the labels of models whose changes are published, and of those whose are not all the same."""
+        return cast("Mapping[Literal['include', 'exclude'], Collection[str]]", _read("MODELS"))
 
     @property
     def hold(self) -> float:

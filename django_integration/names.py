@@ -25,16 +25,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeGuard, overload
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias, TypeGuard, cast, overload
 
 from django.apps import apps
+from django.core.signals import setting_changed
+from django.db import models
 from django.db.models import Field, ForeignKey, Model
 
 from invalidator import InvalidName, Tag, check_key, tag
 
 from . import fields
+from .conf import SETTING, conf
 
 Target: TypeAlias = "str | Tag | Model | type[Model]"
 """What can be invalidated: a key, a tag, a row, a table."""
@@ -50,8 +54,54 @@ UNWATCHED = frozenset({"admin.logentry", "migrations.migration", "sessions.sessi
 
 
 def is_watched(model: type[Model]) -> bool:
-    """Whether changes of *model* are published."""
-    return model._meta.label_lower not in UNWATCHED
+    """
+    Whether changes of *model* are published, as the setting `MODELS` says.
+
+    What is excluded, is not. What is included, is; one of `UNWATCHED` by any pattern but "*". A child of a watched
+    model by multi-table inheritance is watched in any case, since its rows are rows of its parent's. The table that
+    Django makes for a many-to-many relation goes with the model that has the relation, unless it is named itself.
+    """
+    meta = model._meta
+    watched = _watched.get(meta.label_lower)
+    if watched is None:
+        watched = _watched[meta.label_lower] = _is_watched(concrete_of(model))
+    return watched
+
+
+_watched: dict[str, bool] = {}
+"""Answers so far, by label, of which there are as many as models."""
+
+
+def _is_watched(model: type[Model]) -> bool:
+    label = model._meta.label_lower
+    if any(map(is_watched, model._meta.get_parent_list())):
+        return True
+    included = conf.models.get("include", ("*",))
+    if _matches(label, conf.models.get("exclude", ())):
+        return False
+    if label in UNWATCHED:
+        return _matches(label, [pattern for pattern in included if pattern.strip("*.")])
+    if _matches(label, included):
+        return True
+    maker: Any = model._meta.auto_created  # the stubs say bool; it is the model with the relation
+    return bool(maker) and is_watched(maker)
+
+
+def matches(pattern: str, labels: Iterable[str]) -> bool:
+    """Whether *pattern* of the setting `MODELS` means one of these *labels*."""
+    return any(fnmatchcase(label.lower(), pattern.lower()) for label in labels)
+
+
+def _matches(label: str, patterns: Iterable[str]) -> bool:
+    return any(matches(pattern, [label]) for pattern in patterns)
+
+
+def _on_setting_changed(*, setting: str, **_: object) -> None:
+    if setting in (SETTING, "INSTALLED_APPS"):
+        _watched.clear()
+
+
+setting_changed.connect(_on_setting_changed, dispatch_uid="invalidator.names")
 
 
 def model_tag(model: type[Model]) -> str:
@@ -118,7 +168,8 @@ class Names:
         elif isinstance(target, Model):
             row_tag(target)  # raises for a row that was never saved
             # Which columns have changed is not known; what is in memory may be older than what changed them.
-            self._add_columns(target, lambda model: fields.tags_of_columns(model, None))
+            for model in tables_of(type(target)):
+                self.columns_changed(model, [column.name for column in model._meta.local_concrete_fields])
             self.row_changed(target)
         elif is_model(target):
             self.table_changed(target)
@@ -136,6 +187,12 @@ class Names:
         self.tags.update(other.tags)
         self._bound()
 
+    def clear(self) -> None:
+        """Forget all."""
+        self.everything = False
+        self.keys.clear()
+        self.tags.clear()
+
     def row_written(self, row: Model, *, columns: Collection[str] | None = None) -> None:
         """
         Add what `row_changed` adds, and the tags of the columns that were written.
@@ -144,10 +201,11 @@ class Names:
             columns: their names or attribute names, as in `save(update_fields=…)`. None: all, and *row* holds what the
                 database holds now, apart from columns that it lacks and expressions.
         """
-        if columns is None:
-            self._add_columns(row, lambda model: fields.tags_of_values(model, row.__dict__))
-        else:
-            self._add_columns(row, lambda model: fields.tags_of_columns(model, columns))
+        for model in tables_of(type(row)):
+            if columns is None:
+                self.values_written(model, row)
+            else:
+                self.columns_changed(model, columns)
         self.row_changed(row)
 
     def row_changed(self, row: Model) -> None:
@@ -155,37 +213,60 @@ class Names:
         concrete = concrete_of(type(row))
         for model in family(concrete):
             self._add_row(model, _pk_in(row, model))
-        for key in _linking(concrete):
+        for key in ends_of(concrete):
             # Only what is in memory: a deferred column would cost a query.
             self._add_family(key.related_model, row.__dict__.get(key.attname) if key.target_field.primary_key else None)
         self._bound()
 
-    def row_changed_by_pk(self, model: type[Model], pk: object) -> None:
-        """Add the tags of the row of *model* with the primary key *pk*, and of its family."""
-        self._add_family(model, pk)
+    def rows_changed(
+        self, model: type[Model], pks: Iterable[object] | None, ends: Mapping[str, Collection[object]] | None = None
+    ) -> None:
+        """
+        Add the tags of rows of *model* by their primary keys, of their family, and of the rows that they link.
+
+        Args:
+            pks: None if they are not known.
+            ends: what the foreign keys of a through model hold in these rows, by attribute name, as far as is known.
+        """
+        for pk in (None,) if pks is None else pks:
+            self._add_family(model, pk)
+        for key in ends_of(concrete_of(model)):
+            values = (ends or {}).get(key.attname) if key.target_field.primary_key else None
+            for value in (None,) if values is None else values:
+                self._add_family(key.related_model, value)
         self._bound()
 
     def table_changed(self, model: type[Model]) -> None:
         """Add the tags for a change of *model* of which the rows are not known."""
-        self._add_family(model, None)
-        for key in _linking(concrete_of(model)):
-            self._add_family(key.related_model, None)
+        self.rows_changed(model, None)
+
+    def columns_changed(self, model: type[Model], columns: Collection[str]) -> None:
+        """Add the tags of *columns* of the table of *model*, by name or attribute name: some rows' values changed."""
+        concrete = concrete_of(model)
+        if concrete._meta.apps is apps:
+            self.tags.update(dict.fromkeys(fields.tags_of_columns(concrete, columns)))
+        else:
+            self._add_row(concrete, None)
         self._bound()
+
+    def values_written(self, model: type[Model], row: Model) -> None:
+        """Add the tags of the values that *row* has in the table of *model*, its own or a parent's; no row's tag."""
+        if model._meta.apps is apps:
+            self.tags.update(dict.fromkeys(fields.tags_of_values(model, row.__dict__)))
+        else:
+            self._add_row(model, None)
+        self._bound()
+
+    def dependents_changed(self, model: type[Model]) -> None:
+        """Add the tables whose rows the database itself deletes or changes when rows of *model* are deleted."""
+        for dependent in _dependents_in_database(concrete_of(model)):
+            if is_watched(dependent):
+                self.table_changed(dependent)
 
     def _add_family(self, model: type[Model], pk: object) -> None:
         concrete = concrete_of(model)
         for relative in family(concrete):
             self._add_row(relative, pk if _one_value(relative, concrete) else None)
-
-    def _add_columns(self, row: Model, tags_in: Callable[[type[Model]], Iterable[str]]) -> None:
-        """Add the tags of columns in each table that *row* itself is in."""
-        concrete = concrete_of(type(row))
-        for model in (concrete, *map(concrete_of, concrete._meta.get_parent_list())):
-            if model._meta.apps is apps:
-                self.tags.update(dict.fromkeys(tags_in(model)))
-            else:
-                # A migration's model: it does not know which columns there are today.
-                self._add_row(model, None)
 
     def _add_row(self, model: type[Model], pk: object) -> None:
         concrete = concrete_of(model)
@@ -225,6 +306,12 @@ def family(model: type[Model]) -> tuple[type[Model], ...]:
     return (concrete, *map(concrete_of, concrete._meta.get_parent_list()), *_children(concrete))
 
 
+def tables_of(model: type[Model]) -> tuple[type[Model], ...]:
+    """Return the models in whose tables a row of *model* has its columns: itself, and its parents."""
+    concrete = concrete_of(model)
+    return (concrete, *map(concrete_of, concrete._meta.get_parent_list()))
+
+
 def concrete_of(model: type[Model]) -> type[Model]:
     """Return the model whose table holds the rows of *model*. Raises TypeError if there is none."""
     concrete = model._meta.concrete_model
@@ -241,8 +328,28 @@ def _children(model: type[Model]) -> Iterator[type[Model]]:
             yield from _children(child)
 
 
-def _linking(model: type[Model]) -> list[ForeignKey[Any, Any]]:
-    """The foreign keys of *model* if it is the through table of a many-to-many relation, else none."""
+_IN_DATABASE = {getattr(models, name, None) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT")} - {None}
+"""The kinds of `on_delete` that the database carries out by itself, where Django has them (6.1)."""
+
+
+def _dependents_in_database(model: type[Model]) -> dict[type[Model], None]:
+    """The models of which the database deletes or changes rows when it deletes some of *model*, directly or by way."""
+    found: dict[type[Model], None] = {}
+    deleted = [model] if _IN_DATABASE else []
+    while deleted:
+        for relation in deleted.pop()._meta.get_fields(include_hidden=True):
+            on_delete = getattr(relation, "on_delete", None) if relation.auto_created else None
+            if on_delete not in _IN_DATABASE or relation.related_model in found:
+                continue
+            dependent = concrete_of(cast("type[Model]", relation.related_model))
+            found[dependent] = None
+            if on_delete is models.DB_CASCADE:
+                deleted.append(dependent)
+    return found
+
+
+def ends_of(model: type[Model]) -> list[ForeignKey[Any, Any]]:
+    """Return the foreign keys of *model* if it is the through table of a many-to-many relation, else none."""
     if not (model._meta.auto_created or model._meta.label_lower in _link_labels()):
         return []
     return [column for column in model._meta.concrete_fields if isinstance(column, ForeignKey)]

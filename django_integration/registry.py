@@ -73,6 +73,11 @@ def is_historical(model: type[Model]) -> bool:
     return model._meta.apps is not apps
 
 
+def has_expressions(row: Model) -> bool:
+    """Whether a column of *row* still holds `F("price") + 1`, whose value only the database knows."""
+    return any(hasattr(value, "resolve_expression") for value in row.__dict__.values())
+
+
 def names_of(row: Model) -> Names:
     """Return what the functions of its model, and of that one's parents, name for *row*. Their errors come through."""
     names = Names()

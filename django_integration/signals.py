@@ -1,9 +1,9 @@
 """
-Writes that send signals: saves, and changes of many-to-many relations.
+What signals tell: that a row is about to be saved, and has been; and, to `@invalidates` functions, what was linked.
 
-Deletes are not among them: a receiver of `post_delete` makes Django fetch every row before it deletes it, so
-`writes.py` takes them from the one place that knows what is deleted. A receiver of `m2m_changed` costs one query
-per `add()` (Django looks which links are there already); no other place sees those links yet.
+All other writes are taken where Django sends them (`compilers.py`, `writes.py`). A receiver of `post_delete` would make
+Django fetch every row before it deletes it, and one of `m2m_changed` look which links are there before it adds some;
+so they are connected for the models alone whose rows a function wants to see.
 
 Rule 1: the tags of a row need no query. Only `@invalidates` functions may, see `registry.py`.
 Rule 2: what was seen is collected even when a function fails after it.
@@ -19,12 +19,15 @@ from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 
 from . import registry
-from .names import Names, concrete_of, is_watched, unknown_rows_tag
+from .names import Names, concrete_of, ends_of, is_watched
 from .transactions import collect
 
 _UID = "invalidator"
 _BEFORE = "_invalidator_before"
 """Where a row's state keeps, between `pre_save` and `post_save`, what the functions named for the row as it was."""
+
+_WRITTEN = "_invalidator_written"
+"""Where it keeps, between the SQL of a save and its `post_save`, the names of what was written."""
 
 M2MAction = Literal["pre_add", "post_add", "pre_remove", "post_remove", "pre_clear", "post_clear"]
 
@@ -33,14 +36,15 @@ def connect() -> None:
     """Connect the receivers; a second time changes nothing."""
     pre_save.connect(before_save, dispatch_uid=_UID)
     post_save.connect(after_save, dispatch_uid=_UID)
-    m2m_changed.connect(links_changed, dispatch_uid=_UID)
 
 
 def keep_rows() -> None:
-    """Make Django fetch what it deletes of models whose rows an `@invalidates` function wants to see."""
+    """Make Django fetch what it deletes and links of models whose rows an `@invalidates` function wants to see."""
     for model in apps.get_models(include_auto_created=True):
         if registry.has_functions(model):
             pre_delete.connect(_row_is_wanted, sender=model, dispatch_uid=_UID)
+        if any(registry.has_functions(key.related_model) for key in ends_of(model)):
+            m2m_changed.connect(links_changed, sender=model, dispatch_uid=_UID)
 
 
 def _row_is_wanted(sender: type[Model], **_: object) -> None:
@@ -49,7 +53,13 @@ def _row_is_wanted(sender: type[Model], **_: object) -> None:
 
 def before_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
     """Keep what the functions name for the row as it is in the database; its own query, and only if there are any."""
-    if raw or instance.pk is None or not registry.has_functions(sender) or registry.is_historical(sender):
+    if (
+        raw
+        or instance.pk is None
+        or not is_watched(sender)
+        or not registry.has_functions(sender)
+        or registry.is_historical(sender)
+    ):
         return
     # A new row is not locked: MySQL would lock the gap where it goes.
     known = not instance._state.adding
@@ -58,20 +68,12 @@ def before_save(sender: type[Model], instance: Model, using: str, *, raw: bool, 
     _before(instance).update(names)
 
 
-def after_save(
-    sender: type[Model],
-    instance: Model,
-    using: str,
-    *,
-    raw: bool,
-    update_fields: Collection[str] | None = None,
-    **_: object,
-) -> None:
-    """Invalidate the row, its table, and what the functions name for it before and after."""
+def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
+    """Invalidate the row, its table, the columns that were written, and what the functions name before and after."""
     if not is_watched(sender):
         return
-    names = Names()
-    names.row_written(instance, columns=update_fields)
+    names = take_written(instance)
+    names.row_changed(instance)
     try:
         if registry.has_functions(sender):
             names.update(instance._state.__dict__.pop(_BEFORE, Names()))
@@ -81,6 +83,18 @@ def after_save(
         raise
     finally:
         collect(names, using)
+
+
+def note_written(instance: Model) -> Names:
+    """Return the names of what was written of *instance* and not told yet, to add to."""
+    names: Names = instance._state.__dict__.setdefault(_WRITTEN, Names())
+    return names
+
+
+def take_written(instance: Model) -> Names:
+    """Return the names of what was written of *instance* and not told yet: they will be."""
+    names: Names = instance._state.__dict__.pop(_WRITTEN, None) or Names()
+    return names
 
 
 def links_changed(
@@ -93,16 +107,16 @@ def links_changed(
     **_: object,
 ) -> None:
     """
-    Invalidate the rows on both sides of a many-to-many relation, and both tables and the one between.
+    Invalidate what the functions name for the rows on both sides of a many-to-many relation.
 
-    Called before and after the change, both times in its transaction.
+    Called before and after the change, both times in its transaction; the tags are told by the statements.
     """
     if pk_set is not None and not pk_set:
         return  # add() of what is there already
+    if not is_watched(sender):
+        return
     names = Names()
     try:
-        if action.startswith("post_"):
-            _add_links(names, sender, instance, model, pk_set)
         if registry.has_functions(type(instance)) or registry.has_functions(model):
             names.update(_names_of_linked(sender, instance, model, pk_set, using))
     except Exception:
@@ -120,29 +134,11 @@ def _before(instance: Model) -> Names:
 def _names_after(sender: type[Model], instance: Model, using: str, *, raw: bool) -> Names:
     if raw or registry.is_historical(sender):
         return Names(everything=True)
-    if _has_expressions(instance):
+    if registry.has_expressions(instance):
         return registry.names_in_database(sender, [instance.pk], using)
     names = registry.names_of(instance)
     names.update(registry.names_in_database(sender, [instance.pk], using, only_children=True))
     return names
-
-
-def _has_expressions(instance: Model) -> bool:
-    """Whether a column still holds `F("price") + 1`, whose value only the database knows."""
-    return any(hasattr(value, "resolve_expression") for value in instance.__dict__.values())
-
-
-def _add_links(
-    names: Names, through: type[Model], instance: Model, model: type[Model], pk_set: Collection[object] | None
-) -> None:
-    # The links themselves, and both ends as far as they are not known.
-    names.tags.update(dict.fromkeys((concrete_of(through)._meta.label_lower, unknown_rows_tag(through))))
-    names.row_changed(instance)
-    if pk_set is None or not _are_pks(through, model):
-        names.table_changed(model)
-        return
-    for pk in pk_set:
-        names.row_changed_by_pk(model, pk)
 
 
 def _are_pks(through: type[Model], model: type[Model]) -> bool:

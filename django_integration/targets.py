@@ -94,7 +94,7 @@ def _names_of_rows(model: type[Model], wanted: dict[Any, ModelTarget], note: Cal
             add_target(names, row)
             wanted.pop(row.pk, None)
     for pk, target in wanted.items():
-        names.row_changed_by_pk(model, pk)
+        names.rows_changed(model, [pk])
         asked = ", and not what @invalidates functions named for it" if registry.has_functions(model) else ""
         note(f"{target.text} is not in the database: its own tags are invalidated{asked}")
     return names

@@ -1,16 +1,19 @@
 """
-Writes that send no signals: deletes. And, for strict writes, a transaction around what Django writes without one.
+Saves and deletes of rows that are known. And, for strict writes, a transaction around what Django writes without one.
 
-`Collector.delete` is where Django deletes, whoever asks: `instance.delete()`, `queryset.delete()`, the admin, a
-cascade. It knows the rows it has fetched, the queries by which it deletes the rest unseen (fast deletes), and the
-foreign keys it sets to NULL or a default. It is wrapped once, because the signals would cost what fast deletes save:
-one receiver of `post_delete` for a model makes Django fetch each of its rows.
+`Model.save_base` is where a row is saved, and `Collector.delete` where rows are deleted, whoever asks: a row, a query
+set, the admin, a cascade. Both know rows, and tell them with less said and more exactly than their statements could
+(`compilers.py`); so both mark these as told. What they do by queries (fast deletes, `SET_NULL` of rows unseen) is told
+there.
 
 Rule 1: no query is added, unless an `@invalidates` function wants to see the rows.
-Rule 2: a row that was fetched is known; rows that were not are the model's `*` tag, and only if any was deleted.
-Rule 3: names are taken before the delete, which forgets the rows, and collected after it, when it has worked.
-Rule 4: where no transaction is open, a strict write opens one around itself and its signals: only what is not
-committed yet can be refused. Many-to-many changes need no help, Django opens one for them.
+Rule 2: a row that was written is told even if a receiver fails that is called before ours, or if no signal is sent
+(the tables that Django makes for many-to-many relations).
+Rule 3: what was written is noted right after the statement, before anybody else can change the row in memory.
+Rule 4: names of a delete are taken before it, which forgets the rows, and collected in its transaction, when a
+statement has worked: all that it does is one message.
+Rule 5: where no transaction is open, a strict write opens one around itself and its signals: only what is not
+committed yet can be refused.
 """
 
 from __future__ import annotations
@@ -18,23 +21,32 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, cast
 
-from django.db import router
+from django.db import InterfaceError, OperationalError, connections, router
 from django.db.models import Field, Model, QuerySet
 from django.db.models.deletion import Collector
+from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 
 from . import registry
-from .names import Names, is_watched
+from .compilers import KNOWN_ROWS, Verb, told
+from .names import Names, concrete_of, is_watched
+from .signals import note_written, take_written
 from .transactions import announce, collect, own_transaction
+
+_DELETING = "_invalidator_deleting"
+"""Where a connection keeps the names of the `Collector` at work, which tells its statements for known rows itself."""
 
 
 @functools.cache  # once, however often the app is set up, and whoever else wraps it
 def install() -> None:
-    """Wrap `Collector.delete` and `Model.save_base`."""
+    """Wrap the methods of models and of deletes."""
     _wrap_delete()
+    _wrap_batches()
     _wrap_save()
+    _wrap_save_table()
+    _wrap_statements_of_save()
 
 
 def _wrap_delete() -> None:
@@ -44,14 +56,56 @@ def _wrap_delete() -> None:
     def delete(self: Collector) -> tuple[int, dict[str, int]]:
         with _transaction_for(_models_of(self), self.using):
             names = _names_of_known_rows(self)
-            unseen = [rows.model for rows in self.fast_deletes]
             announce(names, self.using)  # refused now, the rows in memory keep their primary keys
-            result = original(self)
-            names.update(_names_of_unseen_rows(unseen, result[1]))
+            with _deleting(names, self.using):
+                result = original(self)
             collect(names, self.using)
             return result
 
     Collector.delete = delete  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _deleting(names: Names, using: str) -> Iterator[None]:
+    """Keep *names* where the first statement for known rows finds them: they belong into the transaction around it."""
+    state = connections[using].__dict__
+    before = state.get(_DELETING)
+    state[_DELETING] = names
+    try:
+        yield
+    finally:
+        state[_DELETING] = before
+
+
+def _wrap_batches() -> None:
+    delete_batch: Any = DeleteQuery.delete_batch
+    update_batch: Any = UpdateQuery.update_batch
+
+    @functools.wraps(delete_batch)
+    def delete(self: DeleteQuery, pk_list: Any, using: str) -> int:
+        with _told_by_collector("delete", self, using):
+            count: int = delete_batch(self, pk_list, using)
+            return count
+
+    @functools.wraps(update_batch)
+    def update(self: UpdateQuery, pk_list: Any, values: Any, using: str) -> None:
+        with _told_by_collector("update", self, using):
+            update_batch(self, pk_list, values, using)
+
+    DeleteQuery.delete_batch = delete  # type: ignore[method-assign]
+    UpdateQuery.update_batch = update  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _told_by_collector(verb: Verb, query: Any, using: str) -> Iterator[None]:
+    names: Names | None = connections[using].__dict__.get(_DELETING)
+    if names is None:
+        yield
+        return
+    with told(verb, concrete_of(query.get_meta().model), using):
+        yield
+    collect(names, using)
+    names.clear()
 
 
 def _wrap_save() -> None:
@@ -59,16 +113,93 @@ def _wrap_save() -> None:
 
     @functools.wraps(original)
     def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
+        model = type(self)
+        if not is_watched(model):
+            original(self, *args, **kwargs)
+            return
         # Django passes it by name; somebody else may not.
         using = kwargs.get("using") or (args[3] if len(args) > 3 else None)
-        with _transaction_for((type(self),), using or router.db_for_write(type(self), instance=self)):
-            original(self, *args, **kwargs)
+        using = using or router.db_for_write(model, instance=self)
+        with own_transaction(using):
+            try:
+                original(self, *args, **kwargs)
+            finally:
+                # What no `post_save` of ours has told.
+                if names := take_written(self):
+                    _tell_untold(names, self, using)
 
     Model.save_base = save_base  # type: ignore[method-assign]
 
 
+def _tell_untold(names: Names, row: Model, using: str) -> None:
+    model = type(row)
+    if row.pk is None:
+        names.table_changed(model)
+    else:
+        names.row_changed(row)
+    names.everything |= registry.has_functions(model)
+    collect(names, using)
+
+
+def _wrap_save_table() -> None:
+    original: Any = Model._save_table  # type: ignore[attr-defined]  # noqa: SLF001 - no other place knows when, and what
+
+    @functools.wraps(original)
+    def save_table(
+        self: Model,
+        raw: bool = False,
+        cls: type[Model] | None = None,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Collection[str] | None = None,
+    ) -> bool:
+        model = concrete_of(cls or type(self))
+        try:
+            updated: bool = original(
+                self,
+                raw=raw,
+                cls=cls,
+                force_insert=force_insert,
+                force_update=force_update,
+                using=using,
+                update_fields=update_fields,
+            )
+        except (InterfaceError, OperationalError):
+            if is_watched(model) and not connections[cast("str", using)].in_atomic_block:
+                note_written(self).table_changed(model)  # the answer may be what was lost
+            raise
+        if is_watched(model):
+            if update_fields is None:
+                note_written(self).values_written(model, self)
+            else:
+                note_written(self).columns_changed(model, update_fields)
+        return updated
+
+    Model._save_table = save_table  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _wrap_statements_of_save() -> None:
+    model: Any = Model
+    do_update = model._do_update  # noqa: SLF001 - no other place sends only this statement
+    do_insert = model._do_insert  # noqa: SLF001
+
+    @functools.wraps(do_update)
+    def update(self: Model, base_qs: Any, using: str, *args: Any, **kwargs: Any) -> Any:
+        with told("update", concrete_of(base_qs.model), using):
+            return do_update(self, base_qs, using, *args, **kwargs)
+
+    @functools.wraps(do_insert)
+    def insert(self: Model, manager: Any, using: str, *args: Any, **kwargs: Any) -> Any:
+        with told("insert", self, using):
+            return do_insert(self, manager, using, *args, **kwargs)
+
+    model._do_update = update  # noqa: SLF001
+    model._do_insert = insert  # noqa: SLF001
+
+
 def _transaction_for(models: Iterable[type[Model]], using: str) -> contextlib.AbstractContextManager[object]:
-    """Rule 4, for a write to *models*; those that nobody watches are written as if we were not there."""
+    """Rule 5, for a write to *models*; those that nobody watches are written as if we were not there."""
     return own_transaction(using) if any(map(is_watched, models)) else contextlib.nullcontext()
 
 
@@ -83,7 +214,7 @@ def _names_of_known_rows(collector: Collector) -> Names:
         if rows and is_watched(model):
             _add_deleted(names, model, rows, collector)
     # The stubs take the values for rows; they are lists of collections of rows.
-    field_updates: dict[tuple[Field[Any, Any], Any], list[Iterable[Model]]] = cast("Any", collector.field_updates)
+    field_updates: dict[tuple[Field[Any, Any], Any], list[Collection[Model]]] = cast("Any", collector.field_updates)
     for (column, value), groups in field_updates.items():
         if is_watched(column.model):
             for updated in groups:
@@ -92,8 +223,8 @@ def _names_of_known_rows(collector: Collector) -> Names:
 
 
 def _add_deleted(names: Names, model: type[Model], rows: Iterable[Model], collector: Collector) -> None:
-    for row in rows:
-        names.row_changed(row)
+    _add_rows(names, model, list(rows))
+    names.dependents_changed(model)
     if not registry.has_functions(model):
         return
     if registry.is_historical(model):
@@ -105,18 +236,22 @@ def _add_deleted(names: Names, model: type[Model], rows: Iterable[Model], collec
         _add_named(names, rows)
 
 
-def _add_updated(names: Names, column: Field[Any, Any], value: object, rows: Iterable[Model]) -> None:
-    """Add the names for rows of which Django will set *column* to *value* because its target is deleted."""
-    wanted = registry.has_functions(column.model)
-    if isinstance(rows, QuerySet) and rows._result_cache is None:  # noqa: SLF001 - as Collector.delete itself asks
-        # Django updates these without looking at them. So do we, unless a function wants to see them.
-        if not wanted:
-            names.table_changed(column.model)
-            return
-        rows = list(rows.all())
+def _add_rows(names: Names, model: type[Model], rows: Collection[Model]) -> None:
+    if len(rows) > KNOWN_ROWS:
+        names.table_changed(model)
+        return
     for row in rows:
         names.row_changed(row)
-        if wanted:
+
+
+def _add_updated(names: Names, column: Field[Any, Any], value: object, rows: Collection[Model]) -> None:
+    """Add the names for rows of which Django will set *column* to *value* because its target is deleted."""
+    if isinstance(rows, QuerySet) and rows._result_cache is None:  # noqa: SLF001 - as Collector.delete itself asks
+        return  # Django updates these by a query, which tells
+    _add_rows(names, column.model, rows)
+    names.columns_changed(column.model, [column.name])
+    if registry.has_functions(column.model):
+        for row in rows:
             after = copy.copy(row)
             setattr(after, column.name if isinstance(value, Model) else column.attname, value)
             _add_named(names, (row, after))
@@ -128,13 +263,3 @@ def _add_named(names: Names, rows: Iterable[Model]) -> None:
             names.everything = True
             return
         names.update(registry.names_of(row))
-
-
-def _names_of_unseen_rows(models: Iterable[type[Model]], deleted: dict[str, int]) -> Names:
-    names = Names()
-    for model in models:
-        if is_watched(model) and deleted.get(model._meta.label):
-            names.table_changed(model)
-            # A function was registered for it after Django looked, or for a migration's model.
-            names.everything |= registry.has_functions(model)
-    return names

@@ -14,10 +14,8 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -52,8 +50,7 @@ class DatabaseServer(ABC):
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self.directory = Path(tempfile.gettempdir()) / f"invalidator-{self.name}-{secrets.token_hex(4)}"
-        """Where its data and its socket will be; not there before `start()`."""
+        self._directory: Path | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         _servers.add(self)
 
@@ -69,7 +66,7 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def django_settings(self, name: str) -> dict[str, Any]:
-        """What `DATABASES` says of a database *name* on it."""
+        """What `DATABASES` says of a database *name* on it; `start()` comes first."""
 
     @abstractmethod
     def _commands(self, directory: Path) -> tuple[list[list[str]], list[str]]:
@@ -88,6 +85,13 @@ class DatabaseServer(ABC):
         self.stop()
 
     @property
+    def directory(self) -> Path:
+        """Where its data and its socket are."""
+        if self._directory is None:
+            raise DatabaseServerError(f"{self.name} was not started, or was stopped")
+        return self._directory
+
+    @property
     def running(self) -> bool:
         """Whether its guardian is there, which ends when the server does."""
         return self._guardian is not None and self._guardian.poll() is None
@@ -101,26 +105,26 @@ class DatabaseServer(ABC):
         """
         self.found()
         user = pwd.getpwnam(UNPRIVILEGED) if os.getuid() == 0 else None
-        self.directory.mkdir(mode=0o700)
+        self._directory = directory = Path(tempfile.mkdtemp(prefix=f"invalidator-{self.name}-"))
         if user:
-            os.chown(self.directory, user.pw_uid, user.pw_gid)
-        prepare, serve = self._commands(self.directory)
+            os.chown(directory, user.pw_uid, user.pw_gid)
+        prepare, serve = self._commands(directory)
         what = {
-            "directory": str(self.directory),
+            "directory": str(directory),
             "user": user and user.pw_uid,
             "group": user and user.pw_gid,
             "prepare": prepare,
             "serve": serve,
             "end": self.end,
         }
-        with (self.directory / "server.log").open("wb") as log:
+        with (directory / "server.log").open("wb") as log:
             self._guardian = subprocess.Popen(
                 [sys.executable, "-I", "-S", GUARDIAN, json.dumps(what)],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(self.directory),
+                env=_environment(directory),
                 start_new_session=True,  # Ctrl-C is for the owner, who stops us when it needs the server no more
             )
         try:
@@ -132,13 +136,14 @@ class DatabaseServer(ABC):
 
     def stop(self) -> None:
         """End it and remove every trace; does nothing if it was not started here."""
-        if os.getpid() != self._owner or self._guardian is None:
+        if os.getpid() != self._owner or self._directory is None:
             return
-        if self._guardian.stdin is not None:
+        if self._guardian is not None and self._guardian.stdin is not None:
             self._guardian.stdin.close()
-        self._guardian.wait(STOP_TIMEOUT_S)
-        self._guardian = None
-        shutil.rmtree(self.directory, ignore_errors=True)  # where it ended by itself
+            self._guardian.wait(STOP_TIMEOUT_S)
+            self._guardian = None
+        shutil.rmtree(self._directory, ignore_errors=True)  # where it ended by itself
+        self._directory = None
 
     def _wait_until_ready(self) -> None:
         assert self._guardian is not None
@@ -300,8 +305,6 @@ class MariaDB(DatabaseServer):
         speak_through_pymysql()
         import MySQLdb
 
-        with socket.socket(socket.AF_UNIX) as probe:  # PyMySQL leaves one open that cannot connect
-            probe.connect(str(self._socket(self.directory)))
         MySQLdb.connect(unix_socket=str(self._socket(self.directory)), user="root").close()
 
     @staticmethod

@@ -89,3 +89,14 @@ def test_every_id_is_documented_once_and_every_documented_one_exists() -> None:
 def test_every_function_with_an_id_is_registered() -> None:
     registered = {check.__name__ for check in checks.registry.registry.get_checks(include_deployment_checks=True)}
     assert {place.partition(":")[2] for places in ids_in_code().values() for place in places} <= registered
+
+
+def test_a_pattern_that_matches_no_model_is_a_warning_with_the_one_that_was_meant() -> None:
+    setting = {"include": ["*", "zoo.Cages", "ZOO.cage", "zoo.*"], "exclude": ["nothing.*", "zoo.animal_foods"]}
+    with override_settings(INVALIDATOR={**GOOD, "MODELS": setting}):
+        one, other = found()
+    assert one.id == other.id == "invalidator.W002"
+    assert "'zoo.Cages'" in one.msg
+    assert one.hint == "Did you mean 'zoo.Cage'?"
+    assert "'nothing.*'" in other.msg
+    assert '"app_label.*"' in str(other.hint)

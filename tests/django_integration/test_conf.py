@@ -38,7 +38,7 @@ def test_the_defaults_are_the_librarys() -> None:
         for name, parameter in inspect.signature(callable_).parameters.items()
     }
     library["hold"] = inspect.signature(Invalidator.hold).parameters["duration"].default
-    library["writes"] = "after_commit"  # the app's own
+    library |= {"writes": "after_commit", "models": {}}  # the app's own
     for name, key in KEYS.items():
         if not key.required:
             assert key.default == library[name.lower()], name
@@ -79,6 +79,10 @@ BAD_VALUES = {
     "SLOTS": [0, "many", None],
     "SIDECAR": ["", "Auto", "shop.ledger", Path("shop.ledger"), b"auto", True, 0],
     "WRITES": ["Strict", True, None],
+    "MODELS": [
+        *([], "shop.*", {"includes": ["*"]}, {"include": "shop.*"}, {"exclude": ["shop"]}, {"include": [7]}),
+        *({"include": ["shop.product.x"]}, {"include": [""]}, {"include": None}),
+    ],
     "HOLD": [0, 0.05, 3601, float("inf"), float("nan"), "30", None],
     "MAXSIZE": [0, -1, "many", None],
     "TTL": [0, -1, "300", True],

@@ -22,7 +22,7 @@ from django.db.models.signals import post_save
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_integration import bus, cache, holds, invalidate, row_tags, tag
+from django_integration import bus, cache, holds, invalidate, row_tags, tag, writes_to
 from invalidator import HoldEnded, PublishError
 from invalidator.errors import LinkDown
 from invalidator.link.memory import MemoryLink
@@ -83,6 +83,22 @@ def is_held(connection: BaseDatabaseWrapper = connection) -> bool:
 
 def tags_of(cage: Cage) -> frozenset[str]:
     return frozenset({"zoo.cage", f"zoo.cage:{cage.pk}"})
+
+
+def execute(text: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(text)
+
+
+def execute_many(text: str, rows: list[list[str]]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(text, rows)
+
+
+def write_block() -> None:
+    """Writes by the driver's own connection."""
+    with writes_to(Cage):
+        connection.connection.execute("UPDATE zoo_cage SET name = 'new'")
 
 
 # ------------------------------------------------------------------------------------------------ a transaction
@@ -488,6 +504,16 @@ def test_a_save_outside_a_transaction_opens_one(wire: Wire, down: Callable[[], A
         lambda cage: Ticket.objects.get().save(),
         lambda cage: Cage.objects.update_or_create(pk=cage.pk, defaults={"name": "new"}),
         lambda cage: Cage.objects.get_or_create(name="another"),
+        lambda cage: Cage.objects.update(name="new"),
+        lambda cage: Ticket.objects.update(price=7),
+        lambda cage: Cage.objects.filter(pk=cage.pk).update(name="new"),
+        lambda cage: Note.objects.filter(cage=cage)._raw_delete("default"),
+        lambda cage: Cage.objects.bulk_create([Cage(), Cage()]),
+        lambda cage: Cage.objects.bulk_update([Cage(pk=cage.pk, name="new")], ["name"]),
+        lambda cage: Animal.foods.through.objects.get().save(),
+        lambda cage: execute("UPDATE zoo_cage SET name = 'new'"),
+        lambda cage: execute_many("INSERT INTO zoo_cage (name) VALUES (%s)", [["a"], ["b"]]),
+        lambda cage: write_block(),
     ],
 )
 def test_every_write_that_invalidates_is_refused_without_redis(
@@ -668,3 +694,18 @@ def test_sqlite_would_commit_when_autocommit_is_switched_on(tmp_path: Path) -> N
         database.rollback()
         assert database.execute("SELECT x FROM t").fetchall() == [(1,)]
     database.close()
+
+
+def test_a_block_is_held_from_its_beginning_and_told_even_if_it_raises(wire: Wire) -> None:
+    def fail() -> None:
+        with writes_to(Cage):
+            assert not wire.caches(CAGE)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert wire.caches(CAGE)
+    assert {"zoo.cage", "zoo.cage:*"} in [message.tags for message in wire.messages()]
+    with writes_to(Cage):
+        assert not wire.caches(CAGE)
+    assert wire.message().tags == {"zoo.cage", "zoo.cage:*"}

@@ -139,7 +139,6 @@ MUTATIONS = (
             "listener",
             (
                 "            apply_to_ledger(self._ledger, body, now, count=False)\n"
-                "            self._pace.heard(now)\n"
                 "            self._is_uncounted = True\n"
             ),
             "            self._ledger.touch()\n            apply_to_ledger(self._ledger, body, now, count=False)\n",
@@ -148,29 +147,6 @@ MUTATIONS = (
     mutation(
         "what a listener stamps is counted",
         ("listener", "            self._ledger.touch()\n", "            pass\n"),
-    ),
-    mutation(
-        "what waits for its count wakes the listener",
-        ("listener", "min(next_tick, self._pace.due()) if self._is_uncounted else next_tick", "next_tick"),
-        tests="tests/test_listener.py",
-    ),
-    mutation(
-        "the position waits for the count",
-        (
-            "listener",
-            "            case Move(journal):\n                self._moved = journal\n",
-            "            case Move(journal):\n                move_ledger(self._ledger, journal)\n",
-        ),
-        tests="tests/test_listener.py",
-    ),
-    mutation(
-        "nothing stays uncounted when the connection ends",
-        (
-            "listener",
-            "        finally:\n            self._settle()\n\n    def _next",
-            "        finally:\n            pass\n\n    def _next",
-        ),
-        tests="tests/test_listener.py",
     ),
     mutation(
         "every flush moves `changes`",
@@ -196,8 +172,8 @@ MUTATIONS = (
         "tags are checked as keys are",
         (
             "near_cache",
-            "return name_slots((key,), tags, self.bus.slots)",
-            "return name_slots((key,), (), self.bus.slots)",
+            "slots = name_slots((key,), tags, self.bus.slots)\n        return Entry",
+            "slots = name_slots((key,), (), self.bus.slots)\n        return Entry",
         ),
     ),
     mutation(

@@ -86,6 +86,7 @@ class Keeper(models.Model):
     """Linked to cages by rows of a model of their own."""
 
     name = models.CharField(max_length=80, blank=True)
+    badge = models.IntegerField(null=True, unique=True)
     cages = models.ManyToManyField(Cage, through="Duty")
 
     def __str__(self) -> str:
