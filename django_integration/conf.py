@@ -95,7 +95,11 @@ def _label(value: object) -> bool:
 
 
 KEYS: Mapping[str, Key] = {
-    "URL": Key(_text, 'a string such as "redis://localhost:6379/0", or "memory://" for one process and tests'),
+    "URL": Key(
+        _text,
+        'a string such as "redis://localhost:6379/0"; "embedded://" for development, where the processes of a project '
+        'start a server of their own; or "memory://" for one process and tests',
+    ),
     "NAMESPACE": Key(_text, 'a short string such as "shop", the same on every server of the application'),
     "MAX_STALENESS": Key(lambda value: _number(value, above=0), "a number of seconds above 0, such as 2.0", 2.0),
     "WHEN_UNLEASED": Key(_one_of("short", "bypass", "serve"), '"short", "bypass" or "serve"', "short"),

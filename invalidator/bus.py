@@ -70,7 +70,8 @@ class Invalidator:
     Tells every server of a namespace what became stale, and hears it from them.
 
     Args:
-        url: `redis://host:port/db`, `rediss://…`, `unix:///path`, or `memory://` for one process alone.
+        url: `redis://host:port/db`, `rediss://…`, `unix:///path`; `memory://` for one process alone, or `embedded://`
+            for those of one developer, who start and stop a server of their own.
         namespace: who hears whom, and the other options: see `Config`.
         sidecar: None to listen with a thread of this process; "auto" to use this host's sidecar if one is alive; or
             the path of its ledger.
@@ -99,7 +100,7 @@ class Invalidator:
         self.url = url
         self.clock = clock
         self.node = secrets.token_hex(6)
-        self._link = link or make_link(url, timeout_s=self.config.publish_timeout)
+        self._link = link or make_link(url, timeout_s=self.config.publish_timeout, namespace=namespace)
         self._names = redis_names(namespace)
         self._publisher = Publisher(
             self._link,

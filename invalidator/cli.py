@@ -157,7 +157,8 @@ def _add_place(parser: ArgumentParser, *, url: str | None, namespace: str | None
         "--url",
         default=url,
         metavar="URL",
-        help=f"redis://host:port/db, rediss://… or unix:///path; if not given: {URL_VARIABLE} in the environment",
+        help=f"redis://host:port/db, rediss://…, unix:///path or embedded://; if not given: {URL_VARIABLE} in the "
+        "environment",
     )
     parser.add_argument(
         "--namespace",

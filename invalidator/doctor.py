@@ -13,6 +13,7 @@ Rule 3: what cannot be looked at (a hosted server hides CONFIG) is a warning, no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -27,7 +28,7 @@ from .config import PROOFS_PER_BOUND, Config
 from .errors import InvalidatorError, InvalidSetting, LedgerFileError, LinkDown
 from .ledger import HEADER_WORDS, PROVEN_AT, now_ns
 from .ledger_file import LedgerFile, default_path
-from .link import PUBLISH_SCRIPT, Connection, make_link
+from .link import PUBLISH_SCRIPT, Connection, Link, make_link
 from .message import MAX_BODY_BYTES
 from .names import RedisNames, redis_names
 from .subscription import PAGE, Command, Failure, Push, Reply
@@ -140,14 +141,17 @@ def examine(url: str, config: Config, *, path: Path | None = None, slots: int = 
     yield check_hiredis()
     yield check_clock(_read("/sys/devices/system/clocksource/clocksource0/current_clocksource"), _time_offset())
     yield from check_ledger(path or default_path(config.namespace), config, slots=slots, is_default=path is None)
-    link = make_link(url, timeout_s=max(config.publish_timeout, ANSWER_TIMEOUT_S))
+    link = make_link(url, timeout_s=max(config.publish_timeout, ANSWER_TIMEOUT_S), namespace=config.namespace)
+    with contextlib.closing(link):
+        yield from _examine_by(link, config, url)
+
+
+def _examine_by(link: Link, config: Config, url: str) -> Iterator[Finding]:
     try:
         connection = link.connect()
     except LinkDown as error:
         yield check_reachable(url, str(error))
         return
-    finally:
-        link.close()
     try:
         yield check_reachable(url, "")
         yield from _examine_server(Questions(connection), config, url)

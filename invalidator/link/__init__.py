@@ -1,7 +1,8 @@
 """
 Links carry commands and answers; they decide nothing.
 
-`redis.py` speaks to a real server and is the only importer of redis; `memory.py` is a server in this process. Both
+`redis.py` speaks to a real server and is the only importer of redis; `memory.py` is a server in this process;
+`embedded.py` speaks to a server that the processes of a project start and stop themselves. All
 serve a listener with a `Connection` and a publisher with `publish`.
 """
 
@@ -109,9 +110,13 @@ class Link(Protocol):
         """Let go of everything."""
 
 
-def make_link(url: str, *, timeout_s: float) -> Link:
+def make_link(url: str, *, timeout_s: float, namespace: str = "") -> Link:
     """
-    Return the link for *url*: `redis://`, `rediss://` or `unix://` (as in redis-py), or `memory://`.
+    Return the link for *url*: `redis://`, `rediss://` or `unix://` (as in redis-py), `memory://` or `embedded://`.
+
+    Args:
+        timeout_s: for connecting, and for each answer.
+        namespace: what `embedded://` without a name is called.
 
     Raises:
         InvalidSetting: the URL cannot work.
@@ -123,9 +128,14 @@ def make_link(url: str, *, timeout_s: float) -> Link:
         from .memory import MemoryLink
 
         return MemoryLink(url)
+    if scheme == "embedded":
+        from .embedded import EmbeddedLink
+
+        return EmbeddedLink(url, timeout_s=timeout_s, namespace=namespace)
     if scheme in ("redis", "rediss", "unix"):
         from .redis import RedisLink
 
         return RedisLink(url, timeout_s=timeout_s)
     # The URL itself is not shown: it may hold a password.
-    raise InvalidSetting(f"url must begin with redis://, rediss://, unix:// or memory://, not {scheme or 'nothing'}")
+    known = "redis://, rediss://, unix://, memory:// or embedded://"
+    raise InvalidSetting(f"url must begin with {known}, not {scheme or 'nothing'}")

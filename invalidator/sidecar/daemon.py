@@ -81,7 +81,7 @@ class Ward:
         self.trouble: str | None = None
         self._max_staleness_ns = config.max_staleness_ns
         self._close_timeout = config.close_timeout
-        self._link = make_link(url, timeout_s=config.publish_timeout)
+        self._link = make_link(url, timeout_s=config.publish_timeout, namespace=config.namespace)
         self._stack = contextlib.ExitStack()
         self.ledger = self._stack.enter_context(writing(path, namespace=config.namespace, slots=config.slots))
         self._identity = identity(path)

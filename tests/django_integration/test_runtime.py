@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from django_integration import bus, runtime
 from django_integration.runtime import default_cache
 from invalidator import ClosedError, Invalidator, InvalidatorError
 from invalidator.ledger_file import writing
+from tests.support import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,3 +99,17 @@ def test_other_settings_close_nothing() -> None:
 def test_a_wrong_setting_is_said_on_first_use() -> None:
     with override_settings(INVALIDATOR={"URL": "memory://"}), pytest.raises(ImproperlyConfigured, match="NAMESPACE"):
         bus()
+
+
+def test_the_processes_of_a_project_can_start_a_server_themselves(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The development setting, as `manage.py runserver` uses it; nothing of it is left at the end."""
+    with tempfile.TemporaryDirectory(prefix="e") as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        with override_settings(INVALIDATOR={"URL": "embedded://", "NAMESPACE": namespace}):
+            assert bus().invalidate("key").accepted
+            assert default_cache().get_or_set("key", lambda: 1) == 1
+            [place] = (Path(short) / "invalidator").iterdir()
+            assert place.name.startswith(namespace[:20])
+        wait_until(lambda: not place.exists())
