@@ -435,6 +435,10 @@ All side by side:
 
     {first.url}/fleet
 
+Django's admin, with the action "Invalidate caches" and a page about each process' caches (name and password: staff):
+
+    {first.url}/admin/
+
 Try it: change a price on one page and watch the others. Or from another terminal, in this directory:
 
     curl {last.url}/api/products/1   # whichever worker it reaches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from .models import Category, Flag, Label, Product
@@ -13,12 +14,16 @@ PRODUCTS = (
     ("Desk lamp", "79.00", "Office", ("new", "sale")),
     ("Notebook", "6.40", "Office", ()),
 )
+STAFF = "staff"
+"""Name and password of who may use the admin."""
 FLAGS = ("free-shipping", "new-checkout")
 
 
 @transaction.atomic
 def seed() -> None:
-    """Create the products, their categories and labels, and the flags, where they are not there yet."""
+    """Create the products, their categories and labels, the flags, and who may use the admin, if not there yet."""
+    if not User.objects.filter(username=STAFF).exists():
+        User.objects.create_superuser(STAFF, password=STAFF)
     for name, price, category, labels in PRODUCTS:
         row, created = Product.objects.get_or_create(
             name=name, defaults={"price": price, "category": Category.objects.get_or_create(name=category)[0]}

@@ -285,6 +285,33 @@ def test_the_form_of_a_page_saves_a_price(a: Place, sibling: Place, others: list
     assert a.ask("POST", path, "price=1", headers).status == 403
 
 
+def test_staff_invalidates_in_the_admin_and_sees_how_each_worker_is_doing(
+    a: Place, others: list[Place], product: str
+) -> None:
+    page = a.ask("GET", "/admin/login/")
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+    assert token is not None
+    form = f"csrfmiddlewaretoken={token[1]}"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    sent = headers | {"Cookie": page.cookies[0].partition(";")[0]}
+    entered = a.ask("POST", "/admin/login/", f"{form}&username=staff&password=staff", sent)
+    assert entered.status == 302
+    headers["Cookie"] = "; ".join(cookie.partition(";")[0] for cookie in entered.cookies)
+    for worker in (a, *others):  # one session, in the database that all servers share
+        found = worker.ask("GET", "/admin/invalidator/caches/?format=json", headers=headers).json
+        assert (found["bus"]["listener"], found["bus"]["leased"]) == ("sidecar", True)
+    copies = [(worker, worker.cached(product)["copy"]) for worker in (a, *others)]
+    page = a.ask("GET", "/admin/shop/product/", headers=headers)
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+    assert token is not None
+    chosen = f"csrfmiddlewaretoken={token[1]}&action=invalidate_caches&_selected_action={product.rpartition('/')[2]}"
+    assert a.ask("POST", "/admin/shop/product/", chosen, headers).status == 302
+    for worker, copy in copies:
+        lost(worker, product, copy)
+    assert "admin/css/base.css" in page.text
+    assert a.ask("GET", "/static/admin/css/base.css").status == 200
+
+
 def test_one_page_shows_every_worker_of_every_server_and_times_a_save(demo: Demo, product: str) -> None:
     servers = [server.name for server in demo.servers]
     workers = [worker.name for worker in demo.workers]
