@@ -5,7 +5,7 @@ System checks of the project around this app, run by `manage.py check` and befor
     invalidator.W031  a second level is a cache that lives in one process, or nowhere
     invalidator.W032  hiredis leaks
     invalidator.W033  Redis is not reached, or does not do what is needed (only with --deploy)
-    invalidator.W034  the bus ends at this process (only with --deploy)
+    invalidator.W034  the bus ends at this process, or at this host (only with --deploy)
     invalidator.W035  models are watched that others write, or that are views
     invalidator.W036  two models have one table: a write through one is not seen as one of the other
     invalidator.W037  models are read from other databases than they are written to, and REPLICA_LAG is 0
@@ -99,7 +99,7 @@ def check_hiredis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 
 def check_redis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """W033: what is told through Redis is heard."""
-    if conf.problems() or _is_alone() or (error := _why_unheard()) is None:
+    if conf.problems() or _is_for_development() or (error := _why_unheard()) is None:
         return []
     return [
         Warning(
@@ -111,12 +111,12 @@ def check_redis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 
 
 def check_reach(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
-    """W034: the bus reaches other processes."""
-    if not _is_alone():
+    """W034: the bus reaches other servers."""
+    if not _is_for_development():
         return []
     return [
         Warning(
-            f"INVALIDATOR['URL'] is {conf.given()['URL']!r}: no other process hears of a write.",
+            f"INVALIDATOR['URL'] is {conf.given()['URL']!r}: no other server hears of a write.",
             hint='Name a Redis, such as "redis://localhost:6379/0".',
             id="invalidator.W034",
         )
@@ -198,6 +198,11 @@ DEPLOY = (check_redis, check_reach)
 def _is_alone() -> bool:
     url = conf.given().get("URL")
     return isinstance(url, str) and url.startswith("memory:")
+
+
+def _is_for_development() -> bool:
+    url = conf.given().get("URL")
+    return _is_alone() or (isinstance(url, str) and url.startswith("embedded:"))
 
 
 def _why_unheard() -> str | None:

@@ -106,8 +106,9 @@ class TestDeploy:
     def test_a_url_that_cannot_work_is_said(self) -> None:
         assert found(DEPLOY, {**BUS, "URL": "http://localhost"}) == ["invalidator.W033"]
 
-    def test_a_bus_for_one_process(self) -> None:
-        assert found(DEPLOY, {**BUS, "URL": "memory://"}) == ["invalidator.W034"]
+    @pytest.mark.parametrize("url", ["memory://", "embedded://"])
+    def test_a_bus_for_development(self, url: str) -> None:
+        assert found(DEPLOY, {**BUS, "URL": url}) == ["invalidator.W034"]
 
     def test_they_run_with_deploy_only(self) -> None:
         """Every other management command would wait for Redis."""
