@@ -34,6 +34,7 @@ check: $(INSTALLED) ## lint, formatting, types, imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	PYTHONPATH=tests/typing $(BIN)/mypy --config-file tests/typing/mypy.ini # the interface as users write it
 	$(BIN)/lint-imports
 
 format: $(INSTALLED) ## repair what can be repaired: formatting, import order

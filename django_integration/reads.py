@@ -8,7 +8,7 @@ is the bare library, which knows of no transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from invalidator import (
     DEFAULT,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 else:
     _NearCache = object
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class DefaultCache(_NearCache):
@@ -61,7 +62,7 @@ class DefaultCache(_NearCache):
 
     def cached(
         self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None
-    ) -> Callable[[F], CachedFunction[F]]:
+    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """
         Decorate a function, sync or async, so that its results are cached; options as for `NearCache.cached`.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
-from invalidator import Hold, Invalidator, NearCache, Receipt
+from invalidator import Hold, Invalidator, NearCache, Receipt, Tag
 
 from . import conf as configuration
 from .conf import conf
@@ -26,7 +26,7 @@ from .conf import conf
 class Bus(Invalidator):
     """The library's; but what is invalidated leaves the second levels of `backend.py` before anybody is told."""
 
-    def invalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+    def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """See `Invalidator.invalidate`."""
         from . import l2  # which needs a bus
 
@@ -36,7 +36,7 @@ class Bus(Invalidator):
         l2.look_again(keys, receipt, begun)
         return receipt
 
-    async def ainvalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+    async def ainvalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """See `Invalidator.ainvalidate`."""
         from . import l2
 
@@ -44,7 +44,7 @@ class Bus(Invalidator):
             return await asyncio.shield(sync_to_async(self.invalidate)(*keys, tags=tags))
         return await super().ainvalidate(*keys, tags=tags)
 
-    def announce(self, *keys: str, tags: Iterable[str] = (), at: int | None = None) -> Callable[[], Receipt]:
+    def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
         """See `Invalidator.announce`, by which all but a clear and a release is said."""
         if not hearers:
             return super().announce(*keys, tags=tags, at=at)
@@ -83,7 +83,7 @@ hearers: list[Hearer] = []
 """Called with keys, tags and whether it was everything, for each message that this process says: `testing.py`."""
 
 
-def _report(keys: Iterable[str], tags: Iterable[str], *, everything: bool = False) -> None:
+def _report(keys: Iterable[str], tags: Iterable[str | Tag], *, everything: bool = False) -> None:
     for hear in hearers:
         hear(tuple(keys), tuple(map(str, tags)), everything)
 

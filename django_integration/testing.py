@@ -221,7 +221,7 @@ class Told:
         return "; ".join(words) + (" (waits for the end of a transaction)" if self.pending else "")
 
 
-class Invalidations(Sequence[Told]):
+class Invalidations:
     """
     The messages that a block told, in order. `target in invalidations` asks whether any of them makes a key, `tag()`,
     row or model stale.
@@ -239,6 +239,9 @@ class Invalidations(Sequence[Told]):
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    def __iter__(self) -> Iterator[Told]:
+        return iter(self._messages)
 
     def __contains__(self, target: object) -> bool:
         if isinstance(target, Told):

@@ -35,7 +35,7 @@ from .ledger_file import default_path
 from .link import Link, make_link
 from .listener import apply_to_ledger
 from .message import Body
-from .names import check_key, check_tags, name_slots, redis_names
+from .names import Tag, check_key, check_tags, name_slots, redis_names
 from .publisher import Publisher
 from .receipt import Receipt
 from .status import Invalidation, Past, Status
@@ -149,7 +149,7 @@ class Invalidator:
 
     # Saying.
 
-    def invalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+    def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """
         Say that *keys*, and everything with one of *tags*, became stale: here at once, everywhere within
         `max_staleness`.
@@ -163,7 +163,7 @@ class Invalidator:
         """
         return self.announce(*keys, tags=tags)()
 
-    async def ainvalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+    async def ainvalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """
         `invalidate` for coroutines: in force here before the first await; the event loop does not wait for Redis.
 
@@ -173,7 +173,7 @@ class Invalidator:
         tell = self.announce(*keys, tags=tags)
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, tell))
 
-    def announce(self, *keys: str, tags: Iterable[str] = (), at: int | None = None) -> Callable[[], Receipt]:
+    def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
         """
         The first half of `invalidate`, in force here; who calls what it returns, exactly once, tells the others.
 
@@ -193,7 +193,7 @@ class Invalidator:
         self.ledger.flush(self.clock())
         return self._say(lambda: self._publisher.publish((), (), clear=True))
 
-    def hold(self, *keys: str, tags: Iterable[str] = (), duration: float = 30.0) -> Hold:
+    def hold(self, *keys: str, tags: Iterable[str | Tag] = (), duration: float = 30.0) -> Hold:
         """
         Announce, before a commit, that names are about to become stale: nobody caches them until the hold is released
         or ends.
@@ -218,7 +218,7 @@ class Invalidator:
             raise
         return hold
 
-    def _extend_hold(self, hold: Hold, keys: tuple[str, ...], tags: Iterable[str]) -> None:
+    def _extend_hold(self, hold: Hold, keys: tuple[str, ...], tags: Iterable[str | Tag]) -> None:
         keys, tags = self._check_names(keys, tags)
         bodies = message.hold_bodies(self.node, hold.owner, int(hold.duration * 1000), keys, tags)
         hold.remember(keys, tags, bodies)
@@ -248,7 +248,7 @@ class Invalidator:
         self._hearing.said(receipt)
         return receipt
 
-    def _check_names(self, keys: Iterable[str], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _check_names(self, keys: Iterable[str], tags: Iterable[str | Tag]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         keys = tuple(dict.fromkeys(map(check_key, keys)))
         tags = check_tags(tags)
         if not (keys or tags):
@@ -288,7 +288,7 @@ class Invalidator:
         return max(self.ledger.newest_stamp(slots), self._hearing.view.newest_stamp(slots)) >= since
 
     def on_invalidate(
-        self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str] = ()
+        self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str | Tag] = ()
     ) -> Callable[[], None]:
         """
         Call *callback* with an `Invalidation` when one of *keys* or *tags* (without any: anything) became stale, said

@@ -16,15 +16,18 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 from uuid import UUID
 
 from .errors import InvalidName
+from .names import Tag
 from .receipt import Receipt
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
 KeySpec = str | Callable[..., str]
-TagsSpec = Iterable[str] | Callable[..., Iterable[str]]
+TagsSpec = Iterable[str | Tag] | Callable[..., Iterable[str | Tag]]
 
 ABOUT_TO_LOAD = object()
 """As the default of `get`: nothing is there, and what is loaded now has nothing to do with a later `set`."""
@@ -52,12 +55,14 @@ _LONGEST_PLAIN_KEY = 200
 class Cache(Protocol):
     """What a decorated function needs of a cache."""
 
-    def get_or_set(self, key: str, loader: Callable[[], Any], *, ttl: Any, tags: Iterable[str]) -> Any: ...
-    async def aget_or_set(self, key: str, async_loader: Callable[[], Any], *, ttl: Any, tags: Iterable[str]) -> Any: ...
+    def get_or_set(self, key: str, loader: Callable[[], Any], *, ttl: Any, tags: Iterable[str | Tag]) -> Any: ...
+    async def aget_or_set(
+        self, key: str, async_loader: Callable[[], Any], *, ttl: Any, tags: Iterable[str | Tag]
+    ) -> Any: ...
     def invalidate(self, *keys: str) -> Receipt: ...
 
 
-class CachedFunction(Generic[F]):
+class CachedFunction(Generic[P, R]):
     """
     A function whose results are cached. Call it as before.
 
@@ -65,9 +70,11 @@ class CachedFunction(Generic[F]):
         __wrapped__: the function itself, which always loads.
     """
 
-    __wrapped__: F
+    __wrapped__: Callable[P, R]
 
-    def __init__(self, function: F, cache: Callable[[], Any], ttl: Any, tags: TagsSpec, key: KeySpec | None) -> None:
+    def __init__(
+        self, function: Callable[P, R], cache: Callable[[], Any], ttl: Any, tags: TagsSpec, key: KeySpec | None
+    ) -> None:
         functools.update_wrapper(self, function)
         self._cache = cache
         self._ttl = ttl
@@ -78,8 +85,8 @@ class CachedFunction(Generic[F]):
         if inspect.iscoroutinefunction(function):
             inspect.markcoroutinefunction(self) if hasattr(inspect, "markcoroutinefunction") else None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(args, kwargs)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return cast("R", self._call(args, kwargs))
 
     def _scall(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._cache().get_or_set(
@@ -97,40 +104,46 @@ class CachedFunction(Generic[F]):
             tags=self._make_tags(args, kwargs),
         )
 
-    def key(self, *args: Any, **kwargs: Any) -> str:
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key under which the result for these arguments is cached."""
         return self._make_key(args, kwargs)
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> Receipt:
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
         """Tell everybody that the result for these arguments became stale."""
         return cast(Receipt, self._cache().invalidate(self._make_key(args, kwargs)))
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> BoundCachedFunction[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Methods work too; their key must be given, because `self` has no text that is the same everywhere."""
-        return self if instance is None else _BoundCachedFunction(self, instance)
+        return self if instance is None else BoundCachedFunction(cast(Any, self), instance)
 
 
-class _BoundCachedFunction:
+class BoundCachedFunction(Generic[Q, R]):
     """A cached method of one instance."""
 
-    def __init__(self, function: CachedFunction[Any], instance: object) -> None:
+    def __init__(self, function: CachedFunction[Concatenate[Any, Q], R], instance: object) -> None:
         self._function = function
         self._instance = instance
-        self.__wrapped__ = functools.partial(function.__wrapped__, instance)
+        self.__wrapped__: Callable[Q, R] = functools.partial(function.__wrapped__, instance)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> R:
         return self._function(self._instance, *args, **kwargs)
 
-    def key(self, *args: Any, **kwargs: Any) -> str:
+    def key(self, *args: Q.args, **kwargs: Q.kwargs) -> str:
         return self._function.key(self._instance, *args, **kwargs)
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> Receipt:
+    def invalidate(self, *args: Q.args, **kwargs: Q.kwargs) -> Receipt:
         return self._function.invalidate(self._instance, *args, **kwargs)
 
 
 def cached_function(
     cache: Callable[[], Any], *, ttl: Any, tags: TagsSpec, key: KeySpec | None
-) -> Callable[[F], CachedFunction[F]]:
+) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """Return a decorator. *cache* is asked for the cache at each call, so that decorating starts nothing."""
     if isinstance(tags, str):
         raise InvalidName(
@@ -169,7 +182,7 @@ def _key_maker(
     return lambda args, kwargs: _plain_key(prefix, bind(args, kwargs))
 
 
-def tags_maker(tags: TagsSpec, bind: Binder) -> Callable[[tuple[Any, ...], dict[str, Any]], Iterable[str]]:
+def tags_maker(tags: TagsSpec, bind: Binder) -> Callable[[tuple[Any, ...], dict[str, Any]], Iterable[str | Tag]]:
     """Return what makes the tags of a call from its arguments."""
     if callable(tags):
         return lambda args, kwargs: tags(*args, **kwargs)

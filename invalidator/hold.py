@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from .errors import HoldEnded
 from .ledger import Clock
+from .names import Tag
 from .receipt import Receipt
 
 MARGIN = 0.25
@@ -35,7 +36,7 @@ class Hold:
         owner: str,
         duration: float,
         clock: Clock,
-        extend: Callable[[Hold, tuple[str, ...], Iterable[str]], None],
+        extend: Callable[[Hold, tuple[str, ...], Iterable[str | Tag]], None],
         release: Callable[[Hold], Receipt],
     ) -> None:
         self.owner = owner
@@ -55,7 +56,7 @@ class Hold:
         """How long it lasts; 0 or less once it has ended."""
         return self.duration - (self._clock() - self._began) / 1e9
 
-    def extend(self, *keys: str, tags: Iterable[str] = ()) -> None:
+    def extend(self, *keys: str, tags: Iterable[str | Tag] = ()) -> None:
         """Hold more names, until the same moment. Raises as `Invalidator.hold` does, and HoldEnded."""
         self.check()
         self._extend(self, keys, tags)

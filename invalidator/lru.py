@@ -34,7 +34,7 @@ from .any_key import AnyKeyCache
 from .bus import Invalidator
 from .decorator import ABOUT_TO_LOAD, Binder, TagsSpec, tags_maker
 from .errors import InvalidName, InvalidSetting
-from .names import check_tag, check_tags
+from .names import Tag, check_tag, check_tags
 from .near_cache import DEFAULT, Ttl
 from .receipt import Receipt
 
@@ -213,7 +213,7 @@ class CoherentLRU(Generic[F]):
         results = self._results = AnyKeyCache(bus, self.tag, maxsize=self._maxsize or 1)
         return results
 
-    def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterable[str]:
+    def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterable[str | Tag]:
         return (_call_tag(self.tag, _spell_call(self._bind, args, kwargs)), *self._make_tags(args, kwargs))
 
 
@@ -281,7 +281,7 @@ def _binder(function: Callable[..., Any]) -> Binder | None:
 
 def _tags_maker(
     tags: TagsSpec, bind: Binder | None, name: str
-) -> Callable[[tuple[Any, ...], dict[str, Any]], Iterable[str]]:
+) -> Callable[[tuple[Any, ...], dict[str, Any]], Iterable[str | Tag]]:
     if bind is not None:
         return tags_maker(tags if callable(tags) else check_tags(tags), bind)
     if not callable(tags) and not any("{" in tag for tag in check_tags(tags)):

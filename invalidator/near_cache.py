@@ -16,7 +16,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from .bus import Invalidator
 from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function
@@ -25,7 +25,7 @@ from .errors import InvalidatorError, InvalidSetting
 from .flight import Flight, Flights, Landing
 from .ledger import CHANGES, FOREVER, Words
 from .misses import Misses
-from .names import check_key, check_tags, name_slots
+from .names import Tag, check_key, check_tags, name_slots
 from .receipt import Receipt
 from .source import AsItIs, SourceView
 from .status import CAUSES, Cause, Stats
@@ -35,7 +35,8 @@ log = logging.getLogger("invalidator.near_cache")
 
 V = TypeVar("V")
 D = TypeVar("D")
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -70,7 +71,7 @@ class Loaded(Generic[V]):
 
     value: V
     ttl: Ttl = DEFAULT
-    tags: Iterable[str] = ()
+    tags: Iterable[str | Tag] = ()
     made_from: Iterable[AnyEntry] = ()
 
 
@@ -257,7 +258,7 @@ class NearCache:
     # Storing.
 
     def set(
-        self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str] = (), loaded_at: int | None = None
+        self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = (), loaded_at: int | None = None
     ) -> bool:
         """
         Store *value* here, and tell nobody: a fill. To tell that the source changed, call `invalidate`.
@@ -287,12 +288,22 @@ class NearCache:
             return False
         return self._fill(key, entry)
 
-    def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> list[str]:
+    def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()) -> list[str]:
         """`set` for each key. Returns the keys that were not stored."""
         tags = check_tags(tags)
         return [key for key, value in mapping.items() if not self.set(key, value, ttl=ttl, tags=tags)]
 
-    def get_or_set(self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> Any:
+    @overload
+    def get_or_set(
+        self, key: str, loader: Callable[[], Loaded[V]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> V: ...
+    @overload
+    def get_or_set(
+        self, key: str, loader: Callable[[], V], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> V: ...
+    def get_or_set(
+        self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> Any:
         """
         Return the value of *key*, calling *loader* once per process if it is missing or stale.
 
@@ -311,8 +322,21 @@ class NearCache:
         value = self.get(key, ABOUT_TO_LOAD)
         return self.load_entry(key, loader, ttl=ttl, tags=tags).value if value is ABOUT_TO_LOAD else value
 
+    @overload
     async def aget_or_set(
-        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[Loaded[V]]],
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: Iterable[str | Tag] = (),
+    ) -> V: ...
+    @overload
+    async def aget_or_set(
+        self, key: str, loader: Callable[[], Awaitable[V]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> V: ...
+    async def aget_or_set(
+        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> Any:
         """
         `get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks.
@@ -340,7 +364,7 @@ class NearCache:
         return None
 
     def load_entry(
-        self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+        self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> AnyEntry:
         """`get_or_set` after a miss (`get_entry`, or `get` with ABOUT_TO_LOAD): the entry, stored or not."""
         checked = check_tags(tags)  # once: they may be a generator, and there may be several attempts
@@ -356,7 +380,7 @@ class NearCache:
                 return entry
 
     async def aload_entry(
-        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> AnyEntry:
         """`load_entry` with an async *loader*."""
         checked = check_tags(tags)
@@ -373,7 +397,7 @@ class NearCache:
 
     def cached(
         self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None
-    ) -> Callable[[F], CachedFunction[F]]:
+    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """
         Decorate a function, sync or async, so that its results are cached.
 
@@ -413,7 +437,7 @@ class NearCache:
         mapping: Mapping[str, Any],
         *,
         ttl: Ttl = DEFAULT,
-        tags: Iterable[str] = (),
+        tags: Iterable[str | Tag] = (),
         since: Mapping[str, int] | None = None,
     ) -> Change:
         """
@@ -434,13 +458,15 @@ class NearCache:
         return Change(self, entries, at)
 
     def fill_if_absent(
-        self, key: str, value: Any, *, loaded_at: int, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+        self, key: str, value: Any, *, loaded_at: int, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> bool:
         """`set` that counts from *loaded_at*, unless there is a value. Returns whether it was stored."""
         entry = self._make_entry(check_key(key), value, loaded_at, self._own_ttl(_check_ttl(ttl)), check_tags(tags))
         return self._add(key, entry)
 
-    def replace_if_absent(self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> Change | None:
+    def replace_if_absent(
+        self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> Change | None:
         """`replace` of one value, unless there is one: then None."""
         at = self._clock()
         entry = self._make_new_entry(check_key(key), value, at, self._own_ttl(_check_ttl(ttl)), check_tags(tags))
@@ -510,7 +536,7 @@ class NearCache:
 
     # Dropping.
 
-    def invalidate(self, *keys: str, tags: Iterable[str] = ()) -> Receipt:
+    def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """Tell everybody that *keys*, and everything with one of *tags*, became stale. See `Invalidator.invalidate`."""
         return self.bus.invalidate(*keys, tags=tags)
 
