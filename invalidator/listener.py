@@ -95,14 +95,18 @@ class Listener:
         with self._proven:
             return self._proven.wait_for(is_so, timeout_s)
 
-    def close(self, timeout_s: float) -> None:
-        """Stop listening. The lease runs out."""
+    def close(self, timeout_s: float) -> bool:
+        """
+        Stop listening. The lease runs out. Returns whether the thread has ended, at most *timeout_s* seconds later (one
+        that closes itself has not).
+        """
         self._closing.set()
         connection = self._connection
         if connection is not None:
             connection.interrupt()
         if self._thread is not threading.current_thread() and self._thread.ident is not None:
             self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def let_go(self) -> None:
         """In a forked child: close the inherited descriptor. The parent's connection lives on."""

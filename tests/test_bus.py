@@ -1,6 +1,7 @@
 """One process' part in a namespace."""
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
@@ -172,6 +173,19 @@ class TestInvalidating:
         link.down = False
         assert receipt.wait(PATIENCE_S)
         wait_until(lambda: bus.status().queued == 0 and bus.status().last_error is None)
+
+    @pytest.mark.parametrize("down", [False, True])
+    def test_entries_leave_when_the_others_were_told(self, make, link, down) -> None:
+        """They are void before; the way to the others is not to wait for who wants to know of an eviction."""
+        happened: list[str] = []
+        bus = make(publish="raise")
+        cache = NearCache(bus, on_evict=lambda key, value, cause: happened.append(cause))
+        link.before_publish = lambda: happened.append("told")
+        link.down = down
+        cache.set("a", "old")
+        with pytest.raises(PublishError) if down else contextlib.nullcontext():
+            bus.invalidate("a")
+        assert happened == ["told", "invalidated"]
 
     def test_with_raise_it_raises_and_is_in_force_here(self, make, link, clock) -> None:
         link.down = True

@@ -43,6 +43,11 @@ class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
         kind, channel, payload = (*response, None, None)[:3]
         return Push(kind, channel or b"", payload)
 
+    def has_more(self) -> bool:
+        """Whether some of what was received has not been read yet. Asks nobody, unlike redis-py's `can_read`."""
+        reader: Any = self._reader
+        return reader is not None and bool(reader.has_data())
+
 
 class RedisConnection:
     """A subscription's connection."""
@@ -62,10 +67,11 @@ class RedisConnection:
 
     def receive(self, timeout_s: float) -> list[Frame]:
         try:
-            if not self._connection.can_read(timeout_s):
+            try:
+                frames = [self._read_frame(timeout=timeout_s)]
+            except redis.TimeoutError:
                 return []
-            frames = [self._read_frame()]
-            while len(frames) < FRAMES_AT_ONCE and self._connection.can_read(0):
+            while len(frames) < FRAMES_AT_ONCE and self._connection._parser.has_more():  # noqa: SLF001
                 frames.append(self._read_frame())
         except (redis.RedisError, OSError) as error:
             raise LinkDown(_describe(error)) from error
@@ -81,9 +87,11 @@ class RedisConnection:
     def close(self) -> None:
         self._connection.disconnect()  # redis-py shuts the socket down only in the process that opened it
 
-    def _read_frame(self) -> Frame:
+    def _read_frame(self, **timeout: float) -> Frame:
         try:
-            answer = self._connection.read_response(disable_decoding=True, push_request=True)
+            answer = self._connection.read_response(
+                disable_decoding=True, push_request=True, disconnect_on_error=False, **timeout
+            )
         except redis.ResponseError as error:
             return Failure(str(error))
         return answer if isinstance(answer, Push) else Reply(answer)

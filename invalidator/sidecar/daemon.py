@@ -118,8 +118,14 @@ class Ward:
         return identity(self.path) == self._identity
 
     def close(self) -> None:
-        """Stop listening and let go of the file, which stays: the next sidecar goes on from there."""
-        self._listener.close(self._close_timeout)
+        """
+        Stop listening and let go of the file, which stays: the next sidecar goes on from there. May be called again.
+
+        A listener that has not ended may still write: its file stays ours, until the process ends.
+        """
+        if not self._listener.close(self._close_timeout):
+            log.error("listener does not end, its ledger stays locked namespace=%s path=%s", self.namespace, self.path)
+            return
         self._link.close()
         self._stack.close()
 

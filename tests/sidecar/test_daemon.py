@@ -12,7 +12,7 @@ from invalidator.config import Config
 from invalidator.errors import LedgerFileError
 from invalidator.ledger import Ledger
 from invalidator.sidecar import daemon
-from invalidator.sidecar.daemon import Sidecar, identity, read_journal
+from invalidator.sidecar.daemon import Sidecar, Ward, identity, read_journal
 
 URL = "memory://sidecar"
 PATIENCE_S = 30.0
@@ -63,6 +63,25 @@ def test_a_listener_that_is_stuck_is_not_alive(sidecar: Sidecar, monkeypatch: py
     assert ward.is_alive()
     monkeypatch.setattr(daemon, "now_ns", lambda: ward._listener.turned_at + daemon.STUCK_AFTER_NS)
     assert not ward.is_alive()
+
+
+def test_a_ledger_stays_locked_as_long_as_its_listener_may_write(paths: dict[str, Path]) -> None:
+    config = Config(namespace="shop", slots=1024, close_timeout=0)
+    ward = Ward(URL, config, paths["shop"])
+    stuck, go_on = threading.Event(), threading.Event()
+    ward.invalidated = lambda *_: stuck.set() or go_on.wait(PATIENCE_S)  # type: ignore[method-assign]
+    ward.start()
+    assert ward.wait_until_leased(PATIENCE_S)
+    with Invalidator(URL, namespace="shop") as bus:
+        bus.invalidate("a")
+    assert stuck.wait(PATIENCE_S)
+    ward.close()
+    with pytest.raises(LedgerFileError, match="another sidecar"):
+        Ward(URL, config, paths["shop"])
+    go_on.set()
+    ward._listener._thread.join(PATIENCE_S)
+    ward.close()
+    Ward(URL, config, paths["shop"]).close()
 
 
 def test_a_ledger_that_was_taken_away_is_put_back(sidecar: Sidecar, paths: dict[str, Path]) -> None:
