@@ -17,6 +17,7 @@ from invalidator import Loaded
 from tests.support import Thread
 
 from .conftest import WAIT_S
+from .sessions import Session, isolation
 from .zoo.models import Cage, Food
 
 pytestmark = pytest.mark.usefixtures("db", "leased")
@@ -254,6 +255,70 @@ def test_a_connection_of_which_nobody_knows_when_it_began_is_as_old_as_can_be() 
 def invalidate_elsewhere(key: str) -> None:
     """Another thread, which is in no transaction, has committed and told."""
     Thread(lambda: bus().invalidate(key, caches["default"].key_name(key), tags=["told"])).outcome()
+
+
+# ------------------------------------------------------------------------------------------- two connections
+
+
+def test_nobody_reads_what_another_connection_has_not_committed(session: Session) -> None:
+    cage = Cage.objects.create(name="old")
+    with transaction.atomic():
+        cage.name = "new"
+        cage.save()
+        assert [name_of(cage), session.run(lambda: name_of(cage))] == ["new", "old"]
+        assert [name_of(cage), session.run(lambda: cache.get("cage"))] == ["new", "old"], "each goes on so"
+    assert [cache.get("cage"), name_of(cage), session.run(lambda: cache.get("cage"))] == [None, "new", "new"]
+
+
+def test_what_was_rolled_back_was_never_there(session: Session) -> None:
+    cage = Cage.objects.create(name="old")
+    with transaction.atomic():
+        cage.name = "new"
+        cage.save()
+        assert name_of(cage) == "new"
+        roll_back()
+    assert [session.run(lambda: cache.get("cage")), session.run(lambda: name_of(cage)), name_of(cage)] == [
+        None,
+        "old",
+        "old",
+    ]
+
+
+def change(cage: Cage) -> None:
+    """As a request does that another process serves."""
+    changed = Cage.objects.get(pk=cage.pk)
+    changed.name = "new"
+    changed.save()
+
+
+def test_an_old_row_that_a_snapshot_still_shows_is_not_kept(session: Session) -> None:
+    cage = Cage.objects.create(name="old")
+    with isolation("repeatable read"):
+        with transaction.atomic():
+            Cage.objects.count()  # the first statement, by which the snapshot is taken
+            session.run(lambda: change(cage))
+            assert name_of(cage) == "old", "that is what snapshot isolation is"
+            assert session.run(lambda: cache.get("cage")) is None
+            assert session.run(lambda: name_of(cage)) == "new"
+            assert name_of(cage) == "new", "what others have read since then is no worse"
+        assert name_of(cage) == "new"
+
+
+def test_a_snapshot_may_be_asked_for_in_sql(session: Session) -> None:
+    """Only PostgreSQL takes this inside a transaction; SQLite always has one, and MariaDB is told before it."""
+    cage = Cage.objects.create(name="old")
+    text = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute(text)
+        with transaction.atomic():
+            if connection.vendor == "postgresql":
+                cursor.execute(text)
+            Cage.objects.count()
+            session.run(lambda: change(cage))
+            assert name_of(cage) == "old"
+    assert cache.get("cage") is None
+    assert name_of(cage) == "new"
 
 
 # --------------------------------------------------------------------------------------- the cache backend
