@@ -37,7 +37,7 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func, memcache_key_warnings
 from django.core.exceptions import ImproperlyConfigured
 
-from invalidator import Change, InvalidName, Loaded, NearCache, check_key, check_tag
+from invalidator import Change, InvalidName, Loaded, NearCache, check_key, check_tag, check_tags
 
 from . import conf as configuration
 from . import runtime
@@ -55,7 +55,7 @@ MOST_MADE = 20_000
 MAXSIZE = 50_000
 """Entries, where neither MAX_ENTRIES nor INVALIDATOR["MAXSIZE"] says otherwise."""
 
-_OPTIONS = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "L2", "NEAR_TIMEOUT"})
+_OPTIONS = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "L2", "NEAR_TIMEOUT", "TAGS"})
 _KEY_MAKING = frozenset({"key_prefix", "version", "key_func"})
 _MISSING: Any = object()
 _NOTHING: dict[str, str] = {}
@@ -159,6 +159,16 @@ def name_of(made: str) -> str:
     return f"~{_digest(made)}"
 
 
+def _own_tags(options: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        tags = check_tags(options.get("TAGS", ()))
+    except InvalidName as refusal:
+        raise ImproperlyConfigured(f"OPTIONS['TAGS'] of NearCacheBackend: {refusal}") from None
+    if tags and options.get("L2"):
+        raise ImproperlyConfigured("OPTIONS['TAGS'] of NearCacheBackend cannot go with L2, which knows no tags")
+    return tags
+
+
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
@@ -171,6 +181,7 @@ class NearCacheBackend(BaseCache):
 
         COPY          "pickle" (default), "deep" or "none": how to keep what can be changed, see `copies.py`
         L2            the alias of the cache in which values live, see `l2.py`
+        TAGS          tags that every entry carries, such as those of models: ["shop.price"]; not with L2
         NEAR_TIMEOUT  seconds that a near copy may be served of which only L2 knows when it expires; default 10
 
     Raises:
@@ -195,6 +206,7 @@ class NearCacheBackend(BaseCache):
             self._max_entries = given if isinstance(given, int) else MAXSIZE
         place = _places.get(location)
         self._place = place if place is not None else _places.setdefault(location, _Place(location))
+        self.tags = (self._place.tag, *_own_tags(options))
         self._l2 = self.second_level = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
         self._made = self._find_made()
 
@@ -355,7 +367,7 @@ class NearCacheBackend(BaseCache):
             found[name] = self._keep_near(name, value, since)
 
     def _tags(self, name: str) -> tuple[str, ...]:
-        return self._place.tags if self._l2 is None else (self._place.tag, self._l2.copies_tag(name))
+        return self.tags if self._l2 is None else (self._place.tag, self._l2.copies_tag(name))
 
     # Loading.
 
@@ -572,7 +584,7 @@ class NearCacheBackend(BaseCache):
 
     def _set_here(self, values: Mapping[str, Any], timeout: Timeout) -> Change | None:
         """Store *values*. Returns what is to be told, if they are not all fills."""
-        near, ttl, tags = self._place.near, self._ttl(timeout), self._place.tags
+        near, ttl, tags = self._place.near, self._ttl(timeout), self.tags
         kept = {name: self._keep(value) for name, value in values.items()}
         told: dict[str, int] = {}
         for name, (is_fill, since) in claim(near, values).items():
@@ -584,7 +596,7 @@ class NearCacheBackend(BaseCache):
         return near.replace({name: kept[name] for name in told}, ttl=ttl, tags=tags, since=told) if told else None
 
     def _add_here(self, name: str, value: Any, timeout: Timeout) -> tuple[bool, Change | None]:
-        near, ttl, tags = self._place.near, self._ttl(timeout), self._place.tags
+        near, ttl, tags = self._place.near, self._ttl(timeout), self.tags
         kept = self._keep(value)
         is_fill, since = self._claim_added(name, value)
         if near.peek(name) is not None:

@@ -27,7 +27,7 @@ from django.core.checks import CheckMessage, Error, register
 
 from invalidator import InvalidatorError, InvalidSetting
 
-from . import checks_backend, checks_project, conf, names, runtime
+from . import checks_backend, checks_local, checks_project, conf, names, runtime
 
 TAG = "invalidator"
 
@@ -42,7 +42,7 @@ def register_all() -> None:
     """Register the checks; a second time changes nothing."""
     for check in (check_setting, check_known, check_missing, check_values, check_library, check_hold, check_models):
         register(check, TAG)
-    for check in (*checks_backend.ALL, *checks_project.ALL):
+    for check in (*checks_backend.ALL, *checks_local.ALL, *checks_project.ALL):
         register(check, TAG)
     for check in checks_project.DEPLOY:
         register(check, TAG, deploy=True)

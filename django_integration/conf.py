@@ -26,6 +26,9 @@ from invalidator import WhenUnleased
 SETTING = "INVALIDATOR"
 EXAMPLE = 'INVALIDATOR = {"URL": "redis://localhost:6379/0", "NAMESPACE": "shop"}'
 
+LOCAL_CACHES = ("sites", "contenttypes", "waffle", "constance")
+"""Whose process-local caches we can make coherent: `local_caches`."""
+
 Publish = Literal["queue", "raise"]
 Writes = Literal["after_commit", "strict"]
 Fault = Literal["setting", "unknown", "missing", "value"]
@@ -81,6 +84,10 @@ def _sidecar(value: object) -> bool:
     return value in (None, "auto") or (isinstance(value, str | Path) and Path(value).is_absolute())
 
 
+def _local_caches(value: object) -> bool:
+    return value == "auto" or (isinstance(value, tuple | list) and all(name in LOCAL_CACHES for name in value))
+
+
 def _models(value: object) -> bool:
     return (
         isinstance(value, Mapping)
@@ -119,6 +126,11 @@ KEYS: Mapping[str, Key] = {
         'None to listen in every process, "auto" to use this host\'s sidecar if one is alive, or the absolute path of '
         "its ledger",
         None,
+    ),
+    "LOCAL_CACHES": Key(
+        _local_caches,
+        f'"auto", or a tuple of some of {", ".join(map(repr, LOCAL_CACHES))}',
+        (),
     ),
     "WRITES": Key(_one_of("after_commit", "strict"), '"after_commit" or "strict"', "after_commit"),
     "MODELS": Key(
@@ -250,6 +262,12 @@ class Conf:
     def sidecar(self) -> str | Path | None:
         """Who listens: None for this process itself, "auto" for the host's sidecar if one is alive, or its ledger."""
         return cast("str | Path | None", _read("SIDECAR"))
+
+    @property
+    def local_caches(self) -> Literal["auto"] | tuple[str, ...]:
+        """Whose process-local caches are made coherent; looked at once, when Django starts."""
+        given = _read("LOCAL_CACHES")
+        return "auto" if given == "auto" else tuple(given)
 
     @property
     def writes(self) -> Writes:

@@ -5,6 +5,8 @@
 
 Rule 1: `cache_clear` empties the cache of this process at once, and leaves for the others after the commit, like every
 invalidation of this app.
+Rule 2: a transaction that has written leaves nothing in it, unless *tags* say what a result is made of, and it has
+written something else (`source.py`). The name of a function does not say.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import invalidator
 from invalidator import DEFAULT, CoherentLRU, Receipt, TagsSpec, Ttl, tag
 
 from . import runtime
+from .source import Transactions
 from .transactions import invalidate
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +50,14 @@ def coherent_lru_cache(
     a saved product empties it everywhere.
     """
     return invalidator.coherent_lru_cache(
-        maxsize, typed, bus=runtime.bus, tags=tags, ttl=ttl, name=name, tell=_tell_after_commit
+        maxsize,
+        typed,
+        bus=runtime.bus,
+        tags=tags,
+        ttl=ttl,
+        name=name,
+        tell=_tell_after_commit,
+        source=Transactions(tags_tell=bool(tags)),
     )
 
 

@@ -30,7 +30,7 @@ from .errors import (
 from .hold import Hold
 from .ledger import now_ns
 from .lru import CacheInfo, CoherentLRU, coherent_lru_cache
-from .names import Tag, check_key, check_tag, name_slots, tag
+from .names import Tag, check_key, check_tag, check_tags, name_slots, tag
 from .near_cache import DEFAULT, Change, Loaded, NearCache, Ttl
 from .receipt import Receipt
 from .source import SourceView
@@ -73,6 +73,7 @@ __all__ = [
     "cached_function",
     "check_key",
     "check_tag",
+    "check_tags",
     "coherent_lru_cache",
     "name_slots",
     "now_ns",

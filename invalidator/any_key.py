@@ -38,6 +38,10 @@ class AnyKeyCache(NearCache):
     def drop(self, keys: Iterable[str], loaded_before: int) -> None:
         """Called by the bus: names were invalidated that are none of ours (rule 1)."""
 
+    def keys(self) -> list[Hashable]:
+        """The keys of what may be served now."""
+        return [key for key, entry in self._store.items() if self._rule.check(entry) == "valid"]
+
     def clear(self) -> int:
         """Let every entry leave, here only. Returns how many there were."""
         gone = self._store.remove_if(lambda entry: "hand")

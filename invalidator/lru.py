@@ -37,6 +37,7 @@ from .errors import InvalidName, InvalidSetting
 from .names import Tag, check_tag, check_tags
 from .near_cache import DEFAULT, Ttl
 from .receipt import Receipt
+from .source import SourceView
 
 F = TypeVar("F", bound=Callable[..., Any])
 Bus = Invalidator | Callable[[], Invalidator]
@@ -78,6 +79,7 @@ class CoherentLRU(Generic[F]):
         *,
         bus: Bus,
         tell: Tell | None,
+        source: SourceView | None,
         maxsize: int | None,
         typed: bool,
         tags: TagsSpec,
@@ -88,6 +90,7 @@ class CoherentLRU(Generic[F]):
         self.tag = check_tag(name or f"{function.__module__}.{function.__qualname__}")
         self._bus = bus
         self._tell = tell
+        self._source = source
         self._given = {"maxsize": maxsize, "typed": typed}
         self._maxsize = UNBOUNDED_MAXSIZE if maxsize is None else max(0, maxsize)
         self._typed = typed
@@ -210,7 +213,7 @@ class CoherentLRU(Generic[F]):
             return results
         # No lock, which a fork could leave taken: of two threads that come here at once, one computes once more.
         self._hits_before = self._misses_before = 0
-        results = self._results = AnyKeyCache(bus, self.tag, maxsize=self._maxsize or 1)
+        results = self._results = AnyKeyCache(bus, self.tag, maxsize=self._maxsize or 1, source=self._source)
         return results
 
     def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterable[str | Tag]:
@@ -229,6 +232,7 @@ def coherent_lru_cache(
     ttl: Ttl = ...,
     name: str | None = ...,
     tell: Tell | None = ...,
+    source: SourceView | None = ...,
 ) -> Callable[[F], CoherentLRU[F]]: ...
 def coherent_lru_cache(
     maxsize: Any = 128,
@@ -239,6 +243,7 @@ def coherent_lru_cache(
     ttl: Ttl = DEFAULT,
     name: str | None = None,
     tell: Tell | None = None,
+    source: SourceView | None = None,
 ) -> Any:
     """
     Decorate a function, sync or async, as `functools.lru_cache` does; `cache_clear()` reaches every server.
@@ -251,6 +256,7 @@ def coherent_lru_cache(
         ttl: seconds; None or not given for no end.
         name: the tag of all results; the function's module and qualified name, if not given.
         tell: how tags are invalidated, instead of `bus.invalidate(tags=…)`.
+        source: as for `NearCache`.
 
     Raises:
         TypeError: *maxsize* is neither a number, a function, nor None.
@@ -266,7 +272,15 @@ def coherent_lru_cache(
 
     def decorate(function: F) -> CoherentLRU[F]:
         return CoherentLRU(
-            function, bus=bus, tell=tell, maxsize=maxsize, typed=bool(typed), tags=tags, ttl=ttl, name=name
+            function,
+            bus=bus,
+            tell=tell,
+            source=source,
+            maxsize=maxsize,
+            typed=bool(typed),
+            tags=tags,
+            ttl=ttl,
+            name=name,
         )
 
     return decorate if function is None else decorate(function)

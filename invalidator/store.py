@@ -87,6 +87,11 @@ class Store:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def items(self) -> list[tuple[str, AnyEntry]]:
+        """Everything there is now."""
+        with self.lock:
+            return list(self._entries.items())
+
     @property
     def size(self) -> float:
         """Entries, or the sum of their sizes."""
@@ -145,9 +150,7 @@ class Store:
 
     def remove_if(self, why: Callable[[AnyEntry], Cause | None]) -> list[Evicted]:
         """Let every entry leave for which *why* names a cause."""
-        with self.lock:
-            items = list(self._entries.items())
-        causes = [(key, entry, cause) for key, entry in items if (cause := why(entry)) is not None]
+        causes = [(key, entry, cause) for key, entry in self.items() if (cause := why(entry)) is not None]
         return [left for key, entry, cause in causes for left in self.remove_entry(key, entry, cause)]
 
     def _remove(self, keys: Iterable[str], cause: Cause, loaded_before: int | None = None) -> list[Evicted]:

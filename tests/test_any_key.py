@@ -38,6 +38,7 @@ def test_any_hashable_value_is_a_key(cache) -> None:
     assert cache.get_many(KEYS) == dict(zip(KEYS, range(len(KEYS)), strict=True))
     assert cache.evict(1, None) == 2
     assert len(cache) == len(KEYS) - 2
+    assert cache.keys() == KEYS[1:2] + KEYS[3:]
     assert cache.clear() == len(KEYS) - 2
     assert len(cache) == 0
 
@@ -55,6 +56,7 @@ def test_everything_falls_by_the_caches_tag(bus, clock, cache) -> None:
     assert cache.peek(1).tags == ("rates", "t")
     clock.advance(0.001)
     bus.invalidate(tags=["rates"])
+    assert (cache.keys(), other.keys()) == ([], [1])
     assert cache.get(1) is None
     assert other.get(1) == "value"
     clock.advance(0.001)

@@ -38,7 +38,7 @@ def test_the_defaults_are_the_librarys() -> None:
         for name, parameter in inspect.signature(callable_).parameters.items()
     }
     library["hold"] = inspect.signature(Invalidator.hold).parameters["duration"].default
-    library |= {"writes": "after_commit", "models": {}}  # the app's own
+    library |= {"writes": "after_commit", "models": {}, "local_caches": ()}  # the app's own
     for name, key in KEYS.items():
         if not key.required:
             assert key.default == library[name.lower()], name

@@ -68,6 +68,16 @@ def test_what_was_computed_in_the_transaction_before_the_commit_is_not_kept() ->
     assert cages() == 1
 
 
+def test_what_was_computed_from_uncommitted_rows_is_not_kept() -> None:
+    with transaction.atomic():
+        Cage.objects.create()
+        assert cages() == 1
+        assert cages_by_tag("") == 1
+        transaction.set_rollback(True)
+    assert cages() == 0
+    assert cages_by_tag("") == 0
+
+
 def test_one_call(wire: Wire) -> None:
     assert cages_by_tag("a") == 0
     with transaction.atomic():

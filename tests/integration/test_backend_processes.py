@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,41 +10,17 @@ import pytest
 import redis
 
 from invalidator.testing import EmbeddedServer
+from tests.integration.node import Node as Process
 from tests.support import wait_until
 
 NODE = Path(__file__).parent / "backend_node.py"
 
 
-class Node:
-    """A process. What it is told to do, it has done when the call returns."""
-
-    def __init__(self, server: EmbeddedServer, namespace: str, l2_db: int) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, NODE, server.url, namespace, str(l2_db)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def begin(self, *what: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(what) + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
-
-    def __call__(self, *what: Any) -> Any:
-        self.begin(*what)
-        return self.answer()
+class Node(Process):
+    """See there."""
 
     def get(self, key: str, alias: str = "over") -> Any:
         return self("call", alias, "get", key)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
 
 
 @pytest.fixture
@@ -56,7 +29,7 @@ def nodes(own_server: EmbeddedServer, namespace: str) -> Iterator[Callable[..., 
     started: list[Node] = []
 
     def start(l2_db: int = 1) -> list[Node]:
-        started.extend(Node(own_server, namespace, l2_db) for _ in range(3))
+        started.extend(Node(NODE, own_server.url, namespace, str(l2_db)) for _ in range(3))
         for node in started:
             node.begin("lease")
         assert all(node.answer() for node in started)

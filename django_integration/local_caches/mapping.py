@@ -1,0 +1,141 @@
+"""
+A dictionary whose items are served only as long as a near cache would serve them.
+
+Who reads through it may ask `key in d` and then for `d[key]`, or store and then read again; in between the item may
+fall. So a method of somebody's that uses it runs in a `Reading`.
+
+Rule 1: what a reading has seen or stored it sees until its end. It began before whatever became stale meanwhile.
+Rule 2: what a reading stores counts from its beginning: it was read from the source after that.
+Rule 3: a transaction reads past it for what it has itself changed, and leaves nothing in it (`source.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction
+
+from invalidator import AnyKeyCache, now_ns
+
+from .. import runtime
+from ..source import Transactions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MAXSIZE = 10_000
+"""Items; the caches that this stands for have no bound."""
+_ABSENT: Any = object()
+
+
+class Reading:
+    """What the methods that use some dictionaries share."""
+
+    def __init__(self) -> None:
+        self._now: ContextVar[tuple[int, dict[Any, Any]] | None] = ContextVar("invalidator_reading", default=None)
+
+    def around(self, method: F) -> F:
+        """Return *method*, each call of which is a reading of its own."""
+        if iscoroutinefunction(method):
+
+            @functools.wraps(method)
+            async def aread(*args: Any, **kwargs: Any) -> Any:
+                token = self._now.set((now_ns(), {}))
+                try:
+                    return await method(*args, **kwargs)
+                finally:
+                    self._now.reset(token)
+
+            return cast("F", aread)
+
+        @functools.wraps(method)
+        def read(*args: Any, **kwargs: Any) -> Any:
+            token = self._now.set((now_ns(), {}))
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._now.reset(token)
+
+        return cast("F", read)
+
+    def around_each(self, owner: type, *names: str) -> None:
+        """Replace methods of *owner*. Raises AttributeError if it has not all of them."""
+        methods = {name: getattr(owner, name) for name in names}
+        for name, method in methods.items():
+            setattr(owner, name, self.around(method))
+
+    def seen(self) -> dict[Any, Any]:
+        """What the reading under way has seen; outside of one, nothing."""
+        now = self._now.get()
+        return {} if now is None else now[1]
+
+    def begun(self) -> int | None:
+        """When the reading under way began."""
+        now = self._now.get()
+        return None if now is None else now[0]
+
+
+class CoherentDict(MutableMapping[Any, Any]):
+    """
+    Live objects by any hashable key, until *tag* or one of *tags* becomes stale.
+
+    Assigned outside of a reading, an item counts from this thread's or task's last miss of its key, else from now.
+    """
+
+    def __init__(self, reading: Reading, tag: str) -> None:
+        self.tag = tag
+        self._reading = reading
+        self._cache: AnyKeyCache | None = None
+
+    @property
+    def near(self) -> AnyKeyCache:
+        """What holds the items, on the bus of this moment."""
+        bus = runtime.bus()
+        cache = self._cache
+        if cache is None or cache.bus is not bus:
+            cache = self._cache = AnyKeyCache(bus, self.tag, maxsize=MAXSIZE, source=Transactions())
+        return cache
+
+    def __getitem__(self, key: Hashable) -> Any:
+        seen = self._reading.seen()
+        pinned = (id(self), key)
+        value = seen.get(pinned, _ABSENT)
+        if value is _ABSENT:
+            value = seen[pinned] = self.near.get(cast("str", key), _ABSENT)
+        if value is _ABSENT:
+            del seen[pinned]
+            raise KeyError(key)
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        return self.get(key, _ABSENT) is not _ABSENT
+
+    def __setitem__(self, key: Hashable, value: Any) -> None:
+        self._reading.seen()[id(self), key] = value
+        near, begun = self.near, self._reading.begun()
+        # In a transaction it may be as old as that.
+        since = None if begun is None else min(begun, near.as_of())
+        if not near.set(cast("str", key), value, loaded_at=since):
+            near.evict(cast("str", key))
+
+    def __delitem__(self, key: Hashable) -> None:
+        if key not in self:
+            raise KeyError(key)
+        self._reading.seen().pop((id(self), key), None)
+        self.near.evict(cast("str", key))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.near.keys())
+
+    def __len__(self) -> int:
+        return len(self.near.keys())
+
+    def clear(self) -> None:
+        """Forget every item, here only."""
+        self._reading.seen().clear()
+        self.near.clear()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.tag}: {dict(self)!r}>"

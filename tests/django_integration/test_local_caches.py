@@ -1,0 +1,297 @@
+"""The parts that make other packages' local caches coherent; the packages themselves are in tests/integration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from django.test import override_settings
+
+from django_integration import bus, checks_local, conf, invalidate, local_caches, model_tag, tag
+from django_integration.backend import NearCacheBackend
+from django_integration.local_caches.contenttypes_adapter import ByDatabase
+from django_integration.local_caches.mapping import CoherentDict, Reading
+from django_integration.local_caches.rows_cache import RowsCache
+
+from .zoo.models import Cage
+
+pytestmark = pytest.mark.usefixtures("db", "leased")
+
+TAG = model_tag(Cage)
+
+
+@pytest.fixture
+def leased() -> None:
+    """The listener's first subscription voids what was filled before it."""
+    assert bus().wait_until_leased(20)
+
+
+@pytest.fixture
+def reading() -> Reading:
+    return Reading()
+
+
+@pytest.fixture
+def items(reading: Reading) -> CoherentDict:
+    return CoherentDict(reading, TAG)
+
+
+class TestCoherentDict:
+    def test_it_is_a_dictionary(self, items: CoherentDict) -> None:
+        assert items.setdefault(1, "a") == "a"
+        items["host", 2] = None
+        assert dict(items) == {1: "a", ("host", 2): None}
+        assert ("host", 2) in items
+        assert len(items) == 2
+        assert items.get(3, "none") == "none"
+        assert items.pop(1) == "a"
+        with pytest.raises(KeyError):
+            del items[1]
+        items.clear()
+        assert not items
+        assert repr(items) == f"<CoherentDict of {TAG}: {{}}>"
+
+    def test_a_changed_row_empties_it(self, items: CoherentDict) -> None:
+        items[1] = "a"
+        Cage.objects.create()
+        assert 1 not in items
+        assert not items
+        with pytest.raises(KeyError):
+            items[1]
+
+    def test_an_item_counts_from_the_miss_of_its_key(self, items: CoherentDict) -> None:
+        assert 1 not in items
+        invalidate(Cage)
+        items[1] = "old"
+        assert 1 not in items
+
+    def test_a_reading_goes_on_with_what_it_has_seen(self, reading: Reading, items: CoherentDict) -> None:
+        """`if key in CACHE: return CACHE[key]`, and the row changes in between: no KeyError, as in a plain dict."""
+
+        def read(key: int) -> str:
+            if key in items:
+                invalidate(Cage)
+                return str(items[key])
+            items[key] = "loaded"
+            invalidate(Cage)
+            return str(items[key])
+
+        items[1] = "seen"
+        assert reading.around(read)(1) == "seen"
+        assert reading.around(read)(2) == "loaded"
+        assert not items
+
+    def test_what_a_reading_stores_counts_from_its_beginning(self, reading: Reading, items: CoherentDict) -> None:
+        """Under whichever keys: ContentType stores under two, of which it has missed one."""
+
+        def read() -> None:
+            invalidate(Cage)
+            items["id"] = items["name"] = "old"
+
+        reading.around(read)()
+        assert not items
+
+    def test_a_reading_inside_a_reading_is_its_own(self, reading: Reading, items: CoherentDict) -> None:
+        inner = reading.around(lambda: items.get(1, "gone"))
+
+        def read() -> list[str]:
+            found = [items[1]]
+            invalidate(Cage)
+            return [*found, inner(), items[1]]
+
+        items[1] = "a"
+        assert reading.around(read)() == ["a", "gone", "a"]
+
+    def test_a_reading_may_be_a_coroutine(self, reading: Reading, items: CoherentDict) -> None:
+        async def read() -> object:
+            found = items[1]
+            await bus().ainvalidate(tags=[TAG])
+            await asyncio.sleep(0)
+            return found, items[1]
+
+        items[1] = "a"
+        assert asyncio.run(reading.around(read)()) == ("a", "a")
+        assert not items
+
+    def test_methods_that_are_not_there_are_told(self, reading: Reading) -> None:
+        with pytest.raises(AttributeError, match="nonsense"):
+            reading.around_each(CoherentDict, "clear", "nonsense")
+        assert CoherentDict.clear.__name__ == "clear"
+        assert not hasattr(CoherentDict.clear, "__wrapped__")
+
+    def test_a_transaction_leaves_nothing_of_its_own_change(self, reading: Reading, items: CoherentDict) -> None:
+        @reading.around
+        def read() -> int:
+            if "count" not in items:
+                items["count"] = Cage.objects.count()
+            return int(items["count"])
+
+        assert read() == 0
+        with transaction.atomic():
+            Cage.objects.create()
+            assert read() == 1
+            transaction.set_rollback(True)
+        assert read() == 0
+
+    def test_it_follows_the_settings(self, items: CoherentDict) -> None:
+        items[1] = "a"
+        with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "elsewhere"}):
+            assert 1 not in items
+
+    def test_one_for_each_database(self, reading: Reading) -> None:
+        """As ContentTypeManager uses it."""
+        caches = ByDatabase(reading, TAG)
+        caches.setdefault("default", {})[1] = "a"
+        caches["other"][1] = "b"
+        assert (caches["default"][1], caches["other"][1]) == ("a", "b")
+        invalidate(Cage)
+        assert not caches["default"]
+        caches["other"][1] = "b"
+        caches.clear()
+        assert caches["other"] is caches.setdefault("other", None)
+        assert not caches["other"]
+
+
+class TestRowsCache:
+    @pytest.fixture
+    def rows(self) -> Iterator[RowsCache]:
+        rows = RowsCache("cages", [TAG])
+        yield rows
+        rows.clear()
+
+    def test_what_was_read_after_a_miss_is_kept_until_the_rows_change(self, rows: RowsCache) -> None:
+        assert rows.get("a") is None
+        assert rows.add("a", 1)
+        assert not rows.add("a", 2)
+        assert rows.get("a") == 1
+        invalidate(Cage)
+        assert rows.get("a") is None
+        rows.set("a", 2)
+        assert rows.get("a") == 2
+
+    def test_a_change_between_miss_and_set_is_not_lost(self, rows: RowsCache) -> None:
+        assert rows.get("a") is None
+        invalidate(Cage)
+        rows.add("a", "old")
+        assert rows.get("a") is None
+
+    def test_a_set_without_a_miss_only_drops(self, rows: RowsCache) -> None:
+        """constance does that before the commit, and waffle with a row that it may have read some time ago."""
+        rows.get("a")
+        rows.set("a", 1)
+        rows.set("a", 2)
+        assert rows.get("a") is None
+        rows.add("b", 1)
+        assert rows.get("b") is None
+
+    def test_one_miss_is_enough_for_all_of_a_set_many(self, rows: RowsCache) -> None:
+        """constance looks for one mark, and fills all settings."""
+        rows.get("filled")
+        rows.set_many({"filled": 1, "a": 1, "b": 2})
+        assert rows.get_many(["a", "b"]) == {"a": 1, "b": 2}
+        invalidate(Cage)
+        rows.get("filled")
+        invalidate(Cage)
+        rows.set_many({"filled": 1, "a": "old"})
+        assert rows.get_many(["filled", "a"]) == {}
+
+    def test_a_delete_is_told(self, rows: RowsCache) -> None:
+        """Who writes behind Django's back calls `flag.flush()`."""
+        before = bus().status().published
+        rows.delete_many(["a", "b"])
+        assert bus().status().published == before + 1
+
+
+class TestTagsOfTheBackend:
+    def test_every_entry_carries_them(self) -> None:
+        cache = NearCacheBackend("tagged", {"OPTIONS": {"TAGS": ["prices"]}})
+        ways = {"a": lambda: cache.set("a", 1), "b": lambda: cache.add("b", 1), "c": lambda: cache.get_or_set("c", 1)}
+        for key, fill in ways.items():
+            for missed in (True, False):
+                cache.get(key) if missed else None
+                fill()
+                assert cache.get(key) == 1
+                invalidate(tag("prices"))
+                assert cache.get(key) is None
+        cache.get("d")
+        cache.set("d", 1)
+        cache.clear()
+        assert cache.get("d") is None
+
+    def test_a_clear_says_its_own_tag_alone(self) -> None:
+        cache = NearCacheBackend("tagged", {"OPTIONS": {"TAGS": ["prices"]}})
+        since = bus().clock()
+        cache.clear()
+        assert not bus().was_invalidated((), ["prices"], since=since)
+
+    @pytest.mark.parametrize(
+        ("options", "what"),
+        [({"TAGS": "prices"}, "prices"), ({"TAGS": [""]}, "empty"), ({"TAGS": ["a"], "L2": "x"}, "knows no tags")],
+    )
+    def test_what_cannot_work(self, options: dict[str, object], what: str) -> None:
+        with pytest.raises(ImproperlyConfigured, match=what):
+            NearCacheBackend("", {"OPTIONS": options})
+
+
+class TestSetting:
+    @staticmethod
+    def with_local_caches(value: object) -> override_settings:
+        return override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "t", "LOCAL_CACHES": value})
+
+    def test_nothing_is_touched_unless_asked_for(self) -> None:
+        assert conf.conf.local_caches == ()
+        assert local_caches.wanted() == ()
+
+    def test_auto_is_what_is_installed(self) -> None:
+        with self.with_local_caches("auto"):
+            assert conf.conf.local_caches == "auto"
+            assert local_caches.wanted() == ("contenttypes",)
+            assert [m for check in checks_local.ALL for m in check(None)] == []
+
+    @pytest.mark.parametrize("value", ["sites", ["cites"], None, 1, [["sites"]]])
+    def test_what_cannot_work_is_told(self, value: object) -> None:
+        with self.with_local_caches(value):
+            (problem,) = conf.problems()
+            assert "'auto'" in problem.hint.replace('"', "'")
+            assert "'waffle'" in problem.hint
+
+    def test_w050_what_is_named_and_not_installed(self) -> None:
+        with self.with_local_caches(["contenttypes", "waffle"]):
+            (warning,) = checks_local.check_installed(None)
+        assert warning.id == "invalidator.W050"
+        assert "'waffle'" in warning.msg
+
+    def test_w051_constance_in_memory(self) -> None:
+        with (
+            self.with_local_caches(["constance"]),
+            override_settings(CONSTANCE_BACKEND="constance.backends.memory.MemoryBackend"),
+        ):
+            (warning,) = checks_local.check_memory_backend(None)
+        assert warning.id == "invalidator.W051"
+
+    def test_w052_rows_of_whose_changes_nobody_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A cache of them would never fall."""
+        monkeypatch.setattr(local_caches, "unfit", {})
+        models = {"exclude": ["contenttypes.*"]}
+        value = {"URL": "memory://", "NAMESPACE": "t", "LOCAL_CACHES": ["contenttypes"], "MODELS": models}
+        with override_settings(INVALIDATOR=value):
+            local_caches.install.__wrapped__()
+            (warning,) = checks_local.check_fit(None)
+        assert warning.id == "invalidator.W052"
+        assert "leaves out contenttypes.ContentType" in warning.msg
+        assert type(ContentType.objects._cache) is dict
+
+    def test_w052_a_package_of_another_shape(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local_caches, "unfit", {})
+        for manager in (*ContentType._meta.local_managers, *ContentType._meta.managers):
+            monkeypatch.setattr(manager, "_cache", "of another package")
+        with self.with_local_caches(["contenttypes"]):
+            local_caches.install.__wrapped__()
+            (warning,) = checks_local.check_fit(None)
+        assert warning.id == "invalidator.W052"
+        assert "'contenttypes'" in warning.msg
+        assert "no dictionary _cache" in warning.msg
