@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/.installed
 SERVERS ?= 3
 WORKERS ?= 2
 ARGS ?=
+# Of chosen tests one is interested in at once; all tests want all databases.
+DATABASES ?= $(if $(ARGS),sqlite,sqlite postgresql mariadb)
 export SERVERS
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -27,8 +29,8 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[cli,django,embedded,prometheus]" --group dev
 	@touch $@
 
-test: $(INSTALLED) ## run all tests, WORKERS=2 processes (ARGS="-k lease -x" goes to pytest)
-	@exec $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+test: $(INSTALLED) ## run all tests, on each of DATABASES, WORKERS=2 processes (ARGS="-k lease -x" goes to pytest)
+	@exec $(BIN)/python -m tests.databases $(DATABASES) -- --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, imports
 	$(BIN)/ruff check

@@ -1,5 +1,5 @@
 """
-The database of this run, by `INVALIDATOR_TEST_DATABASE`: there when Django asks for it, gone with the process.
+The database of this run, by `INVALIDATOR_TEST_DATABASE`: told to Django, started by `start()`, gone with the process.
 
 All three are real: SQLite's is a file, too, so that each thread has a connection of its own and sees what the others
 have committed, and nothing else. Files are in WAL mode, as a server's are by now: readers do not wait for a writer.
@@ -43,11 +43,20 @@ def databases(*aliases: str) -> dict[str, dict[str, Any]]:
     return {alias: _server(name).django_settings(f"invalidator_{alias}") for alias in aliases}
 
 
+def start() -> None:
+    """
+    Start the chosen server, for as long as this process lives. (Under xdist one process only collects, and needs none.)
+
+    Raises:
+        DatabaseServerError: it cannot be found or started.
+    """
+    if (name := chosen()) in SERVERS:
+        atexit.register(_server(name).start().stop)
+
+
 @functools.cache
 def _server(name: str) -> DatabaseServer:
-    server = SERVERS[name]().start()
-    atexit.register(server.stop)
-    return server
+    return SERVERS[name]()
 
 
 @functools.cache

@@ -14,8 +14,10 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,7 +52,8 @@ class DatabaseServer(ABC):
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._directory: Path | None = None
+        self.directory = Path(tempfile.gettempdir()) / f"invalidator-{self.name}-{secrets.token_hex(4)}"
+        """Where its data and its socket will be; not there before `start()`."""
         self._guardian: subprocess.Popen[bytes] | None = None
         _servers.add(self)
 
@@ -66,7 +69,7 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def django_settings(self, name: str) -> dict[str, Any]:
-        """What `DATABASES` says of a database *name* on it; `start()` comes first."""
+        """What `DATABASES` says of a database *name* on it."""
 
     @abstractmethod
     def _commands(self, directory: Path) -> tuple[list[list[str]], list[str]]:
@@ -85,13 +88,6 @@ class DatabaseServer(ABC):
         self.stop()
 
     @property
-    def directory(self) -> Path:
-        """Where its data and its socket are."""
-        if self._directory is None:
-            raise DatabaseServerError(f"{self.name} was not started, or was stopped")
-        return self._directory
-
-    @property
     def running(self) -> bool:
         """Whether its guardian is there, which ends when the server does."""
         return self._guardian is not None and self._guardian.poll() is None
@@ -105,26 +101,26 @@ class DatabaseServer(ABC):
         """
         self.found()
         user = pwd.getpwnam(UNPRIVILEGED) if os.getuid() == 0 else None
-        self._directory = directory = Path(tempfile.mkdtemp(prefix=f"invalidator-{self.name}-"))
+        self.directory.mkdir(mode=0o700)
         if user:
-            os.chown(directory, user.pw_uid, user.pw_gid)
-        prepare, serve = self._commands(directory)
+            os.chown(self.directory, user.pw_uid, user.pw_gid)
+        prepare, serve = self._commands(self.directory)
         what = {
-            "directory": str(directory),
+            "directory": str(self.directory),
             "user": user and user.pw_uid,
             "group": user and user.pw_gid,
             "prepare": prepare,
             "serve": serve,
             "end": self.end,
         }
-        with (directory / "server.log").open("wb") as log:
+        with (self.directory / "server.log").open("wb") as log:
             self._guardian = subprocess.Popen(
                 [sys.executable, "-I", "-S", GUARDIAN, json.dumps(what)],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(directory),
+                env=_environment(self.directory),
                 start_new_session=True,  # Ctrl-C is for the owner, who stops us when it needs the server no more
             )
         try:
@@ -136,14 +132,13 @@ class DatabaseServer(ABC):
 
     def stop(self) -> None:
         """End it and remove every trace; does nothing if it was not started here."""
-        if os.getpid() != self._owner or self._directory is None:
+        if os.getpid() != self._owner or self._guardian is None:
             return
-        if self._guardian is not None and self._guardian.stdin is not None:
+        if self._guardian.stdin is not None:
             self._guardian.stdin.close()
-            self._guardian.wait(STOP_TIMEOUT_S)
-            self._guardian = None
-        shutil.rmtree(self._directory, ignore_errors=True)  # where it ended by itself
-        self._directory = None
+        self._guardian.wait(STOP_TIMEOUT_S)
+        self._guardian = None
+        shutil.rmtree(self.directory, ignore_errors=True)  # where it ended by itself
 
     def _wait_until_ready(self) -> None:
         assert self._guardian is not None
@@ -305,6 +300,8 @@ class MariaDB(DatabaseServer):
         speak_through_pymysql()
         import MySQLdb
 
+        with socket.socket(socket.AF_UNIX) as probe:  # PyMySQL leaves one open that cannot connect
+            probe.connect(str(self._socket(self.directory)))
         MySQLdb.connect(unix_socket=str(self._socket(self.directory)), user="root").close()
 
     @staticmethod

@@ -2,7 +2,7 @@
 Sets Django up once, with real databases, and lets a test listen to what is published.
 
 Which databases: `INVALIDATOR_TEST_DATABASE=sqlite` (the default: files), `postgresql` or `mariadb` (a server of this
-process' own, started now and gone with it; where it cannot be found, that is an error and no skip). Every test here
+process' own, which is gone with it; where it cannot be found, that is an error and no skip). Every test here
 runs on every one of them (`make test`), so none may take one database's ways for granted; where they differ, ask
 `connection.vendor`. A test that needs a second connection takes `session`, see sessions.py.
 """
@@ -34,6 +34,7 @@ django.setup()
 
 from django_integration import bus, runtime  # noqa: E402 - the settings come first
 from invalidator import Invalidation, Invalidator, NearCache, Tag  # noqa: E402
+from tests.databases.chosen import start  # noqa: E402
 
 from .sessions import Session  # noqa: E402
 
@@ -43,6 +44,7 @@ WAIT_S = 20.0  # for what takes a millisecond
 @pytest.fixture(scope="session", autouse=True)
 def databases() -> Iterator[None]:
     """The tables, in databases of their own."""
+    start()
     setup_test_environment()
     old = setup_databases(verbosity=0, interactive=False)
     yield

@@ -1,0 +1,97 @@
+"""
+Run the tests on one database after the other: `make test`.
+
+    python -m tests.databases [sqlite] [postgresql] [mariadb] [-- ARGUMENTS OF PYTEST]
+
+With SQLite all tests run, on the others those of the Django app. A server that cannot be found is told at the end, in a
+table, with the package that brings it; where `REQUIRE_DATABASES=1` it is a failure (in `.ci/run` it is).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.databases.chosen import CHOICES, VARIABLE
+from tests.databases.servers import SERVERS, DatabaseServerError
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIRE = "REQUIRE_DATABASES"
+ON_SERVERS = ("tests/django_integration", "tests/databases")
+"""What runs on the servers, too; nothing else asks a database of Django's."""
+
+NO_TESTS = 5  # pytest's exit code
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the run on one database ended."""
+
+    database: str
+    word: str
+    code: int | None = None
+    """pytest's; None where it did not run."""
+    detail: str = ""
+
+
+def missing(database: str) -> str:
+    """Why *database* cannot be run; "" if it can."""
+    if database in SERVERS:
+        try:
+            SERVERS[database].found()
+        except DatabaseServerError as error:
+            return str(error)
+    return ""
+
+
+def arguments_on(database: str, arguments: Sequence[str]) -> list[str]:
+    """pytest's arguments there. Files that were asked for are taken as they are."""
+    names_files = any((ROOT / argument.split("::")[0]).exists() for argument in arguments)
+    return [*arguments, *(ON_SERVERS if database in SERVERS and not names_files else ())]
+
+
+def run(database: str, python: str | Path, arguments: Sequence[str]) -> Outcome:
+    """Run pytest there, unless the server is missing."""
+    if why := missing(database):
+        return Outcome(database, "NOT RUN", detail=why)
+    print(f"\n=== {database}\n", flush=True)
+    began = time.monotonic()
+    command = [python, "-m", "pytest", *arguments_on(database, arguments)]
+    code = subprocess.run(command, cwd=ROOT, env={**os.environ, VARIABLE: database}, check=False).returncode
+    word = {0: "passed", NO_TESTS: "no test"}.get(code, "FAILED")
+    return Outcome(database, word, code, f"{time.monotonic() - began:.0f} s")
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """0 if tests ran, and all that ran passed; and none is missing, where that is required."""
+    codes = [outcome.code for outcome in outcomes if outcome.code is not None]
+    if failed := [code for code in codes if code not in (0, NO_TESTS)]:
+        return failed[0]
+    if len(codes) < len(outcomes) and os.environ.get(REQUIRE, "0") not in ("", "0"):
+        return 1
+    return 0 if 0 in codes else NO_TESTS
+
+
+def main(words: Sequence[str]) -> int:
+    """Run, and print what ran."""
+    parser = argparse.ArgumentParser(prog="python -m tests.databases", description="Run the tests on each database.")
+    parser.add_argument("databases", nargs="*", metavar="|".join(CHOICES))
+    split = words.index("--") if "--" in words else len(words)
+    databases = parser.parse_args(words[:split]).databases or CHOICES
+    if unknown := [name for name in databases if name not in CHOICES]:
+        parser.error(f"{unknown[0]!r} is no database that we know; there are {', '.join(CHOICES)}")
+    outcomes = [run(database, sys.executable, words[split + 1 :]) for database in databases]
+    print("\n=== tests on databases")
+    for outcome in outcomes:
+        print(f"{outcome.database:<11} {outcome.word:<8} {outcome.detail}")
+    return exit_code(outcomes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
