@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SERVERS ?= 3
 WORKERS ?= 2
+PAIRS ?= all
 ARGS ?=
 # Of chosen tests one is interested in at once; all tests want all databases.
 DATABASES ?= $(if $(ARGS),sqlite,sqlite postgresql mariadb)
@@ -15,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test check format demo bench mutations torture build clean
+.PHONY: help venv test matrix check format demo bench mutations torture build clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,10 @@ $(INSTALLED): pyproject.toml
 
 test: $(INSTALLED) ## run all tests, on each of DATABASES, WORKERS=2 processes (ARGS="-k lease -x" goes to pytest)
 	@exec $(BIN)/python -m tests.databases $(DATABASES) -- --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+
+matrix: $(INSTALLED) ## tests of the Django app on PAIRS=all of Python and Django that are found, on each of DATABASES
+	@exec $(BIN)/python -m tests.databases.matrix --pairs=$(PAIRS) $(DATABASES) -- --numprocesses=$(WORKERS) \
+		--dist=loadfile $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, imports
 	$(BIN)/ruff check
@@ -59,5 +64,5 @@ build: $(INSTALLED) ## wheel and sdist in dist/
 	$(BIN)/python -m build --no-isolation $(ARGS)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .matrix build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -50,19 +50,19 @@ def missing(database: str) -> str:
     return ""
 
 
-def arguments_on(database: str, arguments: Sequence[str]) -> list[str]:
-    """pytest's arguments there. Files that were asked for are taken as they are."""
-    names_files = any((ROOT / argument.split("::")[0]).exists() for argument in arguments)
-    return [*arguments, *(ON_SERVERS if database in SERVERS and not names_files else ())]
+def with_files(arguments: Sequence[str], files: Sequence[str]) -> list[str]:
+    """pytest's *arguments*, with *files* if they name none."""
+    names_some = any((ROOT / argument.split("::")[0]).exists() for argument in arguments)
+    return [*arguments, *(() if names_some else files)]
 
 
-def run(database: str, python: str | Path, arguments: Sequence[str]) -> Outcome:
-    """Run pytest there, unless the server is missing."""
+def run(database: str, python: str | Path, arguments: Sequence[str], files: Sequence[str] = ()) -> Outcome:
+    """Run pytest there, on *files* if *arguments* name none, unless the server is missing."""
     if why := missing(database):
         return Outcome(database, "NOT RUN", detail=why)
     print(f"\n=== {database}\n", flush=True)
     began = time.monotonic()
-    command = [python, "-m", "pytest", *arguments_on(database, arguments)]
+    command = [python, "-m", "pytest", *with_files(arguments, files)]
     code = subprocess.run(command, cwd=ROOT, env={**os.environ, VARIABLE: database}, check=False).returncode
     word = {0: "passed", NO_TESTS: "no test"}.get(code, "FAILED")
     return Outcome(database, word, code, f"{time.monotonic() - began:.0f} s")
@@ -86,7 +86,10 @@ def main(words: Sequence[str]) -> int:
     databases = parser.parse_args(words[:split]).databases or CHOICES
     if unknown := [name for name in databases if name not in CHOICES]:
         parser.error(f"{unknown[0]!r} is no database that we know; there are {', '.join(CHOICES)}")
-    outcomes = [run(database, sys.executable, words[split + 1 :]) for database in databases]
+    outcomes = [
+        run(database, sys.executable, words[split + 1 :], ON_SERVERS if database in SERVERS else ())
+        for database in databases
+    ]
     print("\n=== tests on databases")
     for outcome in outcomes:
         print(f"{outcome.database:<11} {outcome.word:<8} {outcome.detail}")

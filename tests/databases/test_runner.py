@@ -1,12 +1,13 @@
 """What `make test` runs on which database, what it says of the others, and when it fails."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.databases import __main__ as runner
 from tests.databases import servers
-from tests.databases.__main__ import REQUIRE, Outcome, arguments_on, exit_code
+from tests.databases.__main__ import REQUIRE, Outcome, exit_code, with_files
 from tests.databases.chosen import VARIABLE, databases
 from tests.databases.servers import SERVERS, DatabaseServer, DatabaseServerError
 
@@ -14,10 +15,22 @@ PASSED, FAILED, NONE = Outcome("sqlite", "", 0), Outcome("sqlite", "", 1), Outco
 NOT_RUN = Outcome("mariadb", "")
 
 
-def test_all_tests_run_on_sqlite_and_those_of_django_on_servers() -> None:
-    assert arguments_on("sqlite", ["-x"]) == ["-x"]
-    assert arguments_on("mariadb", ["-x"]) == ["-x", "tests/django_integration", "tests/databases"]
-    assert arguments_on("mariadb", ["tests/test_names.py::test_x"]) == ["tests/test_names.py::test_x"]
+def test_files_that_are_asked_for_are_run_and_no_others() -> None:
+    assert with_files(["-x"], ["a", "b"]) == ["-x", "a", "b"]
+    assert with_files(["tests/test_names.py::test_x"], ["a"]) == ["tests/test_names.py::test_x"]
+
+
+def test_all_tests_run_on_sqlite_and_those_of_django_on_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = {}
+
+    def run(database: str, python: str, arguments: list[str], files: Sequence[str]) -> Outcome:
+        ran[database] = (arguments, files)
+        return PASSED
+
+    monkeypatch.setattr(runner, "run", run)
+    assert runner.main(["--", "-x"]) == 0
+    on_servers = (["-x"], ("tests/django_integration", "tests/databases"))
+    assert ran == {"sqlite": (["-x"], ()), "postgresql": on_servers, "mariadb": on_servers}
 
 
 @pytest.mark.parametrize(
