@@ -17,6 +17,7 @@ from .ledger import Clock, Ledger
 from .link import Connection, Link
 from .message import Body
 from .names import name_slots
+from .pace import Pace
 from .subscription import (
     Apply,
     Disconnect,
@@ -60,10 +61,17 @@ class Listener:
         ledger: written here, and by the process' own invalidations.
         audience: told what was applied.
         clock: that of the ledger.
+        pace: of the ledger's count.
     """
 
     def __init__(
-        self, subscription: Subscription, link: Link, ledger: Ledger, audience: Audience, clock: Clock
+        self,
+        subscription: Subscription,
+        link: Link,
+        ledger: Ledger,
+        audience: Audience,
+        clock: Clock,
+        pace: Pace | None = None,
     ) -> None:
         self.subscription = subscription
         self.turned_at = 0
@@ -72,6 +80,7 @@ class Listener:
         self._ledger = ledger
         self._audience = audience
         self._clock = clock
+        self._pace = pace or Pace()
         self._connection: Connection | None = None
         self._closing = threading.Event()
         self._proven = threading.Condition()
@@ -144,15 +153,23 @@ class Listener:
             log.exception("nobody could be told of a flush channel=%s", self.subscription.names.channel)
 
     def _converse(self) -> None:
-        """Talk until we close, or the connection ends, which raises LinkDown."""
+        """Talk until we close, or the connection ends, which raises LinkDown. Leaves nothing unsettled."""
         connection = self._connection
         assert connection is not None
-        self._carry_out(self.subscription.connected(self._clock()))
-        while not self._closing.is_set():
-            frames = connection.receive(max(0, self.subscription.next_tick() - self._clock()) / 1e9)
-            self._carry_out(self._hear(frames))
-            self.turned_at = self._clock()
-            self._carry_out(self.subscription.tick(self.turned_at))
+        try:
+            self._carry_out(self.subscription.connected(self._clock()))
+            while not self._closing.is_set():
+                frames = connection.receive(max(0, self._next_turn() - self._clock()) / 1e9)
+                self._carry_out(self._hear(frames))
+                self.turned_at = self._clock()
+                self._carry_out(self.subscription.tick(self.turned_at))
+        finally:
+            self._settle()
+
+    def _next_turn(self) -> int:
+        """When there is something to do, whether or not anything comes."""
+        next_tick = self.subscription.next_tick()
+        return min(next_tick, self._pace.due()) if self._is_uncounted else next_tick
 
     def _hear(self, frames: Sequence[Frame]) -> Effects:
         for frame in frames:
@@ -168,7 +185,7 @@ class Listener:
             for effect in effects:
                 self._carry_out_one(effect)
         finally:
-            self._settle()
+            self._settle_in_time()
 
     def _carry_out_one(self, effect: Effect) -> None:
         match effect:
@@ -202,18 +219,23 @@ class Listener:
         # Our own names were stamped before they were published; stamping them again would void what was loaded since.
         if not own:
             apply_to_ledger(self._ledger, body, now, count=False)
+            self._pace.heard(now)
             self._is_uncounted = True
         self._heard.append((body, id, now))
 
-    def _settle(self) -> None:
+    def _settle_in_time(self) -> None:
         """
-        Finish what was carried out: count the stamps, move the position, then tell the audience.
+        As `_settle`, once for all that was read in one piece; in a storm not before the pace allows it. Something else
+        (a proof, a flush, the end of the connection) settles earlier, and `_next_turn` at the latest.
+        """
+        if not self._is_uncounted or self._pace.due() <= self._clock():
+            self._settle()
 
-        Once for all that was read in one piece: in a storm of messages a reader has to look again a thousand times a
-        second, and not twenty thousand.
-        """
+    def _settle(self) -> None:
+        """Finish what was carried out: count the stamps, move the position, then tell the audience."""
         if self._is_uncounted:
             self._is_uncounted = False
+            self._pace.counted(self._clock())
             self._ledger.touch()
         if self._moved is not None:
             move_ledger(self._ledger, self._moved)

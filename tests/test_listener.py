@@ -25,11 +25,16 @@ from invalidator.link.memory import MemoryServer
 from invalidator.listener import QUIET_NS, Listener, apply_to_ledger
 from invalidator.message import Body, bodies
 from invalidator.names import key_slot, redis_names, tag_slot
+from invalidator.pace import BURST, STEP_NS, Pace
 from invalidator.subscription import Apply, Prove, Push, State, Subscription
 from tests.support import PATIENCE_S, Clock, RecordingWords, S, wait_until
 
 NAMES = redis_names("shop")
 SLOTS = 1024
+
+
+NOTHING = object()
+"""What arrives when nothing does for as long as the listener wanted to wait."""
 
 
 class Connection:
@@ -38,6 +43,7 @@ class Connection:
     def __init__(self, link: "Link") -> None:
         self.link = link
         self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.waits: list[float] = []
         self.closed = False
 
     def send(self, commands: Sequence[Any]) -> None:
@@ -45,10 +51,11 @@ class Connection:
             self.link.server.execute(command, self.arrived.put)
 
     def receive(self, timeout_s: float) -> list[Any]:
+        self.waits.append(timeout_s)
         frame = self.arrived.get()
         if isinstance(frame, BaseException):
             raise frame
-        return [frame]
+        return [] if frame is NOTHING else [frame]
 
     def interrupt(self) -> None:
         self.arrived.put(LinkDown("interrupted"))
@@ -122,7 +129,8 @@ class Fixture:
             open_journal=("OPEN", NAMES.journal, NAMES.epoch),
             random=Hasty(),
         )
-        self.listener = Listener(self.subscription, self.link, self.ledger, self.audience, clock)
+        self.pace = Pace()
+        self.listener = Listener(self.subscription, self.link, self.ledger, self.audience, clock, self.pace)
 
     def start(self) -> "Fixture":
         self.listener.start()
@@ -242,6 +250,66 @@ class TestCarryingOut:
     def test_a_tag_is_stamped(self, it) -> None:
         apply_to_ledger(it.ledger, Body(v=1, tags=("t",)), 500)
         assert it.ledger.newest_stamp([tag_slot("t", SLOTS)]) == 500
+
+
+class TestStorm:
+    @pytest.fixture(autouse=True)
+    def storm(self, it) -> None:
+        """More messages than are counted one by one; the last count was just now."""
+        it.start()
+        for _ in range(2 * BURST):
+            it.pace.heard(it.clock())
+        it.link.say("first")
+        it.told("invalidated", ("first",), [it.clock()])
+        self.counted, self.at = it.ledger.words[CHANGES], it.subscription.journal.position
+        it.clock.now += 1000
+
+    def say(self, it: Fixture, key: str) -> None:
+        """Say it, and wait until it is stamped and the listener waits again."""
+        waits = len(it.link.connection.waits)
+        it.link.say(key)
+        wait_until(lambda: len(it.link.connection.waits) > waits)
+        assert it.stamp(key) == it.clock()
+
+    def is_uncounted(self, it: Fixture, key: str) -> bool:
+        """Neither counted, nor is its position shown, nor anybody told."""
+        told = [event[1] for event in it.audience.told if event[0] == "invalidated"]
+        position = "-".join(map(str, it.ledger.read_position()))
+        return it.ledger.words[CHANGES] == self.counted and position == self.at and (key,) not in told
+
+    def test_what_is_stamped_is_counted_with_the_next_step(self, it) -> None:
+        """Once, and the listener wakes up for it by itself, though its next proof is far away."""
+        for key in ("a", "b", "c"):
+            self.say(it, key)
+            assert self.is_uncounted(it, key)
+            assert it.link.connection.waits[-1] == (STEP_NS - 1000) / 1e9
+        stamps = [it.stamp("c")]
+        it.clock.now += STEP_NS - 1000
+        it.link.connection.arrived.put(NOTHING)
+        it.told("invalidated", ("c",), stamps)
+        assert it.ledger.words[CHANGES] == self.counted + 1
+        assert it.ledger.read_position() == tuple(map(int, it.subscription.journal.position.split("-")))
+
+    def test_a_proof_does_not_wait_for_it_nor_pass_it(self, it) -> None:
+        self.say(it, "a")
+        it.ledger.words = words = RecordingWords(it.ledger.words)
+        it.clock.advance(1)
+        it.listener._carry_out(iter((Prove(it.clock()),)))
+        assert words.written[0] == CHANGES
+        assert words.written[-1] == PROVEN_AT
+
+    def test_the_end_of_the_connection_counts_it(self, it) -> None:
+        """Nobody would wake up for it while the listener waits to connect again."""
+        self.say(it, "a")
+        it.link.refusing = True
+        it.link.connection.interrupt()
+        wait_until(lambda: it.link.refused)
+        assert not self.is_uncounted(it, "a")
+
+    def test_so_does_the_end_of_the_listener(self, it) -> None:
+        self.say(it, "a")
+        it.listener.close(PATIENCE_S)
+        assert not self.is_uncounted(it, "a")
 
 
 class TestSurviving:

@@ -139,6 +139,7 @@ MUTATIONS = (
             "listener",
             (
                 "            apply_to_ledger(self._ledger, body, now, count=False)\n"
+                "            self._pace.heard(now)\n"
                 "            self._is_uncounted = True\n"
             ),
             "            self._ledger.touch()\n            apply_to_ledger(self._ledger, body, now, count=False)\n",
@@ -147,6 +148,29 @@ MUTATIONS = (
     mutation(
         "what a listener stamps is counted",
         ("listener", "            self._ledger.touch()\n", "            pass\n"),
+    ),
+    mutation(
+        "what waits for its count wakes the listener",
+        ("listener", "min(next_tick, self._pace.due()) if self._is_uncounted else next_tick", "next_tick"),
+        tests="tests/test_listener.py",
+    ),
+    mutation(
+        "the position waits for the count",
+        (
+            "listener",
+            "            case Move(journal):\n                self._moved = journal\n",
+            "            case Move(journal):\n                move_ledger(self._ledger, journal)\n",
+        ),
+        tests="tests/test_listener.py",
+    ),
+    mutation(
+        "nothing stays uncounted when the connection ends",
+        (
+            "listener",
+            "        finally:\n            self._settle()\n\n    def _next",
+            "        finally:\n            pass\n\n    def _next",
+        ),
+        tests="tests/test_listener.py",
     ),
     mutation(
         "every flush moves `changes`",

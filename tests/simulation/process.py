@@ -29,6 +29,7 @@ from invalidator.ledger import HEADER_WORDS, Ledger, LedgerView
 from invalidator.listener import Listener
 from invalidator.message import Body
 from invalidator.outbox import Batch
+from invalidator.pace import Pace
 from invalidator.publisher import FIRST_RETRY_S, LAST_RETRY_S, Publisher
 from invalidator.sidecar.daemon import read_journal
 from invalidator.store import Store
@@ -66,7 +67,8 @@ class SimHearing(OwnHearing):
     def _start(self) -> None:
         process = self.process
         subscription = self._make_subscription(self._journal)
-        self._listener = Listener(subscription, self._link, self.own, process.audience, process.local_now)
+        pace = Pace(burst=0) if process.world.setup.storm else Pace()
+        self._listener = Listener(subscription, self._link, self.own, process.audience, process.local_now, pace)
         process.begin_to_listen(self._listener)
 
 
@@ -356,12 +358,17 @@ class Process:
         subscription = listener.subscription
         connection: Any = listener._connection
         self.damages_at_connect = self.world.checks.damages
-        yield from self._carry_out(listener, subscription.connected(self.local_now()))
-        while True:
-            yield self.world_time(subscription.next_tick()), lambda: connection.has_arrived() or connection.is_down()
-            self._in_hand = connection.read()
-            yield from self._carry_out(listener, listener._hear(self._look_at_each(self._in_hand)))  # type: ignore[arg-type]
-            yield from self._carry_out(listener, subscription.tick(self.local_now()))
+        try:
+            yield from self._carry_out(listener, subscription.connected(self.local_now()))
+            while True:
+                next_turn = self.world_time(listener._next_turn())
+                yield next_turn, lambda: connection.has_arrived() or connection.is_down()
+                self._in_hand = connection.read()
+                yield from self._carry_out(listener, listener._hear(self._look_at_each(self._in_hand)))  # type: ignore[arg-type]
+                yield from self._carry_out(listener, subscription.tick(self.local_now()))
+        except LinkDown:
+            yield from self._settle(listener, listener._settle)
+            raise
 
     def _look_at_each(self, frames: list[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -384,11 +391,14 @@ class Process:
                 yield from self._act(partial(listener._carry_out_one, effect))
                 self._note_effect(effect, began_at)
         except LinkDown:
-            yield from self._act(listener._settle)
-            self._note_settled()
+            yield from self._settle(listener, listener._settle_in_time)
             raise
-        yield from self._act(listener._settle)
-        self._note_settled()
+        yield from self._settle(listener, listener._settle_in_time)
+
+    def _settle(self, listener: Listener, settle: Callable[[], None]) -> Iterator[None]:
+        yield from self._act(settle)
+        if not listener._is_uncounted:
+            self._note_settled()
 
     def _act(self, act: Callable[[], None]) -> Iterator[None]:
         """Let the listener do something, each of its stores a step of its own."""

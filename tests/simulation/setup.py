@@ -42,6 +42,7 @@ class Setup:
     info_refused: bool
     publish_fates: tuple[tuple[int, str], ...]
     faults: tuple[Fault, ...]
+    storm: bool
 
 
 def draw_setup(choices: Choices) -> Setup:
@@ -83,4 +84,5 @@ def draw_setup(choices: Choices) -> Setup:
             )
         ),
         faults=tuple({FAULTS[choices.draw(len(FAULTS))]: None for _ in range(1 + choices.draw(4))}),
+        storm=weigh(((2, False), (1, True))),
     )
