@@ -196,8 +196,8 @@ MUTATIONS = (
         "tags are checked as keys are",
         (
             "near_cache",
-            "slots = name_slots((key,), tags, self.bus.slots)\n        return Entry",
-            "slots = name_slots((key,), (), self.bus.slots)\n        return Entry",
+            "return name_slots((key,), tags, self.bus.slots)",
+            "return name_slots((key,), (), self.bus.slots)",
         ),
     ),
     mutation(
