@@ -1,7 +1,7 @@
 """
 What the journal costs who invalidates: the publish script against a bare PUBLISH of the same body.
 
-Both go through redis-py with hiredis, over the very connection of our link, to one subscriber in another process that
+Both go through redis-py with hiredis, over connections of our link's pool, to one subscriber in another process that
 reads both channels.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from typing import Any
+
+import redis
 
 from invalidator import Invalidator
 from invalidator.link import Post
@@ -39,7 +41,7 @@ def measure(run: Run) -> list[Figure]:
         Invalidator(run.url, namespace=namespace) as bus,
         Child(bare_subscriber, run.url, [CHANNEL, names.channel], False),
     ):
-        client: Any = link._client  # redis-py types this call only in part
+        client: Any = redis.Redis(connection_pool=link._pool)  # redis-py types its calls only in part
         calls: dict[str, Callable[[], Any]] = {
             "bare": lambda: client.publish(CHANNEL, payload),
             "script": lambda: link.publish(names, JOURNAL_LENGTH, post),

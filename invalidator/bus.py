@@ -184,8 +184,13 @@ class Invalidator:
         self._hearing.saying()
         at = self.clock() if at is None else at
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)
-        self._drop(keys, at)
-        return lambda: self._say(lambda: self._publisher.publish(keys, tags))
+        return lambda: self._tell_of(keys, tags, at)
+
+    def _tell_of(self, keys: tuple[str, ...], tags: tuple[str, ...], at: int) -> Receipt:
+        try:
+            return self._say(lambda: self._publisher.publish(keys, tags))
+        finally:
+            self._drop(keys, at)  # they are void since they were stamped: the others come first
 
     def clear(self) -> Receipt:
         """Say that everything in the namespace became stale. Raises as `invalidate` does."""
@@ -233,8 +238,10 @@ class Invalidator:
         self._hearing.saying()
         now = self.clock()
         self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, now)
-        self._drop(hold.keys, now)
-        return self._say(lambda: self._publisher.publish_release(hold))
+        try:
+            return self._say(lambda: self._publisher.publish_release(hold))
+        finally:
+            self._drop(hold.keys, now)
 
     def _say(self, publish: Callable[[], Receipt]) -> Receipt:
         """Publish what was stamped here, after `saying` was announced."""

@@ -271,6 +271,25 @@ class TestPublishing:
             link.publish(redis_names("shop"), 1000, Post([b"x"]))
         link.close()
 
+    def test_a_connection_that_was_closed_while_idle_is_made_anew(self, own_server) -> None:
+        """Nobody notices, and none is lost: by `timeout` of the server, by a proxy in between."""
+        link, names = RedisLink(own_server.url, timeout_s=10), redis_names("shop")
+        for _ in range(MAX_CONNECTIONS + 1):
+            link.publish(names, 1000, Post([b"x"]))
+            own_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert own_server.command("XLEN", names.journal) == MAX_CONNECTIONS + 2
+        link.close()
+
+    def test_a_refusal_costs_no_connection(self, own_server) -> None:
+        link, names = RedisLink(own_server.url, timeout_s=10), redis_names("shop")
+        own_server.command("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(MAX_CONNECTIONS + 1):
+            with pytest.raises(LinkDown, match="maxmemory"):
+                link.publish(names, 1000, Post([b"x"]))
+        clients = [line for line in own_server.command("CLIENT", "LIST").splitlines() if "cmd=eval" in line]
+        assert len(clients) == 1
+        link.close()
+
     def test_a_server_that_does_not_answer_is_down_in_time(self, own_server) -> None:
         link = RedisLink(own_server.url, timeout_s=0.2)
         own_server.pause()
