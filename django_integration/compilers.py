@@ -49,9 +49,10 @@ _TOLD = "_invalidator_told"
 class Statement:
     """One statement of the ORM on its way to the database."""
 
-    __slots__ = ("compiled", "ran", "rows")
+    __slots__ = ("compiled", "compiler", "ran", "rows")
 
-    def __init__(self) -> None:
+    def __init__(self, compiler: SQLCompiler) -> None:
+        self.compiler = compiler
         self.compiled = False
         """Whether the SQL is made: before that, what is sent is somebody else's, such as a field's `pre_save`."""
         self.ran = False
@@ -120,7 +121,9 @@ def _wrap_execute(compiler: Any, method: str, verb: Verb, kind: type[_Rows]) -> 
     def execute(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
         state = self.connection.__dict__
         outer, mark = state.get(_STATEMENT), state.get(_TOLD)
-        statement = Statement()
+        if outer is not None and outer.compiler is self:
+            return original(self, *args, **kwargs)  # one of the methods makes use of the other
+        statement = Statement(self)
         state[_STATEMENT], state[_TOLD] = statement, None
         try:
             if _is_told(mark, verb, self.query) or not is_watched(_model_of(self.query)):

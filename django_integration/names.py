@@ -334,18 +334,18 @@ _IN_DATABASE = {getattr(models, name, None) for name in ("DB_CASCADE", "DB_SET_N
 
 def _dependents_in_database(model: type[Model]) -> dict[type[Model], None]:
     """The models of which the database deletes or changes rows when it deletes some of *model*, directly or by way."""
-    found: dict[type[Model], None] = {}
+    changed: dict[type[Model], None] = {}
     deleted = [model] if _IN_DATABASE else []
-    while deleted:
-        for relation in deleted.pop()._meta.get_fields(include_hidden=True):
+    for target in deleted:  # which grows meanwhile
+        for relation in target._meta.get_fields(include_hidden=True):
             on_delete = getattr(relation, "on_delete", None) if relation.auto_created else None
-            if on_delete not in _IN_DATABASE or relation.related_model in found:
+            if on_delete not in _IN_DATABASE:
                 continue
             dependent = concrete_of(cast("type[Model]", relation.related_model))
-            found[dependent] = None
-            if on_delete is models.DB_CASCADE:
+            changed[dependent] = None
+            if on_delete is models.DB_CASCADE and dependent not in deleted:
                 deleted.append(dependent)
-    return found
+    return changed
 
 
 def ends_of(model: type[Model]) -> list[ForeignKey[Any, Any]]:

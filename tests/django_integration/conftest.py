@@ -17,7 +17,9 @@ from pathlib import Path
 
 import django
 import pytest
+from django.apps import apps
 from django.db import connection, connections
+from django.db.models.signals import m2m_changed, pre_delete
 from django.test.utils import (
     CaptureQueriesContext,
     setup_databases,
@@ -32,7 +34,7 @@ if str(ROOT) not in sys.path:
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django_integration.settings"
 django.setup()
 
-from django_integration import bus, runtime  # noqa: E402 - the settings come first
+from django_integration import bus, registry, runtime, signals  # noqa: E402 - the settings come first
 from invalidator import Invalidation, Invalidator, NearCache, Tag  # noqa: E402
 from tests.databases.chosen import start  # noqa: E402
 
@@ -158,3 +160,15 @@ def no_queries(db: None) -> Iterator[None]:
     with CaptureQueriesContext(connection) as queries:
         yield
     assert not queries.captured_queries
+
+
+@pytest.fixture
+def functions() -> Iterator[None]:
+    """What a test registers by `@invalidates` is forgotten after it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_functions", {label: list(some) for label, some in registry._functions.items()})
+        yield
+    for signal in (pre_delete, m2m_changed):
+        for model in apps.get_models(include_auto_created=True):
+            signal.disconnect(sender=model, dispatch_uid="invalidator")
+    signals.keep_rows()

@@ -7,7 +7,6 @@ from django.apps import apps
 from django.db import connection, models, transaction
 from django.db.migrations.state import ProjectState
 from django.db.models import F
-from django.db.models.signals import pre_delete
 from django.test.utils import CaptureQueriesContext
 
 from django_integration import invalidate, invalidates, registry, tag
@@ -15,23 +14,12 @@ from django_integration import invalidate, invalidates, registry, tag
 from .conftest import Wire
 from .zoo.models import Animal, Cage, Exhibit, Food, Note, Photo, Skeleton, Ticket
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = pytest.mark.usefixtures("db", "functions")
 
 
 @pytest.fixture
 def ticket(db: None) -> Ticket:
     return Ticket.objects.create(day=1)
-
-
-@pytest.fixture(autouse=True)
-def own_functions() -> Iterator[None]:
-    """What a test registers is forgotten after it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_functions", {label: list(some) for label, some in registry._functions.items()})
-        yield
-    for model in apps.get_models(include_auto_created=True):
-        if not registry.has_functions(model):
-            pre_delete.disconnect(sender=model, dispatch_uid="invalidator")
 
 
 def test_functions_of_apps_are_found_at_start() -> None:

@@ -1,5 +1,6 @@
 """SQL of the application's own: which tables it writes to, and what is told of it."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -194,7 +195,7 @@ def test_a_failed_statement_is_told_if_it_may_have_worked(wire: Wire) -> None:
     wire.messages()
     with connection.cursor() as cursor, pytest.raises(IntegrityError):
         cursor.executemany("INSERT INTO zoo_cage (id, name) VALUES (%s, %s)", [[7, "a"], [7, "b"]])
-    assert Cage.objects.count() == 1, "outside a transaction, the first row stays"
+    # The first row stays, or not: that depends on the database and its driver.
     assert wire.message().tags == {"zoo.cage", "zoo.cage:*"}
 
 
@@ -252,7 +253,7 @@ def test_a_field_that_writes_while_it_is_saved_is_told(wire: Wire, monkeypatch: 
 
     monkeypatch.setattr(field, "pre_save", pre_save)
     Note.objects.bulk_create([Note()])
-    assert {"zoo.food:*", "zoo.note"} <= wire.message().tags
+    assert {"zoo.food:*", "zoo.note"} <= set().union(*(message.tags for message in wire.messages()))
 
 
 def test_the_wrapper_is_put_on_once() -> None:
@@ -267,7 +268,8 @@ def test_the_wrapper_is_put_on_once() -> None:
 def test_a_block_tells_the_tables_it_writes_to(wire: Wire) -> None:
     with writes_to(Cage, Note), CaptureQueriesContext(connection) as queries:
         connection.ensure_connection()
-        connection.connection.execute("INSERT INTO zoo_cage (name) VALUES ('a')")  # the driver's own
+        with contextlib.closing(connection.connection.cursor()) as cursor:  # the driver's own
+            cursor.execute("INSERT INTO zoo_cage (name) VALUES ('a')")
         assert wire.messages() == []
     assert not queries.captured_queries
     tags = set().union(*(message.tags for message in wire.messages()))

@@ -198,3 +198,39 @@ class Specimen(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+if hasattr(models, "DB_CASCADE"):  # Django 6.1: the database itself follows a delete
+
+    class Herd(models.Model):
+        """Goes, and its members change, without Django's looking at them."""
+
+        name = models.CharField(max_length=80, blank=True)
+
+        def __str__(self) -> str:
+            return self.name
+
+    class Calf(models.Model):
+        """Is deleted by the database when its herd is."""
+
+        herd = models.ForeignKey(Herd, models.DB_CASCADE)
+
+        def __str__(self) -> str:
+            return f"calf {self.pk}"
+
+    class Bell(models.Model):
+        """Is deleted after its calf, and stays without a herd."""
+
+        calf = models.ForeignKey(Calf, models.DB_CASCADE, null=True, related_name="+")
+        herd = models.ForeignKey(Herd, models.DB_SET_NULL, null=True)
+
+        def __str__(self) -> str:
+            return f"bell {self.pk}"
+
+    class Sound(models.Model):
+        """Points at a bell, and changes with nobody."""
+
+        bell = models.ForeignKey(Bell, models.DB_SET_NULL, null=True)
+
+        def __str__(self) -> str:
+            return f"sound {self.pk}"
