@@ -15,7 +15,7 @@ class InvalidatorConfig(AppConfig):
 
     def ready(self) -> None:
         """Watch writes, register the checks, and import `invalidation.py` of every app that has one."""
-        from . import checks, compilers, local_caches, signals, sql, transactions, writes
+        from . import checks, compilers, local_caches, signals, sql, transactions, verifier, writes
 
         checks.register_all()
         transactions.install()
@@ -24,5 +24,6 @@ class InvalidatorConfig(AppConfig):
         compilers.install()
         sql.install()
         local_caches.install()
+        verifier.install()
         autodiscover_modules("invalidation")
         signals.keep_rows()

@@ -37,10 +37,10 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func, memcache_key_warnings
 from django.core.exceptions import ImproperlyConfigured
 
-from invalidator import Change, InvalidName, Loaded, NearCache, check_key, check_tag, check_tags
+from invalidator import Change, InvalidName, NearCache, check_key, check_tag, check_tags
 
 from . import conf as configuration
-from . import runtime
+from . import observing, runtime
 from .copies import COPIES, Kept, hand_out, keep
 from .fills import claim
 from .l2 import SecondLevel
@@ -87,6 +87,11 @@ class _Place:
         self.read: Callable[[str, Any], Any] = self._open_and_read
         self.read_many: Callable[[Iterable[str]], dict[str, Any]] = self._open_and_read_many
 
+    def bind(self) -> None:
+        """Read as the near cache does now: its class changes while somebody looks, see `observing.py`."""
+        if (near := self._near) is not None:
+            self.read, self.read_many = near.get, near.get_many
+
     def _open_and_read(self, name: str, default: Any) -> Any:
         return self.near.get(name, default)
 
@@ -111,8 +116,8 @@ class _Place:
             if self._near is None:
                 near = NearCache(runtime.bus(), maxsize=math.inf, source=Transactions(tags_tell=False))
                 near.bus.start()  # the sooner there is a lease, the fewer first fills are void
-                self.read, self.read_many = near.get, near.get_many
-                self._near = near
+                self._near = observing.made(near, f"CACHES: {self.tag}", has_loaders_only=False)
+                self.bind()
             return self._near
 
 
@@ -129,7 +134,13 @@ def _renew_locks() -> None:
         place.renew_lock()
 
 
+def _bind_all() -> None:
+    for place in list(_places.values()):
+        place.bind()
+
+
 runtime.on_reset(_forget_all)
+observing.on_change(_bind_all)
 os.register_at_fork(after_in_child=_renew_locks)
 
 
@@ -376,11 +387,13 @@ class NearCacheBackend(BaseCache):
         name = self._name(key, version)
 
         def load() -> Any:
+            if observing.is_reloading():
+                return self._keep(observing.loader_of(default)())
             since = self._place.near.as_of()
             if self._l2 is not None:
                 found = self._l2.get(name, _MISSING)
                 if found is not _MISSING:
-                    return Loaded(self._keep(found), ttl=self._l2.near_ttl(name))
+                    return observing.Found(self._keep(found), ttl=self._l2.near_ttl(name))
             value = default() if callable(default) else default
             kept = self._keep(value)
             if self._l2 is not None and (winner := self._l2.fill(name, value, kept, ttl, since)) is not value:
@@ -398,11 +411,14 @@ class NearCacheBackend(BaseCache):
         name = self._name(key, version)
 
         async def load() -> Any:
+            if observing.is_reloading():
+                value = observing.loader_of(default)()
+                return self._keep(await value if isinstance(value, Awaitable) else value)
             since = self._place.near.as_of()
             if self._l2 is not None:
                 found = await sync_to_async(self._l2.get)(name, _MISSING)
                 if found is not _MISSING:
-                    return Loaded(self._keep(found), ttl=self._l2.near_ttl(name))
+                    return observing.Found(self._keep(found), ttl=self._l2.near_ttl(name))
             value = default() if callable(default) else default
             if iscoroutinefunction(default) or isinstance(value, Awaitable):
                 value = await value

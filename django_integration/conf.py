@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -73,6 +73,14 @@ def _number(value: object, *, above: float | None = None, least: float | None = 
 
 def _hold(value: object) -> bool:
     return _number(value, least=0.1) and not _number(value, above=3600)
+
+
+def _share(value: object) -> bool:
+    return _number(value, least=0) and not _number(value, above=1)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(map(_text, value))
 
 
 def _whole(value: object) -> bool:
@@ -138,6 +146,8 @@ KEYS: Mapping[str, Key] = {
         'a dict of "include" and "exclude", each a list of labels such as "shop.Product", "shop.*" or "*.LogEntry"',
         {},
     ),
+    "VERIFY": Key(_share, "a share of the hits, from 0 (off) to 1, such as 0.01", 0.0),
+    "VERIFY_IGNORE": Key(_texts, 'a list of patterns of keys, such as ["clock:*"]', ()),
     "HOLD": Key(_hold, "a number of seconds from 0.1 to 3600, such as 30", 30.0),
 }
 
@@ -278,6 +288,16 @@ class Conf:
     def models(self) -> Mapping[Literal["include", "exclude"], Collection[str]]:
         """Patterns of the labels of models whose changes are published, and of those whose are not all the same."""
         return cast("Mapping[Literal['include', 'exclude'], Collection[str]]", _read("MODELS"))
+
+    @property
+    def verify(self) -> float:
+        """The share of hits that are reloaded and compared, from 0 to 1; for staging, see `verifier.py`."""
+        return cast("float", _read("VERIFY"))
+
+    @property
+    def verify_ignore(self) -> Sequence[str]:
+        """Patterns of keys that are not: their values change by time alone."""
+        return cast("Sequence[str]", _read("VERIFY_IGNORE"))
 
     @property
     def hold(self) -> float:

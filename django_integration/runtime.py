@@ -20,6 +20,7 @@ from django.core.signals import setting_changed
 from invalidator import Hold, Invalidator, NearCache, Receipt, Tag
 
 from . import conf as configuration
+from . import observing
 from .conf import conf
 
 
@@ -158,7 +159,8 @@ def default_cache() -> NearCache:
         if _runtime.cache is None:
             from .source import Transactions  # which needs a bus
 
-            _runtime.cache = NearCache(bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=Transactions())
+            near = NearCache(bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=Transactions())
+            _runtime.cache = observing.made(near, "cache, cached")
         return _runtime.cache
 
 

@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from invalidator import Invalidation, Invalidator, InvalidatorError, NearCache
 
-from . import backend, conf, l2, runtime
+from . import backend, conf, l2, runtime, verifier
 from .checks_backend import near_cache_aliases
 
 MOST_REMEMBERED = 50
@@ -79,6 +79,7 @@ class ProcessStatus(TypedDict):
     near_caches: list[NearCacheStatus]
     second_levels: list[dict[str, Any]]
     recent: Recent
+    verifier: dict[str, Any] | None
     settings: dict[str, Any]
 
 
@@ -102,6 +103,7 @@ def look() -> ProcessStatus:
             {field: getattr(level, field) for field in level.__dataclass_fields__} for level in l2.statuses()
         ],
         "recent": _memory.recent(bus),
+        "verifier": None if (report := verifier.report()) is None else report.as_dict(with_values=False),
         "settings": _settings(),
     }
 

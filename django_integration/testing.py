@@ -35,8 +35,9 @@ from django.test import TestCase, TransactionTestCase, override_settings
 from invalidator import Invalidator, NearCache, Tag, check_key
 from invalidator.testing import MemoryBus
 
-from . import conf, l2, runtime, transactions
+from . import conf, l2, observing, runtime, transactions
 from .names import Names, Target, is_model, is_watched, model_tag, row_tag, row_tags
+from .verifier import Verifier
 
 MAX_STALENESS_S = 7.5
 """
@@ -401,6 +402,35 @@ def _some(names: Iterable[str]) -> str:
     return " ".join([*names[:MOST_SHOWN], *([f"… and {more} more"] if more > 0 else [])])
 
 
+# What is stale.
+
+
+@contextlib.contextmanager
+def verify_reads(*, ignore: Iterable[str] = ()) -> Iterator[Verifier]:
+    """
+    Fail if a value that was cached and hit inside the block was stale, and nothing had invalidated it.
+
+    Every hit of `cached`, `get_or_set` and the backend's `get_or_set` is loaded once more and compared. Where the
+    loaders give another answer each time, nothing is said; `report().not_deterministic` of what is returned names them.
+
+    Args:
+        ignore: patterns of keys that are left alone, such as "clock:*".
+
+    Raises:
+        AssertionError: there was one; the message is a table with its key, age, tags and what is different.
+    """
+    verifier = Verifier(settle_s=0, ignore=ignore)
+    observing.review(verifier)
+    try:
+        yield verifier
+    finally:
+        observing.end_review(verifier)
+        report = verifier.wait()
+    if report.findings:
+        reads = "1 stale read" if report.counts.stale == 1 else f"{report.counts.stale} stale reads"
+        raise AssertionError("\n\n".join([f"{reads} that nothing had invalidated.", *map(str, report.findings)]))
+
+
 # Test classes.
 
 if TYPE_CHECKING:
@@ -437,6 +467,10 @@ class InvalidationMixin(_Base):
     def assertInvalidates(self, *targets: Target) -> AbstractContextManager[Invalidations]:  # noqa: N802
         """See `assert_invalidates`."""
         return assert_invalidates(*targets)
+
+    def verifyReads(self, *, ignore: Iterable[str] = ()) -> AbstractContextManager[Verifier]:  # noqa: N802
+        """See `verify_reads`."""
+        return verify_reads(ignore=ignore)
 
     def assertInvalidatesNothing(self) -> AbstractContextManager[Invalidations]:  # noqa: N802
         """See `assert_invalidates_nothing`."""

@@ -38,7 +38,7 @@ def test_the_defaults_are_the_librarys() -> None:
         for name, parameter in inspect.signature(callable_).parameters.items()
     }
     library["hold"] = inspect.signature(Invalidator.hold).parameters["duration"].default
-    library |= {"writes": "after_commit", "models": {}, "local_caches": ()}  # the app's own
+    library |= {"writes": "after_commit", "models": {}, "local_caches": (), "verify": 0.0, "verify_ignore": ()}
     for name, key in KEYS.items():
         if not key.required:
             assert key.default == library[name.lower()], name
@@ -83,6 +83,8 @@ BAD_VALUES = {
         *([], "shop.*", {"includes": ["*"]}, {"include": "shop.*"}, {"exclude": ["shop"]}, {"include": [7]}),
         *({"include": ["shop.product.x"]}, {"include": [""]}, {"include": None}),
     ],
+    "VERIFY": [-0.1, 1.1, "1", True, None],
+    "VERIFY_IGNORE": ["clock:*", [1], [""], None],
     "HOLD": [0, 0.05, 3601, float("inf"), float("nan"), "30", None],
     "MAXSIZE": [0, -1, "many", None],
     "TTL": [0, -1, "300", True],

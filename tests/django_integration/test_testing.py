@@ -23,6 +23,7 @@ from django_integration.testing import (
     commits_in_test_cases,
     isolated,
     isolated_bus,
+    verify_reads,
 )
 from invalidator import InvalidName
 from invalidator.link import memory as link
@@ -441,3 +442,66 @@ def test_djangos_runner_runs_them(databases: Any) -> None:
     for case in (Commits, StrictCommits, RealCommits, Isolation):
         passes(case)
     assert not connection.in_atomic_block
+
+
+# What is stale.
+
+
+def read_a_stale_price() -> None:
+    prices = {"lamp": 1}
+    with isolated(MAX_STALENESS=0.6), verify_reads():
+        cache.get_or_set("lamp", lambda: prices["lamp"], tags=["prices"])
+        prices["lamp"] = 2
+        cache.get_or_set("lamp", lambda: prices["lamp"], tags=["prices"])
+
+
+def read_a_stale_price_and_fail() -> None:
+    prices = {"lamp": 1}
+    with isolated(MAX_STALENESS=0.6), verify_reads():
+        cache.get_or_set("lamp", lambda: prices["lamp"])
+        prices["lamp"] = 2
+        cache.get_or_set("lamp", lambda: prices["lamp"])
+        raise LookupError
+
+
+def test_a_stale_read_fails_the_test_with_a_table() -> None:
+    with pytest.raises(AssertionError, match="1 stale read that nothing had invalidated") as failure:
+        read_a_stale_price()
+    assert "lamp  (cache, cached" in str(failure.value)
+    assert "different: 1 → 2" in str(failure.value)
+    assert "its tags:  prices" in str(failure.value)
+
+
+def test_what_a_verified_block_raises_comes_first() -> None:
+    with pytest.raises(LookupError):
+        read_a_stale_price_and_fail()
+
+
+def test_what_is_invalidated_passes_and_can_be_counted() -> None:
+    prices = {"lamp": 1}
+    ask = lambda: cache.get_or_set("lamp", lambda: prices["lamp"], tags=["prices"])  # noqa: E731
+    with isolated(), verify_reads() as reads:
+        ask()
+        prices["lamp"] = 2
+        invalidate(tag("prices"))
+        assert [ask(), ask()] == [2, 2]
+    assert reads.report().counts.reloaded == 1
+
+
+@pytest.mark.usefixtures("databases")
+def test_a_test_class_verifies_reads() -> None:
+    """Whose writes are committed as far as caches know."""
+
+    class Verifying(InvalidationTestCase):
+        def test_a_row_that_is_saved(self) -> None:
+            cage = Cage.objects.create(name="old")
+            ask = lambda: cache.get_or_set("cage", lambda: Cage.objects.get(pk=cage.pk), tags=row_tags(cage))  # noqa: E731
+            with self.verifyReads() as reads:
+                ask()
+                ask()
+                cage.name = "new"
+                cage.save()
+                assert ask().name == "new"
+            assert reads.report().counts.same == 1
+
+    passes(Verifying)
