@@ -19,16 +19,19 @@ from .reads import cache, cached
 from .registry import invalidates
 from .runtime import bus
 from .sql import writes_to
+from .tracking import UnknownReads, depends_on
 from .transactions import invalidate
 
 __all__ = [
     "Loaded",
     "Receipt",
     "Tag",
+    "UnknownReads",
     "bus",
     "cache",
     "cached",
     "coherent_lru_cache",
+    "depends_on",
     "flushed",
     "invalidate",
     "invalidated",

@@ -16,6 +16,7 @@ class InvalidatorConfig(AppConfig):
     def ready(self) -> None:
         """Watch writes, register the checks, and import `invalidation.py` of every app that has one."""
         from . import checks, compilers, local_caches, signals, sql, transactions, verifier, writes
+        from .tracking import hooks
 
         checks.register_all()
         transactions.install()
@@ -25,5 +26,6 @@ class InvalidatorConfig(AppConfig):
         sql.install()
         local_caches.install()
         verifier.install()
+        hooks.install()
         autodiscover_modules("invalidation")
         signals.keep_rows()

@@ -15,7 +15,7 @@ This is the front door: everything an application needs is imported from here. d
 from .any_key import AnyKeyCache
 from .bus import Invalidator
 from .config import Config, WhenUnleased
-from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function
+from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function, check_tags_spec, plain_key
 from .entry import Entry
 from .errors import (
     ClosedError,
@@ -74,8 +74,10 @@ __all__ = [
     "check_key",
     "check_tag",
     "check_tags",
+    "check_tags_spec",
     "coherent_lru_cache",
     "name_slots",
     "now_ns",
+    "plain_key",
     "tag",
 ]

@@ -396,7 +396,7 @@ class NearCache:
                 return entry
 
     def cached(
-        self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None
+        self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None, version: int | str = 1
     ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """
         Decorate a function, sync or async, so that its results are cached.
@@ -406,10 +406,11 @@ class NearCache:
             tags: templates such as `"category:{category_id}"`, or a function of the same arguments that returns them.
             key: a template, or a function of the same arguments; without it, the function's name and its arguments,
                 which must then be strings, numbers, booleans, None, dates, or tuples of such.
+            version: a part of such a key: raise it when the function's results change their form.
 
         The decorated function has `key(…)` and `invalidate(…)`, with the function's own arguments.
         """
-        return cached_function(lambda: self, ttl=ttl, tags=tags, key=key)
+        return cached_function(lambda: self, ttl=ttl, tags=tags, key=key, version=version)
 
     # Changing: for who has to tell a fill from a change, and may not lose what another thread has just stored.
 

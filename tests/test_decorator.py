@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from invalidator import decorator
 from invalidator.bus import Invalidator
 from invalidator.decorator import cached_function
 from invalidator.errors import InvalidName
@@ -268,6 +269,67 @@ class TestKeys:
 
         keys = {product.key(value) for value in (Sly("a"), Sly("b"), Price("1.1"), Price("1.2"))}
         assert len(keys) == 4
+
+    def test_a_key_has_the_functions_name_and_version(self, cache) -> None:
+        def f(id: int, lang: str = "en") -> None: ...
+
+        f.__module__, f.__qualname__ = "shop.pages", "product"
+        assert cache.cached()(f).key(7) == "shop.pages.product@1(id=7, lang='en')"
+        assert cache.cached(version="b")(f).key(7) == "shop.pages.product@b(id=7, lang='en')"
+        assert "@b" in cache.cached(version="b")(f).key(7, "x" * 500)
+
+    def test_equal_arguments_of_other_types_have_keys_of_their_own(self, cache) -> None:
+        """Also the second time, when the key is kept."""
+
+        @cache.cached()
+        def product(id: Any, other: Any = None) -> str:
+            return f"{id!r} {other!r}"
+
+        for _ in range(2):
+            for value in (1, True, 1.0, Decimal(1), Decimal("1.0"), 0.0, -0.0, "a", b"a", b"1"):
+                assert product(value) == f"{value!r} None"
+                assert product("x", value) == f"'x' {value!r}"
+
+    def test_keys_are_kept_within_bounds(self, cache, monkeypatch) -> None:
+        monkeypatch.setattr(decorator, "_KEYS_KEPT", 10)
+
+        @cache.cached()
+        def product(id: Any) -> Any:
+            return id
+
+        for number in range(25):
+            assert product(number) == number
+        product("x" * 1000)
+        product(1.5)
+        assert 0 < len(product._kept) <= 10
+        assert all(isinstance(number, int) for (number,) in product._kept)
+
+    def test_a_key_that_a_function_makes_is_made_each_time(self, cache) -> None:
+        """It may look at more than its arguments."""
+        language = ["en"]
+
+        @cache.cached(key=lambda id: f"{id}:{language[0]}")
+        def product(id: int) -> str:
+            return language[0]
+
+        assert product(1) == "en"
+        language[0] = "de"
+        assert product(1) == "de"
+
+    def test_others_may_describe_their_values(self, cache) -> None:
+        class Thing:
+            pass
+
+        def describe(value: object) -> str | None:
+            return "<thing>" if isinstance(value, Thing) else None
+
+        def f(id: Any) -> None: ...
+
+        f.__module__, f.__qualname__ = "m", "f"
+        product = decorator.CachedFunction(f, lambda: cache, None, (), None, 1, describe)
+        assert product.key((1, Thing())) == "m.f@1(id=(1, <thing>))"
+        with pytest.raises(InvalidName, match="id="):
+            product.key([1])
 
     def test_a_long_key_is_hashed(self, cache) -> None:
         @cache.cached()

@@ -1,0 +1,106 @@
+"""
+Loading with a recorder: what a loader has read becomes the tags of its value.
+
+Rule 1: a query set that a loader returns, alone or in lists and dictionaries, is evaluated while it is recorded. Left
+for later, its first reader would fill it for everybody, and nobody would know what with.
+Rule 2: what can be read only once (a generator, an open file) is refused: the second reader would find nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
+
+from asgiref.sync import sync_to_async
+from django.db.models import QuerySet
+from django.db.models.query import RawQuerySet
+
+from invalidator import Entry, Loaded, NearCache, Ttl
+
+from .recorder import Recorder, current, recording
+
+
+def load(near: NearCache, key: str, loader: Callable[[], Any], *, ttl: Ttl, tags: Any, track: bool) -> Any:
+    """Load *key* after a miss, recording if *track*; hand up what it depends on to who records here."""
+    outer = current()
+    try:
+        entry = near.load_entry(key, lambda: _run(loader, track=track), ttl=ttl, tags=tags)
+    except Exception as error:
+        if outer is not None:
+            outer.caught(error)
+        raise
+    return value_of(entry, outer)
+
+
+async def aload(
+    near: NearCache, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl, tags: Any, track: bool
+) -> Any:
+    """`load` with an async *loader*."""
+    outer = current()
+    try:
+        entry = await near.aload_entry(key, lambda: _arun(loader, track=track), ttl=ttl, tags=tags)
+    except Exception as error:
+        if outer is not None:
+            outer.caught(error)
+        raise
+    return value_of(entry, outer)
+
+
+def value_of(entry: Entry[Any], outer: Recorder | None) -> Any:
+    """The value of *entry*, which the loader that *outer* records has asked for."""
+    if outer is not None:
+        outer.read_entry(entry)
+    return entry.value
+
+
+def _run(loader: Callable[[], Any], *, track: bool) -> Any:
+    if not track:
+        with recording(None):
+            return loader()
+    recorder = Recorder()
+    with recording(recorder):
+        value = loader()
+        for rows in _unevaluated(value):
+            len(rows)
+        return recorder.loaded(value)
+
+
+async def _arun(loader: Callable[[], Awaitable[Any]], *, track: bool) -> Any:
+    if not track:
+        with recording(None):
+            return await loader()
+    recorder = Recorder()
+    with recording(recorder):
+        value = await loader()
+        for rows in _unevaluated(value):
+            await sync_to_async(len)(rows)
+        return recorder.loaded(value)
+
+
+Lazy: TypeAlias = "QuerySet[Any, Any] | RawQuerySet[Any]"
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+
+
+def _unevaluated(value: Any) -> list[Lazy]:
+    """The query sets in *value* that were not evaluated yet. Raises TypeError for what can be read only once."""
+    if isinstance(value, Loaded):
+        value = value.value
+    if isinstance(value, Iterator | AsyncIterator):
+        raise TypeError(
+            f"a cached function must not return {type(value).__name__}: it can be read only once; return a list of it"
+        )
+    if not isinstance(value, (QuerySet, RawQuerySet, *_CONTAINERS)):
+        return []
+    found: list[Lazy] = []
+    seen: set[int] = set()
+    ahead: list[Any] = [value]
+    while ahead:
+        at: Any = ahead.pop()
+        if isinstance(at, QuerySet | RawQuerySet):
+            # There is no other way to ask without asking the database.
+            if getattr(at, "_result_cache", None) is None:
+                found.append(at)
+        elif isinstance(at, _CONTAINERS) and id(at) not in seen:
+            seen.add(id(at))
+            ahead += at.values() if isinstance(at, dict) else at
+    return found
