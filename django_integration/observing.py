@@ -104,7 +104,9 @@ class ObservedCache(NearCache):
         return self._get_one_by_one(tuple(keys))
 
     def get_entry(self, key: str) -> AnyEntry | None:
-        """See `NearCache.get_entry`."""
+        """See `NearCache.get_entry`: the caller is about to load."""
+        if _reloading.get():
+            return None
         entry = super().get_entry(key)
         if entry is None:
             self._tell("missed", key)

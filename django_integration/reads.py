@@ -79,12 +79,16 @@ class DefaultCache(_NearCache):
         if recorder is None:
             return default_cache().get(key, default)
         near = default_cache()
-        entry = near.get_entry(key)
-        if entry is not None:
-            return tracking.value_of(entry, recorder)
-        if default is not ABOUT_TO_LOAD:
-            near.note_miss(key, near.as_of())
-        return default
+        if default is ABOUT_TO_LOAD:
+            entry = near.get_entry(key)
+            return default if entry is None else tracking.value_of(entry, recorder)
+        while True:
+            value = near.get(key, _NOT_THERE)
+            if value is _NOT_THERE:
+                return default
+            entry = near.peek(key)
+            if entry is not None and entry.value is value:  # or it has left meanwhile: ask once more
+                return tracking.value_of(entry, recorder)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """See `NearCache.get_many`."""
