@@ -4,6 +4,9 @@ Faults at random on real processes: `python -m tests.torture`, or `make torture`
 Every fault alone in a round of its own, then rounds in which faults are mixed and overlap. Exit code 1 if a single
 read was staler than promised, if a request raised because of the cache, if a writer did not read its own write, or
 if a round has proved nothing.
+
+`--deps` plays something else, in one process: random queries in cached functions and random writes, after each of which
+nothing that changed may be served (tests/django_integration/tracking/random_world.py).
 """
 
 from __future__ import annotations
@@ -35,6 +38,10 @@ def main() -> int:
     options = parse()
     seed = options.seed if options.seed is not None else SystemRandom().randrange(10**6)
     print(f"seed {seed}", file=sys.stderr)
+    if options.deps:
+        from tests.django_integration.tracking import long_run  # which needs Django
+
+        return 0 if long_run.play(seed, options.minutes or 1.0) else 1
     results: list[rounds.Result] = []
     try:
         todo = plans(options, seed)
@@ -109,6 +116,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of faults in each round")
     parser.add_argument("--readers", type=int, default=4, help="processes (default 4)")
     parser.add_argument("--writers", type=int, default=2, help="processes (default 2)")
+    parser.add_argument(
+        "--deps", action="store_true", help="random queries and writes in Django instead (see --minutes)"
+    )
     parser.add_argument("--short", action="store_true", help="three short rounds, for the test suite")
     parser.add_argument("--json", action="store_true", help="the results as JSON instead of a table")
     return parser.parse_args()

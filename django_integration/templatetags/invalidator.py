@@ -1,0 +1,123 @@
+"""
+`{% cached %}`: a part of a template, cached with what it was made from.
+
+    {% load invalidator %}
+    {% cached "sidebar" 300 user.language category tags="prices navigation" %}
+        {% for product in category.product_set.all %}…{% endfor %}
+    {% endcached %}
+
+First its name and its TTL in seconds (None: never), then what it varies on, as in Django's `{% cache %}`; at the end
+`tags=` (one string of names, or a list), `version=` and `track=`.
+
+Rule 1: what the part reads through the ORM is recorded, as in `@cached`. What was read before it began is not: a row
+that the view has read, or a query set that was evaluated above.
+Rule 2: so a row that it varies on is read anew, and stands in for the one of the same variable while the part is
+rendered.
+Rule 3: names of parts are of all templates: two parts of one name, and equal values, are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import template
+from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import Model, QuerySet
+from django.template.base import FilterExpression, Node, NodeList, Parser, Token, token_kwargs
+from django.template.context import Context
+from django.template.exceptions import TemplateSyntaxError
+
+from invalidator import InvalidName, Loaded, plain_key
+
+from .. import arguments
+from ..reads import cache
+
+register = template.Library()
+
+OPTIONS = ("tags", "version", "track")
+
+
+class CachedNode(Node):
+    """One `{% cached %}`."""
+
+    def __init__(
+        self,
+        parts: NodeList,
+        name: FilterExpression,
+        ttl: FilterExpression,
+        vary_on: list[FilterExpression],
+        options: dict[str, FilterExpression],
+    ) -> None:
+        self.nodelist = parts
+        self.name = name
+        self.ttl = ttl
+        self.vary_on = vary_on
+        self.options = options
+
+    def render(self, context: Context) -> str:
+        """Return the cached text, or render it."""
+        options = {name: value.resolve(context) for name, value in self.options.items()}
+        name, values = self.name.resolve(context), [value.resolve(context) for value in self.vary_on]
+        key = plain_key(f"template.{name}", {"on": tuple(values)}, options.get("version", 1), arguments.describe)
+        rendered: str = cache.get_or_set(
+            key,
+            lambda: self._render(context, values),
+            ttl=_seconds(self.ttl.resolve(context)),
+            tags=_tags(options.get("tags", ())),
+            track=bool(options.get("track", True)),
+        )
+        return rendered
+
+    def _render(self, context: Context, values: list[Any]) -> Any:
+        try:
+            fresh = {
+                _variable(expression): arguments.read_anew(value)
+                for expression, value in zip(self.vary_on, values, strict=True)
+                if isinstance(value, Model | QuerySet)
+            }
+        except ObjectDoesNotExist:
+            return Loaded(
+                self.nodelist.render(context), ttl=0
+            )  # what is made of a row that is gone is not for everybody
+        with context.push(**fresh):
+            return self.nodelist.render(context)
+
+
+@register.tag("cached")
+def cached(parser: Parser, token: Token) -> CachedNode:
+    """See the module."""
+    tag, *bits = token.split_contents()
+    if len(bits) < 2:
+        raise TemplateSyntaxError(
+            f'{{% {tag} %}} takes a name and a TTL in seconds, such as {{% {tag} "sidebar" 300 %}}'
+        )
+    plain = [bit for bit in bits if bit.partition("=")[0] not in OPTIONS or "=" not in bit]
+    options = token_kwargs([bit for bit in bits if bit not in plain], parser)
+    name, ttl, *vary_on = [parser.compile_filter(bit) for bit in plain]
+    parts = parser.parse((f"end{tag}",))
+    parser.delete_first_token()
+    return CachedNode(parts, name, ttl, vary_on, options)
+
+
+def _variable(expression: FilterExpression) -> str:
+    name = expression.token
+    if not name.isidentifier():
+        raise InvalidName(
+            f"{{% cached %}}: {name!r} is a row or a query set, and needs a name of its own: write "
+            f"{{% with product={name} %}} around, and vary on product"
+        )
+    return name
+
+
+def _seconds(ttl: Any) -> float | None:
+    if ttl is None:
+        return None
+    try:
+        return float(ttl)
+    except (TypeError, ValueError):
+        raise TemplateSyntaxError(f"the TTL of {{% cached %}} is a number of seconds or None, not {ttl!r}") from None
+
+
+def _tags(tags: str | Iterable[Any]) -> Iterable[Any]:
+    return tags.split() if isinstance(tags, str) else tags
