@@ -28,7 +28,14 @@ if last then
   if #ARGV == 5 then redis.call('SET', KEYS[2], ARGV[3], 'NX') end
 else
   redis.call('SET', KEYS[2], ARGV[3])
-  id = redis.call('XADD', KEYS[1], '*', 'p', '', 'm', '{"v":1,"op":"epoch"}')
+  -- The first id is drawn: a journal that was deleted in this very millisecond must not seem to go on in this one.
+  local entry = {'p', '', 'm', '{"v":1,"op":"epoch"}'}
+  local time = redis.call('TIME')
+  local drawn = tonumber(string.sub(ARGV[3], 1, 12), 16) or 0
+  local first = string.format('%.0f-%.0f', time[1] * 1000 + math.floor(time[2] / 1000), drawn)
+  id = redis.pcall('XADD', KEYS[1], first, unpack(entry))
+  -- An emptied journal, or one from before the clock went back, gives later ids by itself.
+  if type(id) == 'table' then id = redis.call('XADD', KEYS[1], '*', unpack(entry)) end
 end
 local bodies = 6 + ARGV[5]
 for i = 6, bodies - 1 do redis.call('ZREM', KEYS[3], ARGV[i]) end

@@ -119,8 +119,8 @@ class MemoryServer:
             if not keep_epoch:
                 self.strings.setdefault(epoch, self.token())
             return stream[-1][0]
-        self.strings[epoch] = self.token()
-        return self._append(journal, None, _EPOCH_BODY)
+        self.strings[epoch] = token = self.token()
+        return self._append(journal, None, _EPOCH_BODY, drawn=int(token[:12], 16))
 
     def forget(self, client: Deliver) -> None:
         """The connection of *client* is gone."""
@@ -128,10 +128,10 @@ class MemoryServer:
             if client in listeners:
                 listeners.remove(client)
 
-    def _append(self, journal: str, previous: StreamId | None, body: bytes) -> StreamId:
+    def _append(self, journal: str, previous: StreamId | None, body: bytes, *, drawn: int = 0) -> StreamId:
         now = self.clock_ms()
         last = self.last_ids.get(journal, (0, 0))
-        id = (now, 0) if now > last[0] else (last[0], last[1] + 1)
+        id = (now, drawn) if now > last[0] else (last[0], last[1] + 1)
         self.last_ids[journal] = id
         self.streams[journal].append((id, b"" if previous is None else _id(previous).encode(), body))
         return id

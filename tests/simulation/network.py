@@ -54,8 +54,8 @@ class SimServer(MemoryServer):
         self._note_trimmed(kept - {entry[0] for entry in self.streams[names.journal]})
         return accepted
 
-    def _append(self, journal: str, previous: StreamId | None, body: bytes) -> StreamId:
-        id = super()._append(journal, previous, body)
+    def _append(self, journal: str, previous: StreamId | None, body: bytes, *, drawn: int = 0) -> StreamId:
+        id = super()._append(journal, previous, body, drawn=drawn)
         self.world.note_id(id)
         return id
 

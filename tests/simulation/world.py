@@ -117,9 +117,9 @@ class World:
         return 1_700_000_000_000 + self.wall_jump_ms + (0 if self.setup.wall_clock_stands else self.now // MS)
 
     def token(self) -> str:
-        """Something nobody else has drawn."""
+        """Something nobody else has drawn: hexadecimal, and no two close to each other."""
         self._tokens += 1
-        return f"token{self._tokens}"
+        return f"{self._tokens << 24:012x}"
 
     def note(self, event: Callable[[], str]) -> None:
         """Write it into the trace."""
