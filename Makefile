@@ -9,8 +9,7 @@ SERVERS ?= 3
 WORKERS ?= 2
 PAIRS ?= all
 ARGS ?=
-# Of chosen tests one is interested in at once; all tests want all databases.
-DATABASES ?= $(if $(ARGS),sqlite,sqlite postgresql mariadb)
+DATABASES ?=
 export SERVERS
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -30,8 +29,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[cli,django,embedded,prometheus]" --group dev
 	@touch $@
 
+# Of chosen tests one wants to hear at once; all tests run on all databases.
 test: $(INSTALLED) ## run all tests, on each of DATABASES, WORKERS=2 processes (ARGS="-k lease -x" goes to pytest)
-	@exec $(BIN)/python -m tests.databases $(DATABASES) -- --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	@exec $(BIN)/python -m tests.databases $(or $(DATABASES),$(if $(ARGS),sqlite)) -- --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 matrix: $(INSTALLED) ## tests of the Django app on PAIRS=all of Python and Django that are found, on each of DATABASES
 	@exec $(BIN)/python -m tests.databases.matrix --pairs=$(PAIRS) $(DATABASES) -- --numprocesses=$(WORKERS) \

@@ -18,6 +18,8 @@ Rule 3: a row of a many-to-many's through table is a change of the rows it links
 Rule 4: no query, ever. What is not in memory is not known, and unknown rows are the `*` tag.
 Rule 5: values are told of a row that was written whole. A write of some of its columns tells that these have changed,
 and no value: those in memory beside them may be old.
+Rule 6: where a database may take two texts for one ("a", "A" and "á" in MariaDB's usual collations), a row by its text
+is not the only one that may be meant, so unknown rows are named beside it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from typing import Any, TypeAlias, TypeGuard, cast, overload
 
 from django.apps import apps
 from django.core.signals import setting_changed
-from django.db import models
+from django.db import connections, models
 from django.db.models import Field, ForeignKey, Model
 
 from invalidator import InvalidName, Tag, check_key, tag
@@ -271,7 +273,10 @@ class Names:
     def _add_row(self, model: type[Model], pk: object) -> None:
         concrete = concrete_of(model)
         self.tags[concrete._meta.label_lower] = None
-        self.tags[unknown_rows_tag(concrete) if pk is None else row_tag(concrete, pk)] = None
+        if pk is not None:
+            self.tags[row_tag(concrete, pk)] = None
+        if pk is None or _has_keys_of_many_spellings(concrete):
+            self.tags[unknown_rows_tag(concrete)] = None
 
     def _bound(self) -> None:
         if len(self) > MAX_NAMES:
@@ -387,6 +392,42 @@ def _pk_text(model: type[Model], pk: object) -> str:
     columns = model._meta.pk_fields
     values = pk if isinstance(pk, tuple | list) else (pk,)
     return ",".join(str(column.to_python(value)) for column, value in zip(columns, values, strict=True))
+
+
+TEXTS_ARE_EXACT = frozenset({"sqlite", "postgresql", "oracle"})
+"""Databases whose usual collation tells every two texts apart."""
+
+_EXACT_COLLATION = re.compile(r"(?i)(binary|c|posix|ucs_basic|.*_(nopad|0900)_bin)")
+"""Those that do so anywhere. MariaDB's other `_bin` ones do not look at spaces at the end."""
+
+
+def _has_keys_of_many_spellings(model: type[Model]) -> bool:
+    """Whether two texts that differ may be one primary key of *model*, in a database of this project."""
+    collations = _collations_of_key(model)
+    return bool(collations) and any(
+        not (_EXACT_COLLATION.fullmatch(collation) if collation else _all_texts_are_exact()) for collation in collations
+    )
+
+
+@functools.lru_cache(maxsize=4096)  # not without bound: migrations have models of their own
+def _collations_of_key(model: type[Model]) -> tuple[str, ...]:
+    """The collations of the texts in the primary key of *model*, "" for the database's usual one."""
+    texts = (models.CharField, models.TextField, models.FileField)
+    ends = [_end_of(column) for column in model._meta.pk_fields]
+    return tuple(getattr(end, "db_collation", None) or "" for end in ends if isinstance(end, texts))
+
+
+def _end_of(field: Any) -> Any:
+    """The field at the end of a chain of foreign keys: its values are theirs."""
+    while isinstance(field, ForeignKey):
+        field = field.target_field
+    return field
+
+
+@functools.cache
+def _all_texts_are_exact() -> bool:
+    # No connection is made for this.
+    return all(connections[alias].vendor in TEXTS_ARE_EXACT for alias in connections)
 
 
 def _join(model: type[Model], pk: str) -> str:

@@ -134,4 +134,4 @@ def test_columns_that_were_written_have_changed_comparable_or_not() -> None:
     assert set(tags_of_columns(Specimen, {"cage_id"})) == {"zoo.specimen[cage_id=*]", "zoo.specimen[double=*]"}
     assert list(tags_of_columns(Aquarium, ["name"])) == [], "that is a column of another table"
     assert set(tags_of_columns(Cage, None)) == {"zoo.cage[id=*]", "zoo.cage[name=*]"}
-    assert set(tags_of_columns(Word, None)) == {"zoo.word[text=*]"}
+    assert set(tags_of_columns(Word, None)) == {"zoo.word[text=*]", "zoo.word[day=*]"}

@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 from django.conf import settings
-from django.db import connection, models
+from django.db import connection, connections, models
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
 
-from django_integration import invalidate, model_tag, row_tag, row_tags, writes_to
+from django_integration import invalidate, model_tag, names, row_tag, row_tags, writes_to
 from django_integration.names import Names, is_watched
 from invalidator import InvalidName, tag
 
@@ -64,6 +64,55 @@ def test_a_key_too_long_for_a_tag_is_hashed_and_saved_all_the_same(wire: Wire) -
     assert name != row_tag(Word, long + "é")
     Word.objects.create(text=long)
     assert name in wire.message().tags
+
+
+@pytest.mark.parametrize("other", ["a", "A ", "á"])
+def test_where_two_texts_may_be_one_key_a_row_is_not_the_only_one_meant(wire: Wire, other: str) -> None:
+    """MariaDB finds "A" for "a": who holds the one must hear of a write of the other."""
+    Word.objects.create(text="A")
+    held = row_tags(Word, "A")
+    wire.messages()
+    changed = Word.objects.filter(pk=other).update(day=1)
+    assert changed == (connection.vendor == "mysql")
+    if changed:
+        assert wire.message().tags & set(held)
+    Word(text=other, day=2).save()
+    assert Word.objects.filter(pk="A").count() == 1
+    assert bool(wire.message().tags & set(held)) == (connection.vendor == "mysql")
+
+
+@pytest.mark.parametrize(
+    ("collation", "vendor", "exact"),
+    [
+        (None, "sqlite", True),
+        (None, "postgresql", True),
+        (None, "mysql", False),
+        (None, "microsoft", False),
+        ("nocase", "sqlite", False),
+        ("BINARY", "sqlite", True),
+        ("und-x-icu", "postgresql", False),
+        ("C", "postgresql", True),
+        ("utf8mb4_bin", "mysql", False),  # "a" is "a "
+        ("utf8mb4_nopad_bin", "mysql", True),
+        ("utf8mb4_0900_bin", "mysql", True),
+    ],
+)
+def test_a_collation_that_is_known_to_be_exact_names_no_unknown_rows(
+    collation: str | None, vendor: str, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Word._meta.get_field("text"), "db_collation", collation)
+    monkeypatch.setattr(connections["other"], "vendor", vendor)
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    for cached in (names._collations_of_key, names._all_texts_are_exact):
+        cached.cache_clear()
+    try:
+        written = names.Names()
+        written.rows_changed(Word, ["a"])
+        assert set(written.tags) == {"zoo.word", "zoo.word:a"} | (set() if exact else {"zoo.word:*"})
+    finally:
+        monkeypatch.undo()
+        for cached in (names._collations_of_key, names._all_texts_are_exact):
+            cached.cache_clear()
 
 
 def test_a_row_without_a_key_has_no_tag() -> None:

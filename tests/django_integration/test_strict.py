@@ -98,7 +98,7 @@ def execute_many(text: str, rows: list[list[str]]) -> None:
 def write_block() -> None:
     """Writes by the driver's own connection."""
     with writes_to(Cage):
-        connection.connection.execute("UPDATE zoo_cage SET name = 'new'")
+        connection.connection.cursor().execute("UPDATE zoo_cage SET name = 'new'")
 
 
 # ------------------------------------------------------------------------------------------------ a transaction

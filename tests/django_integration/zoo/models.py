@@ -117,6 +117,7 @@ class Word(models.Model):
     """A primary key that may be any text: as long as MariaDB can index, and longer than a name may be."""
 
     text = models.CharField(primary_key=True, max_length=700)
+    day = models.IntegerField(default=0)
 
     def __str__(self) -> str:
         return self.text
