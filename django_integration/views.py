@@ -1,5 +1,5 @@
 """
-The status page: HTML in the look of the admin, or `?format=json`.
+The status page: HTML in the look of the admin, or `?format=json`; with `?key=`, also what is known of that entry.
 
 `admin.py` shows it in the admin, where nothing is to be configured for it. `urls.py` is for another place.
 """
@@ -11,12 +11,16 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.decorators import staff_member_required
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from .status import ProcessStatus, look
+from invalidator import InvalidatorError
+
+from .explain import Explanation, as_lines, explain
+from .status import ProcessStatus, look, without_password
 
 _SERVED = {
     "short": "each entry for MAX_STALENESS after its load",
@@ -24,6 +28,9 @@ _SERVED = {
     "serve": "everything until its TTL, without a bound",
 }
 """By WHEN_UNLEASED."""
+
+JOURNAL_READ = 2_000
+"""Messages, for `?key=`. A page must not wait for all of them."""
 
 TEMPLATE = "invalidator/status.html"
 
@@ -39,13 +46,35 @@ def status(request: HttpRequest) -> HttpResponse:
 def page(request: HttpRequest, context: Mapping[str, Any]) -> HttpResponse:
     """Answer, to whoever may see it, in the *context* of an admin site."""
     found = look()
+    explained, problem = _explain(request.GET.get("key", ""))
     if request.GET.get("format") == "json":
-        return JsonResponse(found, json_dumps_params={"indent": 2})
+        said = {**found, "explained": explained} if "key" in request.GET else found
+        if problem:
+            said["problems"] = [*found["problems"], problem]
+        return JsonResponse(said, json_dumps_params={"indent": 2})
     return render(
         request,
         TEMPLATE,
-        {**context, "title": "Caches of this process", "verdict": _verdict(found), "status": found},
+        {
+            **context,
+            "title": "Caches of this process",
+            "verdict": _verdict(found),
+            "status": found,
+            "key": request.GET.get("key", ""),
+            "explained": explained and list(as_lines(explained)),
+            "key_problem": problem,
+        },
     )
+
+
+def _explain(key: str) -> tuple[Explanation | None, str | None]:
+    """What is known of the entry of *key* in this process, and why nothing is. Calls no function."""
+    if not key:
+        return None, None
+    try:
+        return explain(key, most=JOURNAL_READ), None
+    except (ImproperlyConfigured, InvalidatorError) as error:
+        return None, without_password(str(error))
 
 
 def _verdict(found: ProcessStatus) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from .errors import (
     InvalidMessage,
     InvalidName,
     InvalidSetting,
+    JournalUnread,
     LedgerFileError,
     PublishError,
 )
@@ -34,7 +35,7 @@ from .names import Tag, check_key, check_tag, check_tags, name_slots, tag
 from .near_cache import DEFAULT, Change, Loaded, NearCache, Ttl
 from .receipt import Receipt
 from .source import SourceView
-from .status import Cause, Invalidation, Past, Stats, Status
+from .status import Cause, Invalidation, Journaled, Past, Stats, Status
 
 __all__ = [
     "ABOUT_TO_LOAD",
@@ -56,6 +57,8 @@ __all__ = [
     "Invalidation",
     "Invalidator",
     "InvalidatorError",
+    "JournalUnread",
+    "Journaled",
     "KeySpec",
     "LedgerFileError",
     "Loaded",

@@ -19,7 +19,7 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -27,7 +27,7 @@ from typing import Any, Protocol, Self
 from . import message
 from .config import Config, check_number
 from .entry import ValidityRule
-from .errors import InvalidName, InvalidSetting, LedgerFileError, PublishError
+from .errors import InvalidMessage, InvalidName, InvalidSetting, JournalUnread, LedgerFileError, LinkDown, PublishError
 from .hearing import Hearing, OwnHearing, SidecarHearing
 from .hold import Hold
 from .ledger import Clock, Ledger, Words, now_ns
@@ -38,10 +38,13 @@ from .message import Body
 from .names import Tag, check_key, check_tags, name_slots, redis_names
 from .publisher import Publisher
 from .receipt import Receipt
-from .status import Invalidation, Past, Status
+from .status import Invalidation, Journaled, Past, Status
 from .subscription import Happening, Journal, Subscription
 
 log = logging.getLogger("invalidator.bus")
+
+_JOURNAL_PAGE = 200
+"""Messages. At most 4 MiB, as for a replay."""
 
 Callback = Callable[[Invalidation], object]
 
@@ -367,6 +370,29 @@ class Invalidator:
             journal=journal,
         )
 
+    def read_journal(self, most: int = 10_000) -> Iterator[Journaled]:
+        """
+        The last messages of the namespace, newest first: what became stale lately, said by whomever.
+
+        Args:
+            most: how many are read; in pages, as they are asked for.
+
+        Raises:
+            JournalUnread: the server did not answer.
+        """
+        before = ""
+        while most > 0:
+            wanted = min(most, _JOURNAL_PAGE)
+            try:
+                page = self._link.read_journal(self._names, before, wanted)
+            except LinkDown as error:
+                raise JournalUnread(f"the journal cannot be read: {error}") from error
+            yield from (_journaled(id, body) for id, body in page)
+            if len(page) < wanted:
+                return
+            most -= wanted
+            before = page[-1][0]
+
     # For caches.
 
     def make_rule(self) -> ValidityRule:
@@ -494,6 +520,15 @@ os.register_at_fork(
     after_in_child=lambda: _after_fork(in_child=True),
 )
 atexit.register(_close_all)
+
+
+def _journaled(id: str, data: bytes) -> Journaled:
+    at = int(id.partition("-")[0]) / 1000
+    try:
+        body = message.decode(data)
+    except InvalidMessage:
+        return Journaled(id, at, "unknown", "", (), ())
+    return Journaled(id, at, body.op, body.node, body.keys, body.tags)
 
 
 def _past(happening: Happening | None, now: int) -> Past | None:

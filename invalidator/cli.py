@@ -22,10 +22,11 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from .bus import Invalidator
@@ -93,6 +94,8 @@ class Project:
 
     metavar = "KEY"
     help = "a key"
+    subcommands: Mapping[str, Subcommand] = MappingProxyType({})
+    """Those that it has besides ours."""
 
     def read(self, targets: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the keys and tags that an entry about *targets* would have. Raises InvalidName for what is none."""
@@ -129,7 +132,7 @@ def add_arguments(
         namespace=namespace or os.environ.get(NAMESPACE_VARIABLE),
     )
     children = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
-    for name, subcommand in SUBCOMMANDS.items():
+    for name, subcommand in {**SUBCOMMANDS, **project.subcommands}.items():
         child = children.add_parser(name, help=subcommand.help, description=subcommand.help)
         # Before the subcommand or after it. A default here would undo what was said before.
         _add_place(child, url=argparse.SUPPRESS, namespace=argparse.SUPPRESS, several=subcommand.several_namespaces)
@@ -141,13 +144,13 @@ def run(options: Namespace) -> int:
     _accept_any_character(sys.stdout)
     try:
         with _without_log():
-            SUBCOMMANDS[options.subcommand].run(options)
+            {**SUBCOMMANDS, **options.project.subcommands}[options.subcommand].run(options)
     except BrokenPipeError:
         _drop_output(sys.stdout)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (InvalidatorError, OSError) as error:
-        print(f"invalidator: {_one_line(str(error))}", file=sys.stderr, flush=True)
+        print(f"invalidator: {one_line(str(error))}", file=sys.stderr, flush=True)
         return MISUSED if isinstance(error, Misuse | InvalidName | InvalidSetting) else FAILED
     return 0
 
@@ -354,7 +357,7 @@ def _add_watch_arguments(parser: ArgumentParser, project: Project) -> None:
 
 def _run_watch(options: Namespace) -> None:
     keys, tags = options.project.read(options.targets)
-    with _until_interrupted(), _open(options) as bus:
+    with until_interrupted(), _open(options) as bus:
         feed = Feed(bus.status)
         bus.on_invalidate(feed.hear, keys=[*keys, *options.keys], tags=[*tags, *options.tags])
         shown = 0
@@ -485,10 +488,10 @@ def _run_doctor(options: Namespace) -> None:
 
 def _show_finding(finding: Finding) -> None:
     """At once, as the next one may take its time."""
-    print(f"{finding.level:<5} {finding.check}: {_one_line(finding.found)}")
+    print(f"{finding.level:<5} {finding.check}: {one_line(finding.found)}")
     for what, text in (("means", finding.means), ("repair", finding.repair)):
         if text:
-            print(f"      {what}: {_one_line(text)}")
+            print(f"      {what}: {one_line(text)}")
     sys.stdout.flush()
 
 
@@ -499,7 +502,7 @@ def _as_words(facts: dict[str, Any]) -> Iterator[str]:
     """`keys a b` for each of *facts* that says something."""
     for what, value in facts.items():
         if value not in (None, "", [], ()):
-            yield f"{what} {_as_names(value) if isinstance(value, list | tuple) else _one_line(str(value))}"
+            yield f"{what} {_as_names(value) if isinstance(value, list | tuple) else one_line(str(value))}"
 
 
 def _as_names(names: Sequence[str]) -> str:
@@ -513,7 +516,7 @@ def _one_word(name: str) -> str:
     return name if name.isprintable() and not set(name) & set(' "') else json.dumps(name)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """*text* with everything escaped that is not printable, so that it stays one line and moves no cursor."""
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
@@ -547,7 +550,7 @@ def _without_log() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _until_interrupted() -> Iterator[None]:
+def until_interrupted() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the block, quietly. Outside the main thread signals are somebody else's."""
     if threading.current_thread() is not threading.main_thread():
         yield

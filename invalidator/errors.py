@@ -26,6 +26,10 @@ class PublishError(InvalidatorError):
     """Redis did not accept an invalidation (`publish="raise"`). Here it is in force; elsewhere it is not: try again."""
 
 
+class JournalUnread(InvalidatorError):
+    """Redis did not hand out its journal. Caches do well without that: ask again later."""
+
+
 class HoldEnded(InvalidatorError):
     """A write took longer than its hold: roll back and try again, or hold longer."""
 

@@ -18,6 +18,26 @@ class Past:
     age_s: float
 
 
+class Journaled(NamedTuple):
+    """
+    A message in the journal: something of the past, that everybody has heard.
+
+    Args:
+        id: its place in the journal.
+        at: when Redis accepted it, by the clock of Redis: seconds since 1970.
+        operation: "invalidate", "clear", "hold" (its names are about to become stale), "release" (they did, and are
+            held no longer), "epoch" (the journal begins); "unknown" if this version cannot read it.
+        node: who said it, "" if nobody in particular.
+    """
+
+    id: str
+    at: float
+    operation: str
+    node: str
+    keys: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from invalidator import bus as bus_module
 from invalidator.bus import Invalidator
-from invalidator.errors import ClosedError, InvalidName, InvalidSetting, PublishError
+from invalidator.errors import ClosedError, InvalidName, InvalidSetting, JournalUnread, PublishError
+from invalidator.link import Post
 from invalidator.link.memory import MemoryLink
 from invalidator.message import Body, decode
 from invalidator.names import key_slot, tag_slot
@@ -339,6 +341,35 @@ class TestCallbacks:
             wait_until(lambda: heard)
         assert heard[0].everything
         assert "unreadable" in heard[0].reason
+
+
+class TestJournal:
+    def test_it_is_read_newest_first_and_no_further_than_asked(self, two) -> None:
+        one, other = two
+        for number in range(3):
+            one.invalidate(f"k{number}", tags=["t"])
+        other.clear()
+        read = list(one.read_journal())
+        assert [message.operation for message in read] == ["clear", *["invalidate"] * 3, "epoch"]
+        assert (read[1].keys, read[1].tags, read[1].node) == (("k2",), ("t",), one.node)
+        assert [message.keys for message in one.read_journal(2)] == [(), ("k2",)]
+        assert read[0].at >= read[1].at > 1e9
+
+    def test_it_is_read_in_pages(self, two, monkeypatch) -> None:
+        monkeypatch.setattr(bus_module, "_JOURNAL_PAGE", 2)
+        for number in range(5):
+            two[0].invalidate(f"k{number}")
+        assert [message.keys for message in two[0].read_journal(5)] == [(f"k{number}",) for number in (4, 3, 2, 1, 0)]
+        assert [message.keys for message in two[0].read_journal(3)] == [(f"k{number}",) for number in (4, 3, 2)]
+
+    def test_what_this_version_cannot_read_is_there(self, two) -> None:
+        two[0]._link.publish(two[0]._names, 100, Post([b'{"v":9}']))
+        assert next(two[0].read_journal()).operation == "unknown"
+
+    def test_a_server_that_is_away_is_an_error(self) -> None:
+        away = Invalidator("redis://127.0.0.1:1/0", namespace="away", close_timeout=0)
+        with away, pytest.raises(JournalUnread, match="cannot be read"):
+            next(away.read_journal())
 
 
 class TestClose:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from django_integration import Loaded, cache, model_tag, row_tags
@@ -28,9 +28,9 @@ class Copy:
     """A value as it lies in this worker's near cache. Nobody changes it: all readers share it."""
 
     value: Value
-    number: int
+    number: int = field(compare=False)
     """The how manieth value this worker loaded from the database since its start."""
-    loaded: float
+    loaded: float = field(compare=False)
     """When, in seconds of this process' steady clock."""
 
 

@@ -107,6 +107,12 @@ class Link(Protocol):
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         """Publish *post* in one atomic call. Raises LinkDown: it may then have been accepted or not."""
 
+    def read_journal(self, names: RedisNames, before: str, count: int) -> list[tuple[str, bytes]]:
+        """
+        The ids and bodies of at most *count* messages of the journal, newest first: those before the id *before*, or
+        from the last on if that is "". Raises LinkDown.
+        """
+
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
         """The command by which a subscription begins a journal."""
 

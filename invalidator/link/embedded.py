@@ -340,6 +340,10 @@ class EmbeddedLink:
             self._is_there = False
             raise
 
+    def read_journal(self, names: RedisNames, before: str, count: int) -> list[tuple[str, bytes]]:
+        self._join()
+        return self._inner.read_journal(names, before, count)
+
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
         return self._inner.open_journal(names, journal_length)
 

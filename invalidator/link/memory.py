@@ -234,6 +234,12 @@ class MemoryLink:
         with self._meeting.lock:
             return self._meeting.server.publish(names, journal_length, post)
 
+    def read_journal(self, names: RedisNames, before: str, count: int) -> list[tuple[str, bytes]]:
+        with self._meeting.lock:
+            stream = self._meeting.server.streams.get(names.journal, [])
+            found = [(id, body) for id, _, body in stream if not before or id < _parse_id(before)]
+        return [(_id(id), body) for id, body in found[: -count - 1 : -1]]
+
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
         return ("OPEN", names.journal, names.epoch)
 

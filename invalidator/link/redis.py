@@ -168,6 +168,15 @@ class RedisLink:
             self._idle.append(connection)
             return answer
 
+    def read_journal(self, names: RedisNames, before: str, count: int) -> list[tuple[str, bytes]]:
+        newest = f"({before}" if before else "+"
+        command = ("XREVRANGE", names.journal, newest, "-", "COUNT", str(count))
+        try:
+            found = self._ask(_pack([word.encode() for word in command]), _pack([]))
+        except (redis.RedisError, OSError) as error:
+            raise LinkDown(_describe(error)) from error
+        return [(id.decode(), dict(zip(pairs[::2], pairs[1::2], strict=True)).get(b"m", b"")) for id, pairs in found]
+
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
         return ("EVAL", PUBLISH_SCRIPT, *_fixed_arguments(names, journal_length), *_changing_arguments(Post(())))
 

@@ -8,7 +8,8 @@ from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.test import Client, override_settings
 
-from django_integration import bus, cache
+from django_integration import bus, cache, verifier
+from django_integration.testing import isolated_bus
 from invalidator.ledger_file import writing
 
 from .conftest import WAIT_S
@@ -115,3 +116,37 @@ def test_a_sidecars_worker(staff: Client, tmp_path: Path) -> None:
         text = text_of(staff)
     assert "a sidecar listens for this process" in text
     assert "The sidecar hears them" in text
+
+
+def test_a_key_is_explained(staff: Client) -> None:
+    cache.get_or_set("explained", lambda: 1, tags=["of-it"])
+    shown = text_of(staff, f"{PAGE}?key=explained")
+    assert "depends on  of-it" in shown
+    found = staff.get(f"{PAGE}?format=json&key=explained").json()["explained"]
+    assert found["entry"]["tags"] == ["of-it"]
+    assert "explained" not in staff.get(f"{PAGE}?format=json").json()
+
+
+def test_a_key_that_cannot_be_is_said(staff: Client) -> None:
+    key = "x" * 600
+    assert "512" in text_of(staff, f"{PAGE}?key={key}")
+    assert any("512" in problem for problem in staff.get(f"{PAGE}?format=json&key={key}").json()["problems"])
+
+
+def test_a_key_is_explained_without_calling_anything(staff: Client) -> None:
+    found = staff.get(PAGE, {"format": "json", "key": "tests.django_integration.test_calls.doubled(n=4)"}).json()
+    assert not found["explained"]["loaded_now"]
+    assert found["explained"]["entry"] is None
+
+
+def test_stale_reads_are_shown(staff: Client) -> None:
+    with isolated_bus(VERIFY=1.0, MAX_STALENESS=0.6):
+        values = iter([1, 2, 2])
+        for _ in range(2):
+            cache.get_or_set("stale-key", lambda: next(values), tags=["its-tag"])
+        reviewer = verifier._of_the_setting.verifier
+        assert reviewer is not None
+        reviewer.wait()
+        shown = text_of(staff)
+    assert "Stale reads" in shown
+    assert "stale-key" in shown

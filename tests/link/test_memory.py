@@ -153,3 +153,16 @@ class TestConnections:
             frames += connection.receive(PATIENCE_S)
         chain = [frame.payload.split(b" ")[:2] for frame in frames[1:]]
         assert all(before[0] == after[1] for before, after in pairwise(chain))
+
+
+class TestReadingTheJournal:
+    def test_it_is_read_backwards_in_pages(self, link) -> None:
+        ids = [say(link, key) for key in "abc"]
+        newest = link.read_journal(NAMES, "", 2)
+        assert [id for id, _ in newest] == ids[:0:-1]
+        older = link.read_journal(NAMES, newest[-1][0], 10)
+        assert [id for id, _ in older[:1]] == ids[:1]
+        assert older[-1][1] == b'{"v":1,"op":"epoch"}'
+
+    def test_there_may_be_none(self, link) -> None:
+        assert link.read_journal(NAMES, "", 2) == []

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -16,7 +17,9 @@ from django.db import DEFAULT_DB_ALIAS, Error
 from django_integration import bus, conf, runtime, targets, transactions
 from django_integration.names import Names
 from invalidator import InvalidatorError, InvalidSetting, LedgerFileError, PublishError, tag
-from invalidator.cli import Project, Said, add_arguments, run, tell
+from invalidator.cli import Misuse, Project, Said, Subcommand, add_arguments, run, tell
+
+from . import _explain, _verify
 
 ACCEPT_TIMEOUT_S = 2.0
 """How long a Redis that is away may take to come back before the command says that it failed."""
@@ -27,6 +30,20 @@ class DjangoProject(Project):
 
     metavar = "TARGET"
     help = "a row (shop.Product:42), a model (shop.Product) or a key"
+    subcommands = MappingProxyType(
+        {
+            "verify": Subcommand(
+                "Read paths and cached functions for a while, and find what is stale and was never invalidated.",
+                _verify.add_arguments,
+                lambda options: _run_here(options, _verify.run),
+            ),
+            "explain": Subcommand(
+                "Say what an entry depends on, when it was loaded, and what voided it last.",
+                _explain.add_arguments,
+                lambda options: _run_here(options, _explain.run),
+            ),
+        }
+    )
 
     def read(self, targets_: Sequence[str]) -> tuple[list[str], list[str]]:
         """See `Project.read`."""
@@ -63,6 +80,14 @@ class Command(BaseCommand):
         """Run the CLI and exit with its code."""
         if code := run(Namespace(**options)):
             sys.exit(code)
+
+
+def _run_here(options: Namespace, run_it: Callable[[Namespace], None]) -> None:
+    """Run what needs the project's own caches."""
+    if not _is_own_place(options):
+        raise Misuse("this reads the project's own caches: leave out --url and --namespace")
+    _open_bus()
+    run_it(options)
 
 
 def _stale(options: Namespace) -> dict[str, Names]:

@@ -315,3 +315,19 @@ class TestPublishing:
             link.publish(redis_names("shop"), 1000, Post([b"x"]))
         own_server.resume()
         link.close()
+
+
+class TestReadingTheJournal:
+    def test_it_is_read_backwards_in_pages(self, link: RedisLink, names: RedisNames) -> None:
+        assert link.read_journal(names, "", 2) == []
+        ids = [link.publish(names, 1000, Post(bodies("n", [key], ()))).id for key in "abc"]
+        newest = link.read_journal(names, "", 2)
+        assert [id for id, _ in newest] == ids[:0:-1]
+        assert newest[0][1] == bodies("n", ["c"], ())[0]
+        older = link.read_journal(names, newest[-1][0], 10)
+        assert [id for id, _ in older[:1]] == ids[:1]
+        assert older[-1][1] == b'{"v":1,"op":"epoch"}'
+
+    def test_a_server_that_is_away_is_said(self, names: RedisNames) -> None:
+        with pytest.raises(LinkDown):
+            RedisLink("redis://127.0.0.1:1/0", timeout_s=1).read_journal(names, "", 2)
