@@ -32,7 +32,7 @@ class Record:
 
 def measure(run: Run) -> list[Figure]:
     """Shortest of many batches for what takes nanoseconds, median for Redis."""
-    caches, is_leased = _start_django(run)
+    caches, is_leased = start_django(run)
     keys = {kind: [f"{kind}:{number}" for number in range(KEYS)] for kind in ("text", "dict", "record")}
     for cache in caches.values():
         for kind, value in (("text", "a lamp"), ("dict", FIELDS), ("record", Record())):
@@ -48,7 +48,7 @@ def measure(run: Run) -> list[Figure]:
     l2.settle()
     if any(len(caches["alone"].get_many(names)) < KEYS for names in keys.values()):
         raise RuntimeError("not all reads were hits")
-    _stop_django()
+    stop_django()
 
     def times(what: str, peer: float, issue_limit: float) -> Figure:
         return Figure(what, peer, "×", target=Target(6, "≥", issue_limit))
@@ -75,7 +75,8 @@ def measure(run: Run) -> list[Figure]:
     ]
 
 
-def _start_django(run: Run) -> tuple[Mapping[str, Any], Any]:
+def start_django(run: Run) -> tuple[Mapping[str, Any], Any]:
+    """Set Django up; returns the caches by name, and what raises if there is no lease."""
     import django
     from django.conf import settings
     from django.core.cache import caches
@@ -98,12 +99,14 @@ def _start_django(run: Run) -> tuple[Mapping[str, Any], Any]:
         },
         "redis": l2,
     }
-    settings.configure(
-        INSTALLED_APPS=["django_integration"],
-        INVALIDATOR={"URL": run.url, "NAMESPACE": run.namespace(), "MAX_STALENESS": 30.0},
-        CACHES=table,
-    )
-    django.setup()
+    if not settings.configured:  # once for all benchmarks of the process
+        settings.configure(
+            INSTALLED_APPS=["django_integration"],
+            INVALIDATOR={"URL": run.url, "NAMESPACE": run.namespace(), "MAX_STALENESS": 30.0},
+            CACHES=table,
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        )
+        django.setup()
     from django_integration import bus
 
     def is_leased() -> None:
@@ -115,11 +118,11 @@ def _start_django(run: Run) -> tuple[Mapping[str, Any], Any]:
     return {"alone": caches["default"], **{alias: caches[alias] for alias in table if alias != "default"}}, is_leased
 
 
-def _stop_django() -> None:
+def stop_django() -> None:
     """Close the process' bus: the next benchmark wants to be alone with the server."""
-    from django_integration import bus
+    from django_integration import runtime
 
-    bus().close()
+    runtime.reset()
 
 
 def _near_ns(run: Run, caches: Mapping[str, Any], keys: Mapping[str, list[str]]) -> dict[str, float]:

@@ -262,8 +262,11 @@ def _unkept(value: Any) -> Loaded[Any]:
     return dataclasses.replace(value, ttl=0) if isinstance(value, Loaded) else Loaded(value, ttl=0)
 
 
+_current = tracking.current
+
+
 def _reading() -> NearCache:
-    return default_cache() if tracking.current() is None else cache
+    return default_cache() if _current() is None else cache
 
 
 cache = DefaultCache()

@@ -30,6 +30,7 @@ Rule 7: a query that Django does not send, since nothing can match (`pk__in=[]`)
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -166,22 +167,24 @@ def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> Rows |
     if base is None:
         read_tables(recorder, compiler)
         return None
-    looks = _Looks(aliases[0])
-    looks.at(query.where)
+    others = aliases[1:]
+    vendor = compiler.connection.vendor
     equalities = [
-        (field, values)
-        for field, values in _equalities(query.where, aliases[0])
-        if _is_comparable(field, compiler.connection.vendor)
+        (field, values) for field, values in _equalities(query.where, aliases[0]) if _is_comparable(field, vendor)
     ]
     by_key = next((values for field, values in equalities if field.primary_key), None)
+    if by_key is not None and not others:  # the usual case, and the quickest
+        recorder.read_names(base, [_row_tag(base, base._meta.label_lower, value) for value in by_key])
+        return None
+    looks = _Looks(aliases[0])
+    looks.at(query.where)
     wants_rows = whole_rows and _has_rows(query)
     is_row = by_key is not None or wants_rows
-    others = aliases[1:]
     related = _read_others(recorder, compiler, others, looks, is_row=is_row, base=base) if others else []
     if by_key is not None:
-        recorder.read_names(base, [row_tag(base, value) for value in by_key])
+        recorder.read_names(base, [_row_tag(base, base._meta.label_lower, value) for value in by_key])
         return Rows(recorder, None, related) if related else None
-    if wants_rows and _is_comparable(base._meta.pk, compiler.connection.vendor):
+    if wants_rows and _is_comparable(base._meta.pk, vendor):
         names = _names_by_value(base, equalities, looks, query, others)
         if names and recorder.read_names(base, names):
             return Rows(recorder, base, related)
@@ -261,6 +264,7 @@ def _has_rows(query: Query) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=4096)  # not without bound: a migration's models have fields of their own
 def _is_comparable(field: Field[Any, Any], vendor: str) -> bool:
     target: Any = field
     while isinstance(target, ForeignKey):
