@@ -7,6 +7,8 @@ so they are connected for the models alone whose rows a function wants to see.
 
 Rule 1: the tags of a row need no query. Only `@invalidates` functions may, see `registry.py`.
 Rule 2: what was seen is collected even when a function fails after it.
+Rule 3: ours is the first receiver of `post_save`: what another one reads, of a row that was just saved, must not come
+from a cache that has not heard of it. (Models connect theirs while they are imported, before any app is ready.)
 """
 
 from __future__ import annotations
@@ -36,6 +38,14 @@ def connect() -> None:
     """Connect the receivers; a second time changes nothing."""
     pre_save.connect(before_save, dispatch_uid=_UID)
     post_save.connect(after_save, dispatch_uid=_UID)
+    _put_first(post_save)
+
+
+def _put_first(signal: Any) -> None:
+    """Let our receiver be the first of *signal*'s. Django calls them in the order of this list."""
+    with signal.lock:
+        signal.receivers.sort(key=lambda receiver: receiver[0][0] != _UID)
+        signal.sender_receivers_cache.clear()
 
 
 def keep_rows() -> None:

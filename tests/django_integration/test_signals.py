@@ -1,14 +1,20 @@
 """Saves and many-to-many changes publish the tags of rows and models."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core import serializers
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
+from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
+
+from django_integration import cache
+from django_integration.signals import connect
 
 from .conftest import Wire
 from .zoo.models import Animal, Aquarium, Building, Cage, Chip, Duty, Food, Keeper, Pet, Ticket
@@ -93,6 +99,30 @@ def test_a_save_sends_no_query_of_ours(cage: Cage) -> None:
         cage.save()
         Cage.objects.create()
     assert len(queries) == 2, queries.captured_queries
+
+
+@pytest.mark.parametrize("around", [contextlib.nullcontext, transaction.atomic])
+def test_a_receiver_of_the_application_reads_what_was_saved(cage: Cage, around: Callable[[], Any]) -> None:
+    """Those that a module of models connects are there before ours, and would read the row as it was."""
+    names = []
+
+    def name() -> str:
+        return str(cache.get_or_set("name", lambda: Cage.objects.get(pk=cage.pk).name))
+
+    def receiver(**_: object) -> None:
+        names.append(name())
+
+    assert name() == ""
+    cage.name = "new"
+    post_save.connect(receiver, sender=Cage)
+    try:
+        post_save.receivers.insert(0, post_save.receivers.pop())
+        connect()
+        with around():
+            cage.save()
+    finally:
+        post_save.disconnect(receiver, sender=Cage)
+    assert names == ["new"]
 
 
 def test_many_saves_in_a_transaction_are_one_message(wire: Wire) -> None:
