@@ -391,7 +391,11 @@ def _pk_text(model: type[Model], pk: object) -> str:
     """*pk* as every server spells it: through the field's own type, so that "42" and 42 are one row."""
     columns = model._meta.pk_fields
     values = pk if isinstance(pk, tuple | list) else (pk,)
-    return ",".join(str(column.to_python(value)) for column, value in zip(columns, values, strict=True))
+    return ",".join(_spelled(column.to_python(value)) for column, value in zip(columns, values, strict=True))
+
+
+def _spelled(value: object) -> str:
+    return str.__str__(value) if isinstance(value, str) else str(value)  # of an enum's member, too, this is the text
 
 
 TEXTS_ARE_EXACT = frozenset({"sqlite", "postgresql", "oracle"})

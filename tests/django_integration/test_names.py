@@ -1,5 +1,6 @@
 """What a change is called; and what an entry that depends on it carries."""
 
+import enum
 import uuid
 from decimal import Decimal
 
@@ -50,6 +51,15 @@ def test_a_primary_key_has_one_spelling(pk: object) -> None:
 def test_a_uuid_has_one_spelling() -> None:
     key = uuid.uuid4()
     assert row_tag(Chip, str(key)) == row_tag(Chip, key.hex) == row_tag(Chip(pk=key)) == f"zoo.chip:{key}"
+
+
+def test_a_member_of_an_enum_is_spelled_as_it_is_stored() -> None:
+    """Python writes `Kind.VERB` for it, and who reads the row finds "verb"."""
+
+    class Kind(str, enum.Enum):  # noqa: UP042 - this one, and not StrEnum, is the trap
+        VERB = "verb"
+
+    assert row_tag(Word(text=Kind.VERB)) == row_tag(Word, "verb") == "zoo.word:verb"
 
 
 def test_a_composite_key_is_all_its_columns() -> None:
