@@ -35,7 +35,7 @@ class Tag:
     name: str
 
     def __post_init__(self) -> None:
-        check_tag(self.name)
+        object.__setattr__(self, "name", check_tag(self.name))
 
     def __str__(self) -> str:
         return self.name
@@ -83,7 +83,8 @@ def _check(name: object, kind: str) -> str:
                 f"a {kind} may have {MAX_NAME_BYTES} bytes of UTF-8, this one has {size}: {name[:40]!r}…; "
                 "use a hash of the long part"
             )
-    return name
+    # A subclass (a StrEnum, Django's SafeString) is taken for its text: only str itself can be sent.
+    return name if type(name) is str else str.__str__(name)
 
 
 def key_slot(key: str, slots: int) -> int:

@@ -1,5 +1,6 @@
 """Names, slots, and what a namespace is called in Redis."""
 
+import enum
 from collections import Counter
 
 import pytest
@@ -50,6 +51,22 @@ class TestWhatANameMayBe:
         """Spaces, control characters and whole sentences included: only the length is limited, in bytes."""
         assert check_key(name) == name
         assert check_tag(name) == name
+
+    @pytest.mark.parametrize("check", [check_key, check_tag, lambda name: tag(name).name])
+    def test_a_string_of_another_kind_is_its_text(self, check) -> None:
+        """A member of an enum, a string that templates trust: str itself is what can be sent."""
+
+        class Trusted(str):
+            __slots__ = ()
+
+            def __str__(self) -> str:
+                return self  # as Django's SafeString does
+
+        class Status(enum.StrEnum):
+            SOLD_OUT = "sold-out"
+
+        assert (check(Trusted("shop")), type(check(Trusted("shop")))) == ("shop", str)
+        assert (check(Status.SOLD_OUT), type(check(Status.SOLD_OUT))) == ("sold-out", str)
 
     @given(st.text())
     def test_the_limit_is_in_bytes_for_every_string(self, name) -> None:
