@@ -28,11 +28,14 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.base.operations import BaseDatabaseOperations
-from django.db.models import Field, Model
+from django.db.models import F, Field, Model
 from django.db.models.query_utils import DeferredAttribute
 
 LONGEST_TEXT = 255
 """Characters of a column that is compared; what is longer is prose, and found by other means."""
+
+UNKNOWN = F("unknown")
+"""Stands for the value of a column that is not in memory: it is no more known than an expression's."""
 
 LONGEST_PLAIN = 64
 """Characters of a value written out in a tag; of a longer one its hash is."""
@@ -100,10 +103,11 @@ def tags_of_values(model: type[Model], values: Mapping[str, object]) -> Iterator
     """
     for column in _comparable_columns(model):
         tag = None
-        if column.attname in values:
-            # Else: an expression; or what the database understands, and the field does not.
+        value = values.get(column.attname, UNKNOWN)
+        if not hasattr(value, "resolve_expression"):
+            # Else: what the database understands, and the field does not.
             with contextlib.suppress(ArithmeticError, AttributeError, TypeError, ValueError, ValidationError):
-                tag = column.tag(values[column.attname])
+                tag = column.tag(value)
         yield column.any_value if tag is None else tag
 
 

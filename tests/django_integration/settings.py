@@ -19,6 +19,8 @@ INSTALLED_APPS = [
     "django_integration",
     "tests.django_integration.zoo",
 ]
+# Tables of apps without migrations, such as the zoo, come first, and one of them points at a content type.
+MIGRATION_MODULES = dict.fromkeys(("admin", "auth", "contenttypes", "sessions"))
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -2,6 +2,8 @@
 
 import uuid
 
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection, models
 
 COLLATION = {"sqlite": "nocase", "postgresql": "C", "mysql": "utf8mb4_general_ci"}[connection.vendor]
@@ -199,6 +201,27 @@ class Specimen(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Label(models.Model):
+    """Sticks to a row of any model."""
+
+    text = models.CharField(max_length=80, blank=True)
+    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    object_id = models.PositiveBigIntegerField()
+    labelled = GenericForeignKey()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Crate(models.Model):
+    """Knows its labels, and takes them along."""
+
+    labels = GenericRelation(Label)
+
+    def __str__(self) -> str:
+        return f"crate {self.pk}"
 
 
 if hasattr(models, "DB_CASCADE"):  # Django 6.1: the database itself follows a delete
