@@ -20,7 +20,7 @@ INSTALLED_APPS = [
     "tests.django_integration.zoo",
 ]
 # Tables of apps without migrations, such as the zoo, come first, and one of them points at a content type.
-MIGRATION_MODULES = dict.fromkeys(("admin", "auth", "contenttypes", "sessions"))
+MIGRATION_MODULES = dict.fromkeys(("admin", "auth", "contenttypes"))
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
