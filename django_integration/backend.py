@@ -371,6 +371,7 @@ class NearCacheBackend(BaseCache):
         kept = self._keep(found)
         self._make_room(name)
         near.set(name, kept, ttl=self._l2.near_ttl(name), tags=self._tags(name), loaded_at=since)
+        near.note_read(name, tags=self._tags(name), loaded_at=since)
         return kept
 
     def _keep_all_near(self, values: Mapping[str, Any], since: int, found: dict[str, Any]) -> None:

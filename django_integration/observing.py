@@ -170,7 +170,7 @@ class ObservedCache(NearCache):
 
     def _is_comparable(self, key: str, entry: AnyEntry) -> bool:
         """Rule 3; and what was stored in a cache backend by `set` has no loader that could know better."""
-        if self._uncommitted and self._source.is_apart():
+        if self._attention and self._source.is_apart():
             return False
         known = _known.get(self)
         if known is not None and known.get(key) is not entry:

@@ -1,5 +1,5 @@
 """
-How the calling thread or task sees the databases: the `SourceView` of this app's near caches.
+How the calling thread or task sees the databases, and what it reads: the `SourceView` of this app's near caches.
 
 Rule 1: a transaction that has written reads past the cache for what it touched: the keys and tags that it will
 invalidate when it commits.
@@ -23,8 +23,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from invalidator import Entry, name_slots, now_ns
 
-from . import transactions
+from . import attention, transactions
 from .runtime import bus
+from .tracking import recorder
 
 
 class Transactions:
@@ -35,7 +36,7 @@ class Transactions:
         tags_tell: whether the tags of a value say what it was computed from. Those of the cache backend do not.
     """
 
-    uncommitted: Sized = transactions.unsent
+    attention: Sized = attention.active
 
     def __init__(self, *, tags_tell: bool = True) -> None:
         self._tags_tell = tags_tell
@@ -58,6 +59,11 @@ class Transactions:
         is_told = self._tags_tell and (entry.tags or entry.parts)
         return not (self.has_changed(entry) if is_told else has_written())
 
+    def has_read(self, entry: Entry[Any]) -> None:
+        """What a cached function has read of a cache, its value is made from."""
+        if (recording := recorder.current()) is not None:
+            recording.read_entry(entry)
+
 
 def has_written() -> bool:
     """Whether a transaction of this thread has written, and not committed."""
@@ -66,7 +72,7 @@ def has_written() -> bool:
 
 def has_changed(key: str, tags: Sequence[str]) -> bool:
     """Whether a transaction of this thread has written *key* or one of *tags*, and not committed."""
-    return _is_touched(name_slots((key,), tags, bus().slots)) if transactions.unsent else False
+    return _is_touched(name_slots((key,), tags, bus().slots)) if attention.active else False
 
 
 def _is_touched(slots: Sequence[int]) -> bool:
@@ -75,7 +81,7 @@ def _is_touched(slots: Sequence[int]) -> bool:
 
 
 def _written() -> Iterator[transactions.Batch]:
-    if not transactions.unsent:
+    if not attention.active:
         return
     for connection in _connections():
         yield from transactions.batches_of(connection)

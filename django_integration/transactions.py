@@ -35,7 +35,7 @@ from django.db.models import Model
 
 from invalidator import Receipt, name_slots, now_ns
 
-from . import holds, registry
+from . import attention, holds, registry
 from .names import Names, Target, is_model
 from .runtime import bus
 
@@ -141,10 +141,6 @@ def send(names: Names) -> Receipt:
     return bus().invalidate(*names.keys, tags=tuple(names.tags))
 
 
-unsent: dict[int, weakref.ref[Batch]] = {}
-"""Every batch of this process that was neither sent nor rolled back. Usually there is none, and a hit asks no more."""
-
-
 known: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
 """Every connection of this process that was ever used."""
 
@@ -161,7 +157,7 @@ class Batch:
         self.sent = False
         number = id(self)
         # Django drops a batch when its savepoint is rolled back, and tells nobody.
-        unsent[number] = weakref.ref(self, lambda _: unsent.pop(number, None))
+        attention.active[number] = weakref.ref(self, lambda _: attention.active.pop(number, None))
         self._touched = _Touched()
 
     def send(self) -> None:
@@ -294,7 +290,7 @@ def _take_names(batches: Iterable[Batch]) -> Names:
     for batch in batches:
         if not batch.sent:
             batch.sent = True
-            unsent.pop(id(batch), None)
+            attention.active.pop(id(batch), None)
             names.update(batch.names)
     return names
 

@@ -20,7 +20,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from .bus import Invalidator
 from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function
-from .entry import NOT_LOOKED_AT, AnyEntry, Entry, Parts, Verdict, parts_of
+from .entry import NOT_LOOKED_AT, AnyEntry, Entry, Parts, parts_of
 from .errors import InvalidatorError, InvalidSetting
 from .flight import Flight, Flights, Landing
 from .ledger import CHANGES, FOREVER, Words
@@ -155,7 +155,7 @@ class NearCache:
         self._still_holds = self._rule.still_holds
         self._clock = self.bus.clock
         self._source: SourceView = AsItIs(self.bus.clock) if source is None else source
-        self._uncommitted = self._source.uncommitted
+        self._attention = self._source.attention
         self.as_of = self._source.as_of
         self.bus.attach(self)
 
@@ -179,8 +179,8 @@ class NearCache:
             entry = self._find(key)
         except (KeyError, TypeError):
             return self._missed(key, default)
-        if self._uncommitted and self._source.has_changed(entry):
-            return self._missed(key, default)
+        if self._attention:
+            return self._get_attentively(key, entry, default)
         # The order is that of docs/guarantees.md: changes, then the clock. (good_until was found before changes.)
         if (self._words[CHANGES] == entry.changes and self._clock() < entry.good_until) or self._still_holds(
             entry, self._words
@@ -192,7 +192,7 @@ class NearCache:
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those *keys* that may be served."""
         keys = tuple(keys)
-        if self._uncommitted:
+        if self._attention:
             return self._get_one_by_one(keys)
         # The order is that of `get`, once for all of them: changes, then the clock. What is invalidated meanwhile is
         # served by a call that had begun before.
@@ -224,7 +224,7 @@ class NearCache:
         except (KeyError, TypeError):
             self._check_key(key)
             return None
-        if self._uncommitted and self._source.has_changed(entry):
+        if self._attention and self._source.has_changed(entry):
             return None
         return entry if self._rule.check(entry) == "valid" else None
 
@@ -234,25 +234,32 @@ class NearCache:
     def __len__(self) -> int:
         return len(self._store)
 
+    def _get_attentively(self, key: str, entry: AnyEntry, default: Any) -> Any:
+        """The rest of `get`, while some thread or task sees the source otherwise, or records what it reads."""
+        if self._source.has_changed(entry) or not self._is_hit(key, entry):
+            return self._missed(key, default)
+        self._source.has_read(entry)
+        return entry.value
+
     def _look_closer(self, key: str, entry: AnyEntry, default: Any) -> Any:
+        return entry.value if self._is_hit(key, entry) else self._missed(key, default)
+
+    def _is_hit(self, key: str, entry: AnyEntry) -> bool:
+        """Look at the whole rule. What will never be served again leaves."""
         verdict = self._rule.check(entry)
         if verdict == "valid":
             entry.hits += 1
-            return entry.value
-        self._leave(key, entry, verdict)
-        return self._missed(key, default)
-
-    def _leave(self, key: str, entry: AnyEntry, verdict: Verdict) -> None:
-        if verdict == "unleased":  # good again with the next proof
-            return
-        assert verdict != "valid"
-        self._report(self._store.remove_entry(key, entry, verdict))
+            return True
+        if verdict != "unleased":  # good again with the next proof
+            self._report(self._store.remove_entry(key, entry, verdict))
+        return False
 
     def _missed(self, key: str, default: Any) -> Any:
         self._check_key(key)
         self._count("misses")
         if default is not ABOUT_TO_LOAD:
             self._misses.note(key, self.as_of())
+            self.note_read(key, loaded_at=self.as_of())
         return default
 
     # Storing.
@@ -354,14 +361,21 @@ class NearCache:
             entry = self._find(key)
         except (KeyError, TypeError):
             entry = None
-        if entry is not None and not (self._uncommitted and self._source.has_changed(entry)):
-            verdict = self._rule.check(entry)
-            if verdict == "valid":
-                entry.hits += 1
-                return entry
-            self._leave(key, entry, verdict)
-        self._missed(key, ABOUT_TO_LOAD)
-        return None
+        if entry is None or (self._attention and self._source.has_changed(entry)) or not self._is_hit(key, entry):
+            self._missed(key, ABOUT_TO_LOAD)
+            return None
+        return self._read(entry)
+
+    def note_read(self, key: str, *, tags: Iterable[str | Tag] = (), loaded_at: int) -> None:
+        """The caller was told of *key* by somebody else than this cache, at that time of the bus' clock or later."""
+        if self._attention:
+            slots = self._slots_of(self._check_key(key), check_tags(tags))
+            self._source.has_read(Entry(None, loaded_at=loaded_at, slots=slots))
+
+    def _read(self, entry: AnyEntry) -> AnyEntry:
+        if self._attention:
+            self._source.has_read(entry)
+        return entry
 
     def load_entry(
         self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
@@ -373,11 +387,11 @@ class NearCache:
             if is_mine:
                 with self._flying(key, flight) as landing:
                     if landing.entry is not None:
-                        return landing.entry
-                    return self._finish(key, flight, landing, loader(), ttl)
+                        return self._read(landing.entry)
+                    return self._read(self._finish(key, flight, landing, loader(), ttl))
             entry = self._disembark(key, flight, flight.wait())
             if entry is not None:
-                return entry
+                return self._read(entry)
 
     async def aload_entry(
         self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
@@ -389,11 +403,11 @@ class NearCache:
             if is_mine:
                 with self._flying(key, flight) as landing:
                     if landing.entry is not None:
-                        return landing.entry
-                    return self._finish(key, flight, landing, await loader(), ttl)
+                        return self._read(landing.entry)
+                    return self._read(self._finish(key, flight, landing, await loader(), ttl))
             entry = self._disembark(key, flight, await flight.await_landing())
             if entry is not None:
-                return entry
+                return self._read(entry)
 
     def cached(
         self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None, version: int | str = 1
@@ -598,7 +612,7 @@ class NearCache:
             now=self.as_of,
             still_good=self._rule.holds_for_load,
             blocking=blocking,
-            alone=bool(self._uncommitted) and self._source.is_apart(),
+            alone=bool(self._attention) and self._source.is_apart(),
         )
         if not is_mine:
             self._count("joins")
@@ -639,7 +653,7 @@ class NearCache:
         return entry
 
     def _may_share(self, entry: AnyEntry) -> bool:
-        return not self._uncommitted or self._source.may_share(entry)
+        return not self._attention or self._source.may_share(entry)
 
     def _disembark(self, key: str, flight: Flight, landing: Landing) -> AnyEntry | None:
         """What a caller who waited is handed: an entry, the loader's error, or None to start anew."""

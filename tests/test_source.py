@@ -23,7 +23,15 @@ class View:
         self.clock = clock
         self.thread = threading.get_ident()
         self.uncommitted: set[str] = set()
+        self.read: list[AnyEntry] = []
         self.began: int | None = None
+
+    @property
+    def attention(self) -> set[str]:
+        return self.uncommitted
+
+    def has_read(self, entry: AnyEntry) -> None:
+        self.read.append(entry)
 
     def is_mine(self) -> bool:
         return threading.get_ident() == self.thread
@@ -66,7 +74,8 @@ def load(value: object, *tags: str):
 
 def test_without_transactions_everybody_sees_the_source_as_it_is(clock: Clock) -> None:
     view, entry = AsItIs(clock), Entry(1, loaded_at=1, slots=(1,))
-    assert not view.uncommitted
+    assert not view.attention
+    view.has_read(entry)
     assert (view.as_of(), view.is_apart()) == (clock(), False)
     assert (view.has_changed(entry), view.may_share(entry)) == (False, True)
 
@@ -141,6 +150,46 @@ def test_what_a_loader_itself_has_changed_is_handed_to_nobody(cache: NearCache, 
 
     assert cache.get_or_set("a", loader, tags=["t"]) == "mine"
     assert others[0].outcome() == "committed"
+
+
+def test_whatever_the_caller_was_told_is_told_to_its_view(cache: NearCache, view: View, clock: Clock) -> None:
+    entry = cache.load_entry("a", load(1, "t"))
+    cache.load_entry("b", load(2))
+    view.uncommitted.add("something")
+    asks = {
+        "a hit": lambda: cache.get("a"),
+        "a hit of an entry": lambda: cache.get_entry("a"),
+        "one of many": lambda: cache.get_many(["a"]),
+        "no load": lambda: cache.get_or_set("a", lambda: 2),
+        "somebody else's load": lambda: cache.load_entry("a", lambda: 2),
+    }
+    for what, ask in asks.items():
+        view.read.clear()
+        ask()
+        assert view.read == [entry], what
+    clock.advance(0.1)
+    view.read.clear()
+    assert cache.get("nothing") is None
+    (nothing,) = view.read
+    assert (nothing.loaded_at, nothing.slots) == (clock(), name_slots(("nothing",), (), SLOTS))
+    view.read.clear()
+    made = cache.load_entry("c", load(3, "u"))
+    assert [view.read, made.tags] == [[made], ("u",)]
+    view.read.clear()
+    asyncio.run(cache.aget_or_set("e", _aload))
+    assert [entry.tags for entry in view.read] == [("t",)]
+    view.read.clear()
+    cache.note_read("l2", tags=["copy"], loaded_at=1)
+    assert view.read[0].slots == name_slots(("l2",), ("copy",), SLOTS)
+
+
+def test_what_is_not_served_was_not_read(cache: NearCache, view: View, clock: Clock) -> None:
+    cache.set("a", 1)
+    clock.advance(0.1)
+    cache.bus.ledger.stamp(name_slots(("a",), (), SLOTS), clock())
+    view.uncommitted.add("something")
+    assert cache.get("a") is None
+    assert [entry.value for entry in view.read] == [None]
 
 
 def test_what_an_old_view_shows_counts_from_when_it_was_taken(cache: NearCache, view: View, clock: Clock) -> None:

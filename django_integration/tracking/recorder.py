@@ -24,6 +24,7 @@ from django.db.models import Model
 
 from invalidator import Entry, Loaded, Tag
 
+from .. import attention
 from ..names import concrete_of, is_model, is_watched, model_tag, row_tags, unknown_rows_tag
 
 MAX_NAMES = 200
@@ -175,9 +176,12 @@ class recording:  # noqa: N801 - used as a function is; as a generator it would 
 
     def __enter__(self) -> None:
         self._token = _recorder.set(self._recorder)
+        if self._recorder is not None:
+            attention.active[id(self)] = self  # hits of every near cache have to be told
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         _recorder.reset(self._token)
+        attention.active.pop(id(self), None)
         if self._recorder is not None and isinstance(error, Exception):
             self._recorder.failed(error)
 

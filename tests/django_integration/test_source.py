@@ -11,7 +11,7 @@ from django.core.cache import caches
 from django.db import connection, connections, transaction
 from django.test import override_settings
 
-from django_integration import bus, cache, invalidate, row_tags, source, transactions
+from django_integration import attention, bus, cache, coherent_lru_cache, invalidate, row_tags, source
 from django_integration.runtime import default_cache
 from invalidator import Loaded
 from tests.support import Thread
@@ -112,7 +112,7 @@ def test_names_of_a_rolled_back_savepoint_are_read_from_the_cache_again() -> Non
             assert cache.get("cage") is None
             roll_back()
         assert cache.get("cage") == "old"
-    assert not transactions.unsent
+    assert not attention.active
 
 
 def test_keys_and_everything_are_read_past_too() -> None:
@@ -174,7 +174,7 @@ def test_after_the_commit_everything_is_as_ever() -> None:
     with transaction.atomic():
         cage.name = "new"
         cage.save()
-    assert not transactions.unsent
+    assert not attention.active
     assert [name_of(cage), cache.get("cage")] == ["new", "new"]
 
 
@@ -321,6 +321,63 @@ def test_a_snapshot_may_be_asked_for_in_sql(session: Session) -> None:
     assert name_of(cage) == "new"
 
 
+# ----------------------------------------------------------------------------- what a cached function has read
+
+
+@coherent_lru_cache
+def rate(currency: str) -> float:
+    return 1.5
+
+
+def test_what_was_made_of_a_cached_call_falls_with_it() -> None:
+    for _ in range(2):  # the second time it is a hit
+        assert cache.get_or_set("page", lambda: rate("EUR")) == 1.5
+        rate.cache_clear()
+        assert cache.get("page") is None
+
+
+@pytest.mark.parametrize("alias", ["default", "over"])
+def test_what_was_made_of_a_value_in_a_cache_backend_falls_with_it(alias: str) -> None:
+    backend: Any = caches[alias]
+    reads = {
+        "get": lambda: backend.get("part"),
+        "get_many": lambda: backend.get_many(["part"]).get("part"),
+        "in": lambda: backend.get("part") if "part" in backend else None,
+        "get_or_set": lambda: backend.get_or_set("part", lambda: 2),
+    }
+    for what, read in reads.items():
+        for near in (True, False):
+            backend.set("part", 1)
+            if not near:  # in the second level only, if there is one
+                default_cache().bus.ledger.flush(bus().clock())
+            read()
+            seen = cache.get_or_set("page", read)
+            assert cache.get("page") == seen, what
+            backend.set("part", 3)
+            assert cache.get("page") is None, what
+            cache.get_or_set("page", read)
+            backend.delete("part")
+            assert cache.get("page") is None, what
+
+
+def test_what_was_made_of_there_being_nothing_falls_when_there_is_something() -> None:
+    backend: Any = caches["default"]
+    cache.get_or_set("page", lambda: backend.get("part", "nothing"))
+    assert cache.get("page") == "nothing"
+    invalidate(backend.key_name("part"))
+    assert cache.get("page") is None
+    cache.get_or_set("page", lambda: cache.get("food", "nothing"))
+    invalidate("food")
+    assert cache.get("page") is None
+
+
+def test_who_is_not_tracked_depends_on_nothing() -> None:
+    cache.get_or_set("page", lambda: rate("EUR"), track=False)
+    rate.cache_clear()
+    assert cache.get("page") == 1.5
+    assert not attention.active
+
+
 # --------------------------------------------------------------------------------------- the cache backend
 
 
@@ -395,7 +452,7 @@ def test_a_coroutine_that_a_transaction_waits_for_sees_no_newer_than_that() -> N
 
 
 def test_nothing_is_asked_where_nobody_has_written() -> None:
-    assert not transactions.unsent
+    assert not attention.active
     assert not source.has_written()
     with transaction.atomic():
         assert not source.has_written()
