@@ -5,7 +5,7 @@ What their loaders read through the ORM is recorded and becomes the tags of the 
 
 Rule 1: what is invalidated through them leaves after the commit, like everything else in this app. Only `bus()`
 is the bare library, which knows of no transaction.
-Rule 2: who reads a cached value while a loader is recorded depends on it: `get` and `get_many` say so, too.
+Rule 2: who reads a cached value while a loader is recorded depends on it. The cache itself says so (`source.py`).
 Rule 3: a row that is an argument of a cached function is read anew before the function is called. Nobody knows when the
 caller has read it, or what he did to it since, and what is made of it is for everybody.
 """
@@ -72,30 +72,6 @@ class DefaultCache(_NearCache):
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt | None:  # type: ignore[override]
         """Tell everybody that *keys* and *tags* became stale, after the commit: see `invalidate` of this app."""
         return invalidate(*keys, *(name if isinstance(name, Tag) else tag(name) for name in tags))
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """See `NearCache.get`."""
-        recorder = tracking.current()
-        if recorder is None:
-            return default_cache().get(key, default)
-        near = default_cache()
-        if default is ABOUT_TO_LOAD:
-            entry = near.get_entry(key)
-            return default if entry is None else tracking.value_of(entry, recorder)
-        while True:
-            value = near.get(key, _NOT_THERE)
-            if value is _NOT_THERE:
-                return default
-            entry = near.peek(key)
-            if entry is not None and entry.value is value:  # or it has left meanwhile: ask once more
-                return tracking.value_of(entry, recorder)
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """See `NearCache.get_many`."""
-        if tracking.current() is None:
-            return default_cache().get_many(keys)
-        found = {key: self.get(key, _NOT_THERE) for key in keys}
-        return {key: value for key, value in found.items() if value is not _NOT_THERE}
 
     @overload
     def get_or_set(
@@ -208,8 +184,7 @@ class TrackedFunction(CachedFunction[P, R]):
         *,
         track: bool,
     ) -> None:
-        # Asked at each call for the cache to read; while a loader is recorded, that is the one that says so.
-        super().__init__(function, _reading, ttl, tags, key, version, arguments.describe)
+        super().__init__(function, default_cache, ttl, tags, key, version, arguments.describe)
         self._track = track
 
     def _load(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -255,18 +230,8 @@ class TrackedFunction(CachedFunction[P, R]):
         return cache.invalidate(self.key(*args, **kwargs))
 
 
-_NOT_THERE = object()
-
-
 def _unkept(value: Any) -> Loaded[Any]:
     return dataclasses.replace(value, ttl=0) if isinstance(value, Loaded) else Loaded(value, ttl=0)
-
-
-_current = tracking.current
-
-
-def _reading() -> NearCache:
-    return default_cache() if _current() is None else cache
 
 
 cache = DefaultCache()

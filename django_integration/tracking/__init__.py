@@ -5,7 +5,7 @@ Automatic dependencies: what a cached value was made from is written down while 
 `loading.py` runs loaders with a recorder.
 """
 
-from .loading import aload, load, value_of
+from .loading import aload, load
 from .recorder import UnknownReads, current, depends_on
 
-__all__ = ["UnknownReads", "aload", "current", "depends_on", "load", "value_of"]
+__all__ = ["UnknownReads", "aload", "current", "depends_on", "load"]

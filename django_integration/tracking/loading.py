@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 from django.db.models.query import RawQuerySet
 
-from invalidator import Entry, Loaded, NearCache, Ttl
+from invalidator import Loaded, NearCache, Ttl
 
 from .recorder import Recorder, current, recording
 
@@ -29,7 +29,7 @@ def load(near: NearCache, key: str, loader: Callable[[], Any], *, ttl: Ttl, tags
         if outer is not None:
             outer.caught(error)
         raise
-    return value_of(entry, outer)
+    return entry.value
 
 
 async def aload(
@@ -43,13 +43,6 @@ async def aload(
         if outer is not None:
             outer.caught(error)
         raise
-    return value_of(entry, outer)
-
-
-def value_of(entry: Entry[Any], outer: Recorder | None) -> Any:
-    """The value of *entry*, which the loader that *outer* records has asked for."""
-    if outer is not None:
-        outer.read_entry(entry)
     return entry.value
 
 
