@@ -445,6 +445,9 @@ Try it: change a price on one page and watch the others. Or from another termina
 {workers}
     curl -H 'Content-Type: application/json' -d '{{"price": 19.5}}' {first.url}/api/products/1
 
+    curl {last.url}/rest/products/1/   # the same by Django REST framework, with what it reads recorded
+    curl {last.url}/async/products/1   # and by an async view
+
     {invalidator} watch
     {invalidator} invalidate product:1 --tag prices
 

@@ -1,8 +1,12 @@
 """The shop's pages, and the same as JSON."""
 
-from django.urls import path
+from django.urls import include, path
+from rest_framework.routers import SimpleRouter
 
-from . import api, pages
+from . import api, asynchronous, pages, rest
+
+router = SimpleRouter()
+router.register("products", rest.ProductViewSet)
 
 urlpatterns = [
     path("", pages.server),
@@ -22,4 +26,6 @@ urlpatterns = [
     path("api/server", api.server),
     path("api/fleet", api.fleet),
     path("api/fleet/save", api.fleet_save),
+    path("rest/", include(router.urls)),
+    path("async/products/<int:pk>", asynchronous.product),
 ]

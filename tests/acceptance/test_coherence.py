@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import signal
@@ -359,3 +360,65 @@ def test_bad_input_is_told_what_is_wrong(
     answer = a.ask(method, path, body)
     assert answer.status == status, answer
     assert says in answer.json["error"]
+
+
+# ------------------------------------------------------------------- Django REST framework, and async views
+
+
+@pytest.mark.parametrize("prefix", ["/rest", "/async"])
+def test_what_serializers_and_coroutines_read_is_recorded(
+    demo: Demo, a: Place, others: list[Place], product: str, prefix: str
+) -> None:
+    """Nobody names a key or a tag: the product, its category and its labels, as the function reads them."""
+    pk = product.rpartition("/")[2]
+    path = f"{prefix}/products/{pk}" + ("/" if prefix == "/rest" else "")
+    for worker in demo.workers:
+        worker.cached(path)
+    a.post(product, {"name": "Renamed"})
+    for worker in demo.workers:
+        serves(worker, path, name="Renamed")
+        worker.cached(path)
+    a.post(f"{product}/labels", {"add": ["recorded"]})
+    for worker in demo.workers:
+        serves(worker, path, labels=["recorded"])
+    a.ask("DELETE", product)
+    for worker in demo.workers:
+        until(f"{path} is gone", lambda worker=worker: worker.ask("GET", path).status, lambda status: status == 404)
+
+
+def test_a_write_through_a_view_set_reaches_every_server(demo: Demo, a: Place, others: list[Place]) -> None:
+    """And the list of its category, and not that of another."""
+    kitchen, office = ("/rest/products/?category=Kitchen", "/rest/products/?category=Office")
+    for worker in others:
+        worker.cached(kitchen)
+        worker.cached(office)
+    created = a.ask(
+        "POST", "/rest/products/", {"name": f"Made {next(_numbers)}", "price": "3.50", "category": "Kitchen"}
+    )
+    assert created.status == 201, created
+    made = created.json
+    for worker in others:
+        until("it is in the list", lambda worker=worker: worker.get(kitchen)["products"], lambda rows: made in rows)
+    path = f"/rest/products/{made['id']}/"
+    for worker in others:
+        worker.cached(path)
+    assert a.ask("PATCH", path, {"price": "4.50"}).status == 200
+    for worker in others:
+        serves(worker, path, price="4.50")
+    assert a.ask("DELETE", path).status == 204
+    for worker in others:
+        until("it is gone", lambda worker=worker: worker.ask("GET", path).status, lambda status: status == 404)
+
+
+def test_a_view_set_takes_no_form(a: Place) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert a.ask("POST", "/rest/products/", "name=x&price=1&category=Office", headers).status == 415
+
+
+def test_stale_reads_are_looked_for_beside_running_servers(demo: Demo, a: Place, product: str) -> None:
+    """`verify` is one more process that hears the servers; in the demo nothing is stale."""
+    paths = (product, "/api/prices", "/async/products/1")
+    said = demo.shell(*MANAGE, "verify", *paths, "--seconds", "2", "--json")
+    counts = json.loads(said)["counts"]
+    assert counts["same"] > 0
+    assert (counts["stale"], counts["not_deterministic"]) == (0, 0)
