@@ -266,6 +266,27 @@ def test_what_receivers_write_meanwhile_is_told(cage: Cage, wire: Wire) -> None:
             signal.disconnect(write, sender=Cage)
 
 
+def test_what_a_field_writes_while_it_is_prepared_is_told(
+    cage: Cage, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The save has marked its own update, and the field's comes first."""
+    bystander = Cage.objects.create()
+    field = Cage._meta.get_field("name")
+    original = field.get_db_prep_save
+
+    def prepare(value: object, connection: object) -> object:
+        if value == "outer":
+            Cage.objects.filter(pk=bystander.pk).update(name="inner")
+        return original(value, connection)
+
+    monkeypatch.setattr(field, "get_db_prep_save", prepare)
+    wire.messages()
+    cage.name = "outer"
+    cage.save()
+    tags = set().union(*(message.tags for message in wire.messages()))
+    assert {f"zoo.cage:{bystander.pk}", f"zoo.cage:{cage.pk}"} <= tags
+
+
 def test_a_save_is_told_when_a_receiver_before_ours_fails(cage: Cage, wire: Wire) -> None:
     def fail(**_: object) -> None:
         raise LookupError("receiver")
@@ -407,6 +428,17 @@ def test_what_the_functions_cannot_be_asked_clears_everything(
         Ticket.objects.create(day=day)
     wire.messages()
     write()
+    assert wire.message().everything
+
+
+def test_a_row_that_comes_between_reading_and_writing_clears_everything(
+    monkeypatch: pytest.MonkeyPatch, wire: Wire
+) -> None:
+    """Another transaction may commit one in between; no function has seen it as it was."""
+    one, _ = (Ticket.objects.create(day=day) for day in (1, 2))
+    monkeypatch.setattr(compilers, "_select_keys", lambda *_: [one.pk])
+    wire.messages()
+    Ticket.objects.update(price=5)
     assert wire.message().everything
 
 
