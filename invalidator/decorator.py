@@ -274,13 +274,15 @@ def _plain_text(value: Any, prefix: str, name: str, describe: Describe) -> str:
         return f"({', '.join([_plain_text(item, prefix, name, describe) for item in value])})"
     for plain in _PLAIN:
         if isinstance(value, plain):
-            return cast(str, plain.__repr__(value))
+            text = cast(str, plain.__repr__(value))
+            # Which letters are escaped depends on the Unicode that a Python knows; so all are that are not ASCII.
+            return text if text.isascii() else text.encode("ascii", "backslashreplace").decode()
     try:
-        text = describe(value)
+        described = describe(value)
     except InvalidName as error:
         raise InvalidName(f"{prefix}: cannot make a key from {name}: {error}") from None
-    if text is not None:
-        return text
+    if described is not None:
+        return described
     raise InvalidName(
         f"{prefix}: cannot make a key from {name}={value!r}; give cached(key=…) a template such as "
         f'"{prefix.rpartition(".")[2]}:{{{name}.pk}}" or a function of the arguments'

@@ -341,6 +341,10 @@ class TestKeys:
         assert len(product.key(one).encode()) <= 512
         assert (product(one), product(two)) == (one, two)
 
+    def test_a_key_is_spelled_alike_by_every_version_of_python(self) -> None:
+        """What `repr` escapes depends on the Unicode that a Python knows."""
+        assert decorator.plain_key("f", {"text": "é \u0378 \U0001fae9 \\"}) == r"f@1(text='\xe9 \u0378 \U0001fae9 \\')"
+
     @pytest.mark.parametrize("text", ["é" * 190, "😀" * 150, "\ud800"])
     def test_any_text_makes_a_key_that_is_one(self, cache, text) -> None:
         """The limit is in bytes."""
