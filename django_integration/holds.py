@@ -127,6 +127,11 @@ def announce(connection: BaseDatabaseWrapper, names: Names) -> None:
     hold.announce(names)
 
 
+def is_holding(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the transaction in progress on *connection* has announced anything."""
+    return _of(connection) is not None
+
+
 def is_needed(connection: BaseDatabaseWrapper) -> bool:
     """Whether a commit on *connection* has to go through `before_commit`."""
     return _of(connection) is not None or is_strict()

@@ -16,7 +16,8 @@ every way in which a transaction ends. `rollback()`, `close()`, `connect()` and 
 
 Rule 1: nothing is invalidated before the commit. A reader would load the old row and keep it.
 Rule 2: after the commit nothing raises: the data is written, and a request that says otherwise would lie.
-Rule 3: a commit that strict writes refuse is rolled back before the refusal is raised. `Atomic` rolls back when a
+Rule 3: a commit of which the answer was lost may have been one, and is told.
+Rule 4: a commit that strict writes refuse is rolled back before the refusal is raised. `Atomic` rolls back when a
 commit raises a DatabaseError, and for nothing else; it would go on and turn autocommit on, by which SQLite commits.
 """
 
@@ -29,7 +30,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, InterfaceError, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
@@ -380,7 +381,12 @@ def _wrap_commit() -> None:
     def commit(self: BaseDatabaseWrapper) -> None:
         if not self.in_atomic_block:  # as above
             _ask_before_commit(self)
-        original(self)
+        try:
+            original(self)
+        except (InterfaceError, OperationalError):
+            if not holds.is_holding(self):  # else nobody caches these names before the hold ends
+                _send_committed(list(batches_of(self)))  # the answer may be what was lost
+            raise
         _committed(self)
         _began(self)  # after our own invalidations, or what is read from here on would be older than they are
 
@@ -450,7 +456,7 @@ def _ask_before_commit(connection: BaseDatabaseWrapper) -> None:
         return
     try:
         holds.before_commit(connection, _names_of_commit(connection))
-    except BaseException:  # Ctrl-C, too: see rule 3
+    except BaseException:  # Ctrl-C, too: see rule 4
         try:
             connection.rollback()
         except Error:

@@ -1,10 +1,10 @@
 """When an invalidation leaves: after the commit, as one message, never after a rollback."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, connections, transaction
 from django.test import override_settings
 
 from django_integration import bus, invalidate, runtime, tag
@@ -277,3 +277,34 @@ def test_the_wrapper_is_put_on_once() -> None:
     transactions.install()
     assert BaseDatabaseWrapper.run_and_clear_commit_hooks is before
     assert runtime.bus() is bus()
+
+
+def create_with(commit: Callable[[], object]) -> None:
+    """A cage, in a transaction that ends in this way."""
+    with pytest.MonkeyPatch.context() as patch, transaction.atomic():
+        Cage.objects.create()
+        patch.setattr(connection, "_commit", commit)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_commit_without_an_answer_may_have_been_one(wire: Wire, committed: bool) -> None:
+    """The connection was lost; whether before or after the commit, nobody knows."""
+
+    def commit() -> None:
+        if committed:
+            real()
+        raise OperationalError("the connection was lost")
+
+    real = connection._commit
+    with pytest.raises(OperationalError):
+        create_with(commit)
+    assert "zoo.cage" in wire.message().tags
+
+
+def test_a_commit_that_was_refused_tells_nothing(wire: Wire) -> None:
+    def refuse() -> None:
+        raise IntegrityError("a deferred constraint")
+
+    with pytest.raises(IntegrityError):
+        create_with(refuse)
+    assert wire.messages() == []
