@@ -13,10 +13,10 @@ from django.db.models import F
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 
-from django_integration import cache
+from django_integration import bus, cache
 from django_integration.signals import connect
 
-from .conftest import Wire
+from .conftest import WAIT_S, Wire
 from .zoo.models import Animal, Aquarium, Building, Cage, Chip, Duty, Food, Keeper, Pet, Ticket
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -112,6 +112,7 @@ def test_a_receiver_of_the_application_reads_what_was_saved(cage: Cage, around: 
     def receiver(**_: object) -> None:
         names.append(name())
 
+    assert bus().wait_until_leased(WAIT_S)
     assert name() == ""
     cage.name = "new"
     post_save.connect(receiver, sender=Cage)
