@@ -43,6 +43,7 @@ def databases(*aliases: str) -> dict[str, dict[str, Any]]:
     return {alias: _server(name).django_settings(f"invalidator_{alias}") for alias in aliases}
 
 
+@functools.cache  # whoever asks first
 def start() -> None:
     """
     Start the chosen server, for as long as this process lives. (Under xdist one process only collects, and needs none.)

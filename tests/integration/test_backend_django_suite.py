@@ -7,17 +7,15 @@ The distribution is fetched once, by pip, into pytest's cache.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
 from pathlib import Path
 
 import django
 import pytest
 
 from invalidator.testing import EmbeddedServer
+from tests.integration.sdists import sdist
 
 RUN = Path(__file__).parent / "django_suite" / "run.py"
 CASES = ("AloneTests", "DeepTests", "OnRedisTests", "OnLocMemTests")
@@ -37,17 +35,7 @@ NOT_FOR = {
 @pytest.fixture(scope="session")
 def django_tests(pytestconfig: pytest.Config) -> Path:
     """The directory `tests` of the source distribution of the Django that is installed."""
-    kept = pytestconfig.cache.mkdir("django-sdist") / django.__version__
-    if not kept.exists():
-        with tempfile.TemporaryDirectory(dir=kept.parent) as work:
-            wanted = ["--no-deps", "--no-binary=django", f"django=={django.__version__}", "--dest", work]
-            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", *wanted], check=True)
-            (archive,) = Path(work).glob("*.tar.gz")
-            with tarfile.open(archive) as tar:
-                tar.extractall(work, [member for member in tar if "/tests/cache/" in member.name], filter="data")
-            (tests,) = Path(work).glob("*/tests")
-            shutil.move(tests, kept)
-    return kept
+    return sdist(pytestconfig, "django", django.__version__, part="/tests/cache/") / "tests"
 
 
 @pytest.fixture(scope="session")

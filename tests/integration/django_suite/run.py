@@ -5,8 +5,6 @@ TESTS is the directory `tests` of Django's source distribution, URL that of a se
 test, `["passed" | "failed" | "skipped", why]`.
 """
 
-# ruff: noqa: N802 - unittest's names
-
 import json
 import sys
 import unittest
@@ -47,6 +45,7 @@ from django.test.utils import (  # noqa: E402
     teardown_databases,
     teardown_test_environment,
 )
+from results import Results  # noqa: E402
 
 from django_integration import bus  # noqa: E402
 
@@ -84,39 +83,10 @@ class OnLocMemTests(BaseCacheTests, TestCase):  # type: ignore[misc]
     """Values live in Django's LocMemCache."""
 
 
-class Results(unittest.TestResult):
-    """Writes down how each test ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended: dict[str, tuple[str, str]] = {}
-
-    def _end(self, test: Any, outcome: str, why: str = "") -> None:
-        name = test._testMethodName
-        if self.ended.get(name, ("passed", ""))[0] == "passed":
-            self.ended[name] = (outcome, why)
-
-    def addSuccess(self, test: Any) -> None:
-        self._end(test, "passed")
-
-    def addFailure(self, test: Any, err: Any) -> None:
-        self._end(test, "failed", self._exc_info_to_string(err, test))
-
-    def addError(self, test: Any, err: Any) -> None:
-        self._end(test, "failed", self._exc_info_to_string(err, test))
-
-    def addSkip(self, test: Any, reason: str) -> None:
-        self._end(test, "skipped", reason)
-
-    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
-        if err is not None:
-            self._end(test, "failed", self._exc_info_to_string(err, test))
-
-
 setup_test_environment()
 old = setup_databases(verbosity=0, interactive=False)
 assert bus().wait_until_leased(30)
-results = Results()
+results = Results(lambda test: test._testMethodName)
 unittest.defaultTestLoader.loadTestsFromTestCase(globals()[CASE]).run(results)
 teardown_databases(old, verbosity=0)
 teardown_test_environment()

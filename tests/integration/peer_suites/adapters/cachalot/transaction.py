@@ -1,0 +1,3 @@
+"""Names that cachalot's tests import."""
+
+AtomicCache = None

@@ -1,0 +1,18 @@
+"""cacheops' settings, as far as there is something of ours that they could mean."""
+
+from typing import Any
+
+from django.conf import settings as all_settings
+from django.db.models import Model
+
+
+class _Settings:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(all_settings, name, name == "CACHEOPS_ENABLED")
+
+
+settings = _Settings()
+
+
+def model_profile(model: type[Model]) -> None:
+    """Which models are cached is not ours to say."""

@@ -1,0 +1,12 @@
+"""Names that cacheops' tests import: what a transaction sees and tells is our own business."""
+
+from collections import defaultdict
+
+
+class _States:
+    def __init__(self) -> None:
+        self._states: defaultdict[str, list[object]] = defaultdict(list)
+
+
+transaction_states = _States()
+queue_when_in_transaction = None

@@ -1,0 +1,184 @@
+"""
+Queries through `cache.get_or_set`, each compared with the database at once, and what came of it.
+
+Rule 1: who reads gets what the cache gave. The same query is then sent once more, past every cache, on the same
+connection: what differs is stale, whatever the test asserts.
+Rule 2: the comparing query is in no log and no recorder: for the tests it does not exist.
+Rule 3: assertions about numbers of queries count and do not fail. A query more than was expected is a needless void,
+one less costs nobody anything: each read is compared.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import copy
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from django.apps import apps
+from django.db import connections
+from django.db.models import Model
+from django.db.models.expressions import RawSQL
+from django.db.models.sql.where import ExtraWhere
+from django.test.utils import CaptureQueriesContext
+
+from django_integration import cache, depends_on, tag
+from django_integration.tracking.recorder import recording
+
+_past: ContextVar[bool] = ContextVar("past", default=False)
+
+
+class Tally:
+    """What has been read since the start."""
+
+    def __init__(self) -> None:
+        self.test = "before the first test"
+        self.reads = 0
+        self.hits = 0
+        self.verified = 0
+        self.stale: list[str] = []
+        self.needless: collections.Counter[str] = collections.Counter()
+        """By test, queries that were sent beyond what it expects."""
+        self.spared = 0
+        """Queries that were expected and not sent."""
+
+    def counted(self, expected: int, sent: int) -> None:
+        """A test expects that number of queries."""
+        if sent > expected:
+            self.needless[self.test] += sent - expected
+        self.spared += max(0, expected - sent)
+
+
+tally = Tally()
+
+
+@contextlib.contextmanager
+def past_the_cache() -> Iterator[None]:
+    """Inside the block, queries are the database's own affair."""
+    token = _past.set(True)
+    try:
+        yield
+    finally:
+        _past.reset(token)
+
+
+is_past_the_cache = _past.get
+
+
+def read(key: str, load: Callable[[], Any], using: str) -> Any:
+    """Return *key* from the cache, loading it with what is read recorded; compare it with the database."""
+    loads = []
+
+    def loader() -> Any:
+        loads.append(key)
+        with past_the_cache():
+            return load()
+
+    value = cache.get_or_set(key, loader)
+    tally.reads += 1
+    tally.hits += not loads
+    _compare(key, value, load, using)
+    return value
+
+
+def hashed(*parts: object) -> str:
+    """A key made of *parts*, which begins with what people can read."""
+    text = " ".join(map(repr, parts))
+    return f"{text.encode()[:300].decode(errors='ignore')}~{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
+
+
+def copied(rows: Any) -> Any:
+    """Rows to do with as one likes: those in the cache are everybody's."""
+    return copy.deepcopy(rows)
+
+
+def _compare(key: str, value: Any, load: Callable[[], Any], using: str) -> None:
+    connection = connections[using]
+    if connection.needs_rollback:
+        return  # it refuses to answer; nobody can know
+    logs, connection.force_debug_cursor = connection.force_debug_cursor, False
+    try:
+        with recording(None), past_the_cache():
+            fresh = load()
+    finally:
+        connection.force_debug_cursor = logs
+    tally.verified += 1
+    if not _is_same(facts(value), facts(fresh)):
+        tally.stale.append(f"{tally.test}: {key}: cached {facts(value)!r}, in the database {facts(fresh)!r}")
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if one == other:
+        return True
+    if not isinstance(one, list) or not isinstance(other, list):
+        return False
+    # No order is promised where none was asked for. Rows come in chunks.
+    return _without_order(one) == _without_order(other)
+
+
+def _without_order(chunks: list[Any]) -> list[str]:
+    rows = itertools.chain.from_iterable(chunk if isinstance(chunk, list) else [chunk] for chunk in chunks)
+    return sorted(map(repr, rows))
+
+
+def facts(value: Any, above: tuple[Model, ...] = ()) -> Any:
+    """What there is to know of *value*, comparable: of a row, its columns, annotations and loaded relations."""
+    if isinstance(value, Model):
+        if any(value is row for row in above):
+            return "itself"
+        state = value._state
+        around = (*above, value)
+        columns = {name: facts(item, around) for name, item in vars(value).items() if not name.startswith("_")}
+        related = {name: facts(item, around) for name, item in sorted(state.fields_cache.items())}
+        return [type(value).__name__, state.db, state.adding, columns, related]
+    if isinstance(value, memoryview | bytearray):
+        return bytes(value)
+    if isinstance(value, list | tuple):
+        return [facts(item, above) for item in value]
+    if isinstance(value, dict):
+        return {key: facts(item, above) for key, item in value.items()}
+    return value
+
+
+TRANSACTIONS = {"BEGIN", "COMMIT", "ROLLBACK"}
+
+
+def count_instead(context: type[CaptureQueriesContext]) -> None:
+    """Let the assertions of *context* about numbers of queries count: rule 3."""
+
+    def __exit__(self: Any, kind: Any, error: Any, trace: Any) -> None:  # noqa: N807
+        CaptureQueriesContext.__exit__(self, kind, error, trace)
+        if kind is None:
+            sent = [query for query in self.captured_queries if query["sql"].upper() not in TRANSACTIONS]
+            tally.counted(self.num, len(sent))
+
+    context.__exit__ = __exit__  # type: ignore[method-assign]
+
+
+def say_what_text_reads() -> None:
+    """Let subqueries in text say what they read (`depends_on`), as docs/dependencies.md asks the application to."""
+    for expression in (RawSQL, ExtraWhere):
+        _wrap_text(expression)
+
+
+def _wrap_text(expression: Any) -> None:
+    original = expression.as_sql
+
+    @functools.wraps(original)
+    def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+        text = self.sql if isinstance(self, RawSQL) else " ".join(self.sqls)
+        if "select" in text.lower():
+            depends_on(*models_named(text), tag("text"))
+        return original(self, *args, **kwargs)
+
+    expression.as_sql = as_sql
+
+
+def models_named(sql: str) -> list[type[Model]]:
+    """The models whose tables *sql* names."""
+    return [model for model in apps.get_models(include_auto_created=True) if model._meta.db_table in sql]

@@ -1,0 +1,6 @@
+"""Where cachalot's test of the admin posts to."""
+
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [path("admin/", admin.site.urls)]
