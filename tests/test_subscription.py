@@ -54,7 +54,7 @@ class Server(MemoryServer):
 
     def __init__(self) -> None:
         tokens = count()
-        super().__init__(clock_ms=lambda: 1_000, token=lambda: f"token{next(tokens)}")
+        super().__init__(clock_ms=lambda: 1_000, token=lambda: f"{next(tokens):032x}")
         self.answers: dict[str, Callable[[Any], Frame]] = {}
 
     def execute(self, command: Any, client: Any) -> None:
@@ -63,7 +63,7 @@ class Server(MemoryServer):
         else:
             super().execute(command, client)
 
-    def say(self, *keys: str, node: str = "other", **names: Any) -> str:
+    def tell(self, *keys: str, node: str = "other", **names: Any) -> str:
         """Publish as another node does."""
         return self.publish(NAMES, 100_000, Post(bodies(node, keys, names.get("tags", ())))).id
 
@@ -197,7 +197,7 @@ def live(talk: Conversation) -> Conversation:
 class TestFirstSubscription:
     def test_it_flushes_takes_its_place_in_the_journal_and_is_proven(self, talk, server) -> None:
         """What was said before is unknown, so everything older is void; from here on nothing is missed."""
-        last = server.say("before")
+        last = server.tell("before")
         talk.connect().read()
         assert talk.state is State.LIVE
         assert talk.flushes == ["first subscription"]
@@ -214,7 +214,7 @@ class TestFirstSubscription:
         assert len(talk.flushes) == 1
 
     def test_a_journal_without_an_epoch_is_given_one(self, talk, server) -> None:
-        server.say("before")
+        server.tell("before")
         del server.strings[NAMES.epoch]
         talk.connect().read()
         assert NAMES.epoch in server.strings
@@ -254,7 +254,7 @@ class TestFirstSubscription:
 
 class TestMessages:
     def test_a_message_is_applied_and_the_position_moves(self, live, server) -> None:
-        id = server.say("a", tags=("t",))
+        id = server.tell("a", tags=("t",))
         live.read()
         [apply, move] = live.told
         assert apply == Apply(Body(v=1, node="other", keys=("a",), tags=("t",)), id, own=False)
@@ -262,19 +262,19 @@ class TestMessages:
 
     def test_it_is_applied_before_the_position_moves(self, live, server) -> None:
         """Whoever dies in between replays it; the other way round it would be lost."""
-        server.say("a")
-        server.say("b")
+        server.tell("a")
+        server.tell("b")
         live.read()
         assert [type(effect) for effect in live.told] == [Apply, Move, Apply, Move]
 
     def test_the_own_echo_is_marked(self, live, server) -> None:
         """A node that invalidates and reloads must not throw the fresh value away."""
-        server.say("a", node="me")
+        server.tell("a", node="me")
         live.read()
         assert [effect.own for effect in live.those(Apply)] == [True]
 
     def test_a_message_said_twice_is_applied_once(self, live, server) -> None:
-        server.say("a")
+        server.tell("a")
         live.arrived.append(live.arrived[-1])
         live.read()
         assert live.keys == ["a"]
@@ -335,7 +335,7 @@ class TestUnreadable:
     def test_an_unreadable_body_in_the_chain_moves_the_position(self, live, server) -> None:
         """It is read once: the next message fits, and a replay does not find it again."""
         server.publish(NAMES, 100_000, Post([b'{"v":9}']))
-        server.say("a")
+        server.tell("a")
         live.read()
         assert len(live.flushes) == 1
         assert live.keys == ["a"]
@@ -355,7 +355,7 @@ class TestUnreadable:
         for payload in payloads:
             talk.arrived.append(Push(b"message", CHANNEL, payload))
         talk.read()
-        talk.server.say("ours")
+        talk.server.tell("ours")
         talk.read()
         assert talk.state is State.LIVE
         assert "ours" in talk.keys
@@ -365,7 +365,7 @@ class TestReplay:
     def test_a_dropped_connection_costs_nothing(self, live, server) -> None:
         """What was missed is applied, nothing is flushed."""
         live.hang_up()
-        missed = [server.say(key) for key in "abc"]
+        missed = [server.tell(key) for key in "abc"]
         live.reconnect()
         assert live.keys == ["a", "b", "c"]
         assert live.flushes == []
@@ -384,7 +384,7 @@ class TestReplay:
         live.hang_up()
         keys = [f"k{number}" for number in range(2 * PAGE + 50)]
         for key in keys:
-            server.say(key)
+            server.tell(key)
         live.sent.clear()
         live.reconnect()
         assert live.keys == keys
@@ -395,7 +395,7 @@ class TestReplay:
     def test_a_full_last_page(self, live, server, missed) -> None:
         live.hang_up()
         for number in range(missed):
-            server.say(f"k{number}")
+            server.tell(f"k{number}")
         live.reconnect()
         assert len(live.keys) == missed
         assert (live.state, live.flushes) == (State.LIVE, [])
@@ -405,26 +405,26 @@ class TestReplay:
         """A live message that arrives during a replay is dropped: a page still to come holds it."""
         live.hang_up()
         for number in range(PAGE + 10):
-            server.say(f"missed{number}")
+            server.tell(f"missed{number}")
         live.told.clear()
         live.connect()
         said = 0
         while live.arrived:
             live.read(1)
             if said < 300:
-                server.say(f"storm{said}")
+                server.tell(f"storm{said}")
                 said += 1
         assert sorted(live.keys) == sorted(
             [f"missed{number}" for number in range(PAGE + 10)] + [f"storm{number}" for number in range(300)]
         )
         assert (live.state, live.flushes) == (State.LIVE, [])
-        assert live.position == server.say("last") or live.read().keys[-1] == "last"
+        assert live.position == server.tell("last") or live.read().keys[-1] == "last"
 
     def test_nothing_is_proven_before_everything_was_applied(self, live, server) -> None:
         """The PONG behind the first of three pages says nothing about the other two."""
         live.hang_up()
         for number in range(PAGE + 10):
-            server.say(f"k{number}")
+            server.tell(f"k{number}")
         live.reconnect()
         last_apply = max(index for index, effect in enumerate(live.told) if isinstance(effect, Apply))
         assert min(index for index, effect in enumerate(live.told) if isinstance(effect, Prove)) > last_apply
@@ -432,7 +432,7 @@ class TestReplay:
     def test_the_position_of_an_earlier_process_is_taken_up(self, live, server, clock) -> None:
         """A forked child, a restarted sidecar."""
         journal = live.subscription.journal
-        server.say("a")
+        server.tell("a")
         child = Conversation(server, clock, journal=journal).connect().read()
         assert child.keys == ["a"]
         assert child.flushes == []
@@ -440,7 +440,7 @@ class TestReplay:
     def test_an_unreadable_entry_flushes_and_the_replay_goes_on(self, live, server) -> None:
         live.hang_up()
         server.publish(NAMES, 100_000, Post([b"\xff"]))
-        server.say("a")
+        server.tell("a")
         live.reconnect()
         assert len(live.flushes) == 1
         assert live.keys == ["a"]
@@ -451,9 +451,9 @@ class TestReplayIsRefused:
     """Whatever does not prove that the journal reaches back flushes. When in doubt, too."""
 
     def lose(self, live: Conversation, break_it: Callable[[Server], object]) -> Conversation:
-        live.server.say("before")
+        live.server.tell("before")
         live.read().hang_up()
-        live.server.say("missed")
+        live.server.tell("missed")
         break_it(live.server)
         return live.reconnect()
 
@@ -461,7 +461,7 @@ class TestReplayIsRefused:
         """The chain's first entry does not name our position."""
 
         def trim(server: Server) -> None:
-            server.say("later")
+            server.tell("later")
             del server.journal[:-1]
 
         self.lose(live, trim)
@@ -471,13 +471,13 @@ class TestReplayIsRefused:
 
     def test_what_follows_the_break_is_replayed(self, live) -> None:
         """From there on the chain is whole."""
-        self.lose(live, lambda server: server.say("later") and server.journal.pop(-2))
+        self.lose(live, lambda server: server.tell("later") and server.journal.pop(-2))
         assert live.keys[-1] == "later"
 
     def test_a_hole_in_the_middle(self, live) -> None:
         def cut(server: Server) -> None:
-            server.say("cut out")
-            server.say("later")
+            server.tell("cut out")
+            server.tell("later")
             server.journal.pop(-2)
 
         self.lose(live, cut)
@@ -499,7 +499,7 @@ class TestReplayIsRefused:
 
         def begin_anew(server: Server) -> None:
             del server.streams[NAMES.journal]
-            server.say("later")
+            server.tell("later")
 
         self.lose(live, begin_anew)
         assert live.flushes == ["the journal was begun anew"]
@@ -521,7 +521,7 @@ class TestReplayIsRefused:
     def test_rolled_back_and_grown_again(self, live) -> None:
         def roll_back(server: Server) -> None:
             del server.journal[-2:]
-            server.say("other history")
+            server.tell("other history")
 
         self.lose(live, roll_back)
         assert len(live.flushes) == 1
@@ -585,9 +585,9 @@ class TestReplayIsRefused:
 class TestGaps:
     def test_a_predecessor_that_does_not_match_is_repaired_from_the_journal(self, live, server) -> None:
         """A message that got lost on the way: applied late, and nothing is flushed."""
-        server.say("lost")
+        server.tell("lost")
         live.arrived.clear()
-        server.say("seen")
+        server.tell("seen")
         live.read()
         assert live.keys == ["lost", "seen"]
         assert live.flushes == []
@@ -596,9 +596,9 @@ class TestGaps:
 
     def test_nothing_is_applied_out_of_order(self, live, server) -> None:
         """`position` moves along the chain: what came after the gap waits for the journal."""
-        server.say("lost")
+        server.tell("lost")
         live.arrived.clear()
-        server.say("seen")
+        server.tell("seen")
         live.read(1)
         assert live.state is State.REPLAYING
         assert live.keys == []
@@ -609,9 +609,9 @@ class TestGaps:
         live.tick()
         pong = live.arrived.pop()
         role = live.arrived.pop()
-        server.say("lost")
+        server.tell("lost")
         live.arrived.clear()
-        server.say("seen")
+        server.tell("seen")
         live.arrived += [role, pong]
         live.read(3)
         assert live.proofs == []
@@ -621,16 +621,16 @@ class TestGaps:
     def test_a_second_gap_asks_anew(self, live, server) -> None:
         """Answers of earlier rounds no longer count."""
         for _ in range(2):
-            server.say("lost")
+            server.tell("lost")
             live.arrived.clear()
-            server.say("seen")
+            server.tell("seen")
             live.read()
         assert live.keys == ["lost", "seen"] * 2
         assert live.state is State.LIVE
 
     def test_a_journal_that_is_gone_at_a_gap_flushes(self, live, server) -> None:
         del server.streams[NAMES.journal]
-        server.say("after")
+        server.tell("after")
         live.read()
         assert len(live.flushes) == 1
         assert live.state is State.LIVE
@@ -639,7 +639,7 @@ class TestGaps:
         """It moves it, and the next message brings it back with a flush."""
         live.arrived.append(Push(b"message", CHANNEL, seal_envelope("999999999999999-0", live.position, b'{"v":1}')))
         live.read()
-        server.say("a")
+        server.tell("a")
         live.read()
         assert len(live.flushes) == 1
         assert live.state is State.LIVE
@@ -657,7 +657,7 @@ class TestProofs:
 
     def test_everything_before_it_is_applied_first(self, live, server, clock) -> None:
         """Redis answers a connection in order; so do we."""
-        server.say("a")
+        server.tell("a")
         clock.advance(0.5)
         live.tick().read()
         assert [type(effect) for effect in live.told if not isinstance(effect, Send)] == [Apply, Move, Prove]
@@ -721,7 +721,7 @@ class TestWrongServers:
     @pytest.mark.parametrize("command", ["GET", "XREVRANGE", "PING"])
     def test_an_error_answer_to_what_must_work_ends_the_connection(self, talk, server, command) -> None:
         """The operator reads it in status()."""
-        server.say("before")
+        server.tell("before")
         server.answers[command] = lambda it: Failure("NOPERM this user has no permissions")
         talk.connect().read()
         assert "NOPERM" in talk.subscription.tally.last_error
@@ -767,7 +767,7 @@ class TestSilence:
         answers: list[Frame] = []
         for _ in range(20):
             clock.advance(0.4)
-            server.say("storm")
+            server.tell("storm")
             answers += live.hold_back_answers()
             live.read().tick()
         assert live.state is State.LIVE
@@ -779,7 +779,7 @@ class TestSilence:
         """However long the storm lasts: what waits for an answer is bounded, and the owner does not spin meanwhile."""
         for _ in range(1000):
             clock.advance(0.4)
-            server.say("storm")
+            server.tell("storm")
             live.hold_back_answers()
             live.read().tick()
             assert live.subscription.next_tick() > clock()
@@ -908,7 +908,7 @@ class TestStates:
             if event == "say":
                 number += 1
                 said[f"k{number}"] = clock()
-                server.say(f"k{number}")
+                server.tell(f"k{number}")
             elif event == "cut":
                 talk.hang_up().connect()
             elif event == "restart":
