@@ -142,6 +142,7 @@ def row_tags(row: Model | type[Model], pk: object = None, /) -> tuple[str, str]:
     return row_tag(row, pk), unknown_rows_tag(row)
 
 
+@functools.lru_cache(maxsize=4096)  # not without bound: migrations have models of their own
 def unknown_rows_tag(model: type[Model]) -> str:
     """Return the tag that stands for rows nobody knows, such as "shop.product:*"."""
     return _join(concrete_of(model), "*")

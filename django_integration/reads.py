@@ -35,7 +35,7 @@ from invalidator import (
 )
 
 from . import arguments, tracking
-from .runtime import default_cache
+from .runtime import default_cache, front
 from .transactions import invalidate
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class TrackedFunction(CachedFunction[P, R]):
         *,
         track: bool,
     ) -> None:
-        super().__init__(function, default_cache, ttl, tags, key, version, arguments.describe)
+        super().__init__(function, default_cache, ttl, tags, key, version, arguments.describe, front)
         self._track = track
 
     def _load(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -4,7 +4,8 @@ The one bus and the one default near cache of this process.
 Both are made on first use, never at import or in `ready()`: preloading servers fork after that. When the setting
 changes (`override_settings`), both are closed, and the next use makes new ones.
 
-Rule 1: nobody keeps what `bus()` or `default_cache()` returned beyond one call; `reads.py` looks it up each time.
+Rule 1: nobody keeps what `bus()` or `default_cache()` returned beyond one call; `reads.py` looks it up each time, and
+hits through `front`, which changes with it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
-from invalidator import Hold, Invalidator, NearCache, Receipt, Tag
+from invalidator import Front, Hold, Invalidator, NearCache, Receipt, Tag
 
 from . import conf as configuration
 from . import observing
@@ -161,7 +162,12 @@ def default_cache() -> NearCache:
 
             near = NearCache(bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=Transactions())
             _runtime.cache = observing.made(near, "cache, cached")
+            front.cache = near
         return _runtime.cache
+
+
+front = Front(default_cache)
+"""Where hits of cached functions find the default near cache."""
 
 
 def reset() -> None:
@@ -169,6 +175,7 @@ def reset() -> None:
     with _runtime.lock:
         old_cache, old_bus = _runtime.cache, _runtime.bus
         _runtime.cache = _runtime.bus = None
+        front.forget()
         _runtime.has_sidecar = True
     # Closed outside the lock: a callback of the old bus may be waiting for it.
     if old_cache is not None:

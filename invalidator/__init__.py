@@ -15,7 +15,16 @@ This is the front door: everything an application needs is imported from here. d
 from .any_key import AnyKeyCache
 from .bus import Invalidator
 from .config import Config, WhenUnleased
-from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function, check_tags_spec, plain_key
+from .decorator import (
+    ABOUT_TO_LOAD,
+    CachedFunction,
+    Front,
+    KeySpec,
+    TagsSpec,
+    cached_function,
+    check_tags_spec,
+    plain_key,
+)
 from .entry import Entry
 from .errors import (
     ClosedError,
@@ -49,6 +58,7 @@ __all__ = [
     "CoherentLRU",
     "Config",
     "Entry",
+    "Front",
     "Hold",
     "HoldEnded",
     "InvalidMessage",

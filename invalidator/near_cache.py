@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from .bus import Invalidator
-from .decorator import ABOUT_TO_LOAD, CachedFunction, KeySpec, TagsSpec, cached_function
+from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, KeySpec, TagsSpec, cached_function
 from .entry import NOT_LOOKED_AT, AnyEntry, Entry, Parts, parts_of
 from .errors import InvalidatorError, InvalidSetting
 from .flight import Flight, Flights, Landing
@@ -424,7 +424,9 @@ class NearCache:
 
         The decorated function has `key(…)` and `invalidate(…)`, with the function's own arguments.
         """
-        return cached_function(lambda: self, ttl=ttl, tags=tags, key=key, version=version)
+        front = Front(lambda: self)
+        front.cache = self
+        return cached_function(lambda: self, ttl=ttl, tags=tags, key=key, version=version, front=front)
 
     # Changing: for who has to tell a fill from a change, and may not lose what another thread has just stored.
 

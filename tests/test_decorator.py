@@ -14,7 +14,7 @@ import pytest
 
 from invalidator import decorator
 from invalidator.bus import Invalidator
-from invalidator.decorator import cached_function
+from invalidator.decorator import CachedFunction, Front, cached_function
 from invalidator.errors import InvalidName
 from invalidator.near_cache import Loaded, NearCache
 from tests.support import Clock, DeafLink
@@ -402,6 +402,15 @@ class TestInvalidating:
         assert product.invalidate(id=1).accepted
         assert product.key(1) not in cache
         assert product.key(2) in cache
+
+    def test_a_hit_reads_the_cache_that_is_in_front(self, cache) -> None:
+        front = Front(lambda: cache)
+        product = CachedFunction(lambda id: id, lambda: cache, None, (), "product:{id}", front=front)
+        assert product(1) == 1
+        front.cache = {"product:1": 11}
+        assert product(1) == 11
+        front.forget()
+        assert product(1) == 1
 
     def test_decorating_starts_nothing(self) -> None:
         """The cache is asked for at each call: a module is imported before the settings are read."""

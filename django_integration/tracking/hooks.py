@@ -82,10 +82,10 @@ def _wrap_execute() -> None:
         for kind in (type(self), self.connection.ops.compiler("SQLCompiler")):
             if kind not in _seen_through:
                 _see_through(kind)
-        sending = _sending.get()
+        sending, token = _sending.get(), None
         if sending is None or sending.done or sending.rows_of is not self.query:
             sending = _Sending()
-        token = _sending.set(sending)
+            token = _sending.set(sending)
         try:
             result = original(self, *args, **kwargs)
         except BaseException:
@@ -93,7 +93,8 @@ def _wrap_execute() -> None:
             raise
         finally:
             sending.done = True
-            _sending.reset(token)
+            if token is not None:
+                _sending.reset(token)
         _record(recorder, self, sending)
         return result
 
@@ -103,9 +104,10 @@ def _wrap_execute() -> None:
 def _record(recorder: Recorder, compiler: Any, sending: _Sending) -> None:
     if sending.empty:
         return
-    for nested in sending.compilers:
-        if nested is not compiler:
-            read_tables(recorder, nested)
+    if len(sending.compilers) > 1:
+        for nested in sending.compilers:
+            if nested is not compiler:
+                read_tables(recorder, nested)
     sending.rows = read_query(recorder, compiler, whole_rows=sending.rows_of is compiler.query)
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
 
 from asgiref.sync import sync_to_async
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.db.models.query import RawQuerySet
 
 from invalidator import Loaded, NearCache, Ttl
@@ -53,8 +53,9 @@ def _run(loader: Callable[[], Any], *, track: bool) -> Any:
     recorder = Recorder()
     with recording(recorder):
         value = loader()
-        for rows in _unevaluated(value):
-            len(rows)
+        if not isinstance(value, Model):  # the usual case, in which there is nothing to look for
+            for rows in _unevaluated(value):
+                len(rows)
         return recorder.loaded(value)
 
 

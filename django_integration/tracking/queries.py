@@ -32,8 +32,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
@@ -60,7 +60,7 @@ from django.db.models.sql.where import AND, WhereNode
 
 from ..fields import any_value_tag, field_tag, is_comparable
 from ..names import concrete_of, row_tag
-from .recorder import Recorder
+from .recorder import MAX_NAMES, Recorder
 
 MAX_VALUES = 100
 """Constants of one `__in` that are tags of their own."""
@@ -73,6 +73,7 @@ _IN = (In, RelatedIn)
 _IS_NULL = (IsNull, RelatedIsNull)
 
 Values = list[Any]
+Equality: TypeAlias = "tuple[Field[Any, Any], Values]"
 
 
 class Rows:
@@ -84,20 +85,25 @@ class Rows:
         related: what `select_related` adds to each of them.
     """
 
-    __slots__ = ("_label", "_model", "_recorder", "_related")
+    __slots__ = ("_label", "_model", "_names", "_recorder", "_related")
 
     def __init__(self, recorder: Recorder, model: type[Model] | None, related: list[Related]) -> None:
         self._recorder = recorder
         self._model = model
-        self._label = model._meta.label_lower if model is not None else ""
+        self._names: dict[str, None] = {}
+        self._label = ""
+        if model is not None:
+            self._label = model._meta.label_lower
+            self._names = recorder.names_of(model)
         self._related = related
 
     def handed_out(self, row: Model) -> bool:
         """*row* is about to be handed out. Returns False if no more of them need be shown."""
-        if self._model is not None and not self._recorder.read_names(
-            self._model, (_row_tag(self._model, self._label, row.pk),)
-        ):
-            self._model = None
+        if self._model is not None:
+            # What the recorder itself does with names, without asking it for each row.
+            self._names[_row_tag(self._model, self._label, row.pk)] = None
+            if len(self._names) > MAX_NAMES and not self._recorder.read_names(self._model, ()):
+                self._model = None
         for related in self._related:
             related.handed_out(self._recorder, row)
         return self._model is not None or bool(self._related)
@@ -134,8 +140,8 @@ class Related:
 
 def note_from(compiler: Any) -> None:
     """*compiler* is about to write its FROM clause: the only moment at which Django knows which joins are in it."""
-    query = compiler.query
-    compiler._invalidator_from = tuple(alias for alias in query.alias_map if query.alias_refcount[alias])  # noqa: SLF001
+    count = compiler.query.alias_refcount
+    compiler._invalidator_from = [alias for alias in compiler.query.alias_map if count[alias]]  # noqa: SLF001
 
 
 def read_tables(recorder: Recorder, compiler: Any) -> None:
@@ -162,17 +168,21 @@ def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> Rows |
         whom to show the rows, if they count one by one.
     """
     query: Any = compiler.query
-    aliases = list(_aliases(compiler))
+    aliases = _aliases(compiler)
     base = _base_model(query, aliases)
     if base is None:
         read_tables(recorder, compiler)
         return None
     others = aliases[1:]
     vendor = compiler.connection.vendor
-    equalities = [
-        (field, values) for field, values in _equalities(query.where, aliases[0]) if _is_comparable(field, vendor)
-    ]
-    by_key = next((values for field, values in equalities if field.primary_key), None)
+    equalities: list[Equality] = []
+    _find_equalities(query.where, aliases[0], equalities)
+    equalities = [equality for equality in equalities if _is_comparable(equality[0], vendor)]
+    by_key = None
+    for field, values in equalities:
+        if field.primary_key:
+            by_key = values
+            break
     if by_key is not None and not others:  # the usual case, and the quickest
         recorder.read_names(base, [_row_tag(base, base._meta.label_lower, value) for value in by_key])
         return None
@@ -194,7 +204,7 @@ def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> Rows |
 
 def _names_by_value(
     base: type[Model],
-    equalities: list[tuple[Field[Any, Any], Values]],
+    equalities: list[Equality],
     looks: _Looks,
     query: Query,
     others: Iterable[str],
@@ -214,7 +224,7 @@ def _names_by_value(
         return []  # the database knows what to do with such a value; we do not
 
 
-def _how_many(equality: tuple[Field[Any, Any], Values]) -> tuple[int, int]:
+def _how_many(equality: Equality) -> tuple[int, int]:
     """How many rows are likely to come and go under one value: the fewer the better."""
     field, values = equality
     if field.unique:
@@ -229,10 +239,10 @@ def _how_many(equality: tuple[Field[Any, Any], Values]) -> tuple[int, int]:
 # What a query is.
 
 
-def _aliases(compiler: Any) -> Iterable[str]:
+def _aliases(compiler: Any) -> list[str]:
     """Those that are in the FROM clause, the base table's first; more, if a compiler writes it in its own way."""
-    noted: tuple[str, ...] | None = getattr(compiler, "_invalidator_from", None)
-    return tuple(compiler.query.alias_map) if noted is None else noted
+    noted: list[str] | None = getattr(compiler, "_invalidator_from", None)
+    return list(compiler.query.alias_map) if noted is None else noted
 
 
 def _base_model(query: Query, aliases: list[str]) -> type[Model] | None:
@@ -273,14 +283,14 @@ def _is_comparable(field: Field[Any, Any], vendor: str) -> bool:
     return is_comparable(field) and (not is_text or vendor in EXACT_TEXT)
 
 
-def _equalities(where: Any, base: str) -> Iterator[tuple[Field[Any, Any], Values]]:
-    """The columns of the base table that have to be equal to constants, for a row to be in the result."""
+def _find_equalities(where: Any, base: str, found: list[Equality]) -> None:
+    """Let *found* take the columns of the base table that have to be equal to constants, for a row to be a result."""
     if where.connector != AND or where.negated:
         return
     for node in where.children:
         kind = type(node)
         if kind is WhereNode:
-            yield from _equalities(node, base)
+            _find_equalities(node, base, found)
             continue
         lhs = getattr(node, "lhs", None)
         if kind is TupleIn and type(lhs) is ColPairs and len(lhs.targets) == 1 and lhs.alias == base:
@@ -292,7 +302,7 @@ def _equalities(where: Any, base: str) -> Iterator[tuple[Field[Any, Any], Values
         else:
             continue
         if values is not None:
-            yield target, values
+            found.append((target, values))
 
 
 def _constants(kind: type, rhs: Any) -> Values | None:

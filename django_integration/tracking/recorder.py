@@ -22,7 +22,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from invalidator import Entry, Loaded, Tag
+from invalidator import DEFAULT, Entry, Loaded, Tag
 
 from .. import attention
 from ..names import concrete_of, is_model, is_watched, model_tag, row_tags, unknown_rows_tag
@@ -72,11 +72,17 @@ class Recorder:
             _warn_if_unwatched(concrete)
         if known is None:
             return False
-        known.update(dict.fromkeys(names))
+        for name in names:
+            known[name] = None
         if len(known) > MAX_NAMES:
             self._names[concrete] = None
             return False
         return True
+
+    def names_of(self, model: type[Model]) -> dict[str, None]:
+        """Where the names of rows of *model* are kept: of no effect, if its table is recorded as a whole."""
+        names = self._names.get(concrete_of(model))
+        return {} if names is None else names
 
     def read_entry(self, entry: Entry[Any]) -> None:
         """A cached value was used."""
@@ -139,12 +145,13 @@ class Recorder:
                     f"{what} in a cached function: which models it reads is not known, so their changes do not "
                     "invalidate the value. Call depends_on(Model, …) beside it, or cache with track=False"
                 )
-        given = value if isinstance(value, Loaded) else Loaded(value)
+        if not isinstance(value, Loaded):
+            return Loaded(value, DEFAULT if self.stored else 0, tuple(self.tags()), tuple(self.made_from.values()))
         return Loaded(
-            given.value,
-            ttl=given.ttl if self.stored else 0,
-            tags=(*given.tags, *self.tags()),
-            made_from=(*given.made_from, *self.made_from.values()),
+            value.value,
+            ttl=value.ttl if self.stored else 0,
+            tags=(*value.tags, *self.tags()),
+            made_from=(*value.made_from, *self.made_from.values()),
         )
 
     def tags(self) -> Iterator[str]:

@@ -76,6 +76,15 @@ def test_new_settings_close_the_old_and_make_new_ones() -> None:
     assert bus().namespace == "tests"
 
 
+def test_hits_find_the_cache_in_force() -> None:
+    cache = default_cache()
+    assert runtime.front.cache is cache
+    runtime.reset()
+    assert runtime.front.cache is not cache
+    assert runtime.front.cache.get("nothing", 7) == 7  # and makes one
+    assert runtime.front.cache is default_cache()
+
+
 def test_a_sidecar_listens_if_the_settings_say_so(tmp_path: Path) -> None:
     path = tmp_path / "tests.ledger"
     setting = {"URL": "memory://", "NAMESPACE": "tests", "SIDECAR": path}
