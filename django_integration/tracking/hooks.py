@@ -186,11 +186,16 @@ def _recorded(rows: Iterator[Any], query: Query) -> Iterator[Any]:
     finally:
         _sending.reset(token)
     seen = sending.rows
+    if seen is not None:
+        seen.begin()
     while seen is not None and row is not _END:
         if not seen.handed_out(row):
+            seen.end()
             seen = None
         yield row
         row = next(rows, _END)
+    if seen is not None:
+        seen.end()
     if row is not _END:
         yield row
         yield from rows

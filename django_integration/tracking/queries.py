@@ -16,6 +16,8 @@ extra(). Then
   *c* of the base table that decides who is in the result (WHERE, the near side of joins, and ORDER BY before a LIMIT);
 - and `:*` is for writes of which nobody knows the rows.
 
+Who takes the first few out of an `iterator()` and stops has a LIMIT of his own.
+
 Rule 3, anything else: the model's tag.
 
 Rule 4, other tables in a query, and every query inside of it (subqueries, EXISTS, the parts of a UNION): the model's
@@ -83,11 +85,13 @@ class Rows:
     Args:
         model: of the rows themselves; None if the table is recorded as a whole.
         related: what `select_related` adds to each of them.
+        query: whose rows they are.
     """
 
-    __slots__ = ("_label", "_model", "_names", "_recorder", "_related")
+    __slots__ = ("_label", "_model", "_names", "_query", "_recorder", "_related")
 
-    def __init__(self, recorder: Recorder, model: type[Model] | None, related: list[Related]) -> None:
+    def __init__(self, recorder: Recorder, model: type[Model] | None, related: list[Related], query: Query) -> None:
+        self._query = query
         self._recorder = recorder
         self._model = model
         self._names: dict[str, None] = {}
@@ -96,6 +100,25 @@ class Rows:
             self._label = model._meta.label_lower
             self._names = recorder.names_of(model)
         self._related = related
+
+    def begin(self) -> None:
+        """The first row is about to be handed out."""
+        if self._model is not None:
+            self._recorder.begin_rows(self._stopped)
+
+    def end(self) -> None:
+        """There are no more rows."""
+        self._recorder.end_rows(self._stopped)
+
+    def _stopped(self) -> None:
+        """Nobody takes the rest of the rows. As with a LIMIT, who comes first decides."""
+        if self._model is None:
+            return
+        looks = _Looks("")
+        if looks.at_ordering(self._query, self._model):
+            self._recorder.read_names(self._model, [any_value_tag(self._model, column) for column in looks.columns])
+        else:
+            self._recorder.read_table(self._model)
 
     def handed_out(self, row: Model) -> bool:
         """*row* is about to be handed out. Returns False if no more of them need be shown."""
@@ -193,13 +216,13 @@ def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> Rows |
     related = _read_others(recorder, compiler, others, looks, is_row=is_row, base=base) if others else []
     if by_key is not None:
         recorder.read_names(base, [_row_tag(base, base._meta.label_lower, value) for value in by_key])
-        return Rows(recorder, None, related) if related else None
+        return Rows(recorder, None, related, query) if related else None
     if wants_rows and _is_comparable(base._meta.pk, vendor):
         names = _names_by_value(base, equalities, looks, query, others)
         if names and recorder.read_names(base, names):
-            return Rows(recorder, base, related)
+            return Rows(recorder, base, related, query)
     recorder.read_table(base)
-    return Rows(recorder, None, related) if related else None
+    return Rows(recorder, None, related, query) if related else None
 
 
 def _names_by_value(

@@ -7,7 +7,8 @@ A `Recorder` is in force in one context (a `ContextVar`): what the loader calls,
 Rule 1: names are kept by model. More than `MAX_NAMES` of one model become the model's tag, which stands for all.
 Rule 2: what was cached already brings its own names and its own time: it is handed up as the entry it is.
 Rule 3: an error brings what was read before it, wherever it is caught: "there is none" is an answer, too.
-Rule 4: what cannot be told is said, once for each place: raw SQL without `depends_on`, models that nobody watches.
+Rule 4: rows are told one by one as they are handed out; who stops in the middle depends on their order, too.
+Rule 5: what cannot be told is said, once for each place: raw SQL without `depends_on`, models that nobody watches.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
@@ -43,7 +44,7 @@ class UnknownReads(RuntimeWarning):
 class Recorder:
     """What one loader has read."""
 
-    __slots__ = ("_names", "is_told", "made_from", "number", "stored", "tags_told", "unknown")
+    __slots__ = ("_names", "_unfinished", "is_told", "made_from", "number", "stored", "tags_told", "unknown")
 
     def __init__(self) -> None:
         self.number = next(_numbers)
@@ -52,6 +53,8 @@ class Recorder:
         """Whether the value may be kept at all."""
         self._names: dict[type[Model], dict[str, None] | None] = {}
         """By concrete model; None stands for the whole table."""
+        self._unfinished: dict[Callable[[], None], None] = {}
+        """To call if the rows that are being handed out do not come to their end."""
         self.tags_told: dict[str, None] = {}
         self.unknown: dict[str, None] = {}
         self.is_told = False
@@ -83,6 +86,18 @@ class Recorder:
         """Where the names of rows of *model* are kept: of no effect, if its table is recorded as a whole."""
         names = self._names.get(concrete_of(model))
         return {} if names is None else names
+
+    def begin_rows(self, stopped: Callable[[], None]) -> None:
+        """Rows are about to be handed out, one at a time: *stopped* is called if `end_rows` is not, before the end."""
+        self._unfinished[stopped] = None
+
+    def end_rows(self, stopped: Callable[[], None]) -> None:
+        """There are no more of them."""
+        self._unfinished.pop(stopped, None)
+
+    def _stop_rows(self) -> None:
+        for stopped in self._unfinished:
+            stopped()
 
     def read_entry(self, entry: Entry[Any]) -> None:
         """A cached value was used."""
@@ -126,6 +141,7 @@ class Recorder:
 
     def hand_up(self, to: Recorder) -> None:
         """Let *to* have read all of this."""
+        self._stop_rows()
         for model, names in self._names.items():
             if names is None:
                 to.read_table(model)
@@ -156,6 +172,7 @@ class Recorder:
 
     def tags(self) -> Iterator[str]:
         """Every tag that the value has to carry."""
+        self._stop_rows()
         for model, names in self._names.items():
             if names is None:
                 yield model_tag(model)
