@@ -47,11 +47,15 @@ _MAY_WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|TRUNCATE|COPY|
 _DOUBT = re.compile(
     r"""\\['"]"""  # the end of a string, or not
     r"|/\*M?!"  # a comment that MySQL runs
+    r"|/\*(?:(?!\*/).)*/\*"  # a comment in a comment, or the end of the first
     r"|\#"  # where a comment begins, or an operator
     r"|--\S",  # a comment, or two minus signs
+    re.DOTALL,
 )
-_DEFINES = frozenset({"ALTER", "ANALYZE", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "SET", "SHOW", "VACUUM"})
+_DEFINES = frozenset({"ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "SET", "SHOW", "VACUUM"})
 """First words of statements that change no row of a table that stays."""
+_CONTAINS = frozenset({"CASE", "DO", "EXECUTE", "FOR", "IF", "LOOP", "REPEAT", "WHILE"})
+"""First words of blocks, and of statements in a string, in which others are: their text names what these write to."""
 _MODIFIERS = frozenset(
     {
         *("ABORT", "DELAYED", "FAIL", "FROM", "HIGH_PRIORITY", "IGNORE", "INTO", "LOW_PRIORITY", "ONLY", "OR"),
@@ -105,12 +109,22 @@ def _read(text: str) -> Reading:
     in_doubt = False
     statements = list(_statements(text))
     for words in statements:
+        in_doubt |= words[0].upper in _CONTAINS or _is_in_another(words)
         if words[0].upper in _DEFINES:
             continue
-        in_doubt |= words[0].upper == "DO"  # a block of PostgreSQL's: its text names what it writes to
         written.update(dict.fromkeys(_written_by(words)))
     is_counted = len(statements) == 1 and statements[0][0].upper in ("INSERT", "UPDATE", "DELETE", "REPLACE")
     return Reading(tuple(written), in_doubt, several, is_counted)
+
+
+def _is_in_another(words: list[_Word]) -> bool:
+    """MariaDB's `SET STATEMENT max_statement_time=1 FOR UPDATE …`, and `ALTER TABLE … TRUNCATE PARTITION …`."""
+    match words[0].upper:
+        case "SET":
+            return len(words) > 1 and words[1].upper == "STATEMENT"
+        case "ALTER":
+            return any(word.upper == "TRUNCATE" for word in words)
+    return False
 
 
 class _Word:
@@ -120,8 +134,9 @@ class _Word:
 
     def __init__(self, kind: Any, text: str) -> None:
         self.text = text
-        self.is_name = kind in kinds.Name or kind in kinds.Keyword or kind in kinds.Literal.String.Symbol
-        self.upper = "" if kind in kinds.Literal.String.Symbol else text.upper()
+        # SQLite takes a name in single quotes, too.
+        self.is_name = kind in kinds.Name or kind in kinds.Keyword or kind in kinds.Literal.String
+        self.upper = "" if kind in kinds.Literal.String else text.upper()
 
 
 _END = _Word(kinds.Punctuation, ";")
@@ -203,7 +218,8 @@ def _tables(words: list[_Word], *, every: bool = False) -> list[str]:
         if word.text == ",":
             expected = True
         elif word.text in ("(", ")") and not every:
-            break
+            if tables or word.text == ")":
+                break  # before a name there is none but PostgreSQL's ONLY (a)
         elif word.is_name and (every or (expected and word.upper not in _MODIFIERS)):
             name = word.text
             while index + 1 < len(words) and words[index].text == "." and words[index + 1].is_name:
@@ -216,7 +232,7 @@ def _tables(words: list[_Word], *, every: bool = False) -> list[str]:
 
 def _plain(name: str) -> str:
     """*name* as tables are looked up: without schema and quotes, in one case."""
-    return name.rpartition(".")[2].strip('"`[]').casefold()
+    return name.rpartition(".")[2].strip("\"'`[]").casefold()
 
 
 # From tables to models.
