@@ -99,13 +99,16 @@ def _sql(rows: QuerySet[Any, Any]) -> str:
 
 def _shape(rows: Any) -> str:
     """What the query set makes of its rows."""
-    kind = rows._iterable_class  # noqa: SLF001 - nobody else knows
-    prefetched = map(_prefetch, rows._prefetch_related_lookups)  # noqa: SLF001
-    return f"{kind.__module__}.{kind.__qualname__} {rows._fields} {list(prefetched)}"  # noqa: SLF001
+    # Its own class, too: its methods are what a function may ask.
+    kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in (type(rows), rows._iterable_class)]  # noqa: SLF001
+    prefetched = map(_prefetch, rows._prefetch_related_lookups)  # noqa: SLF001 - nobody else knows
+    return f"{kinds} {rows.query.standard_ordering} {rows._fields} {list(prefetched)}"  # noqa: SLF001
 
 
 def _prefetch(lookup: str | Prefetch[Any]) -> str:
     if isinstance(lookup, str):
         return lookup
     through, to, rows = lookup.prefetch_through, lookup.prefetch_to, lookup.queryset
-    return f"{through} {to} {'' if rows is None else describe(rows)}"
+    # A GenericPrefetch has several.
+    several = getattr(lookup, "querysets", ()) if rows is None else (rows,)
+    return f"{through} {to} {' '.join(str(describe(some)) for some in several)}"

@@ -5,16 +5,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db.models import Prefetch
+from django.contrib.contenttypes.prefetch import GenericPrefetch
+from django.db.models import Prefetch, QuerySet
 from django.utils.functional import SimpleLazyObject
 
 from django_integration import cached
 from django_integration.runtime import default_cache
 from invalidator import InvalidName
 
-from .zoo.models import Animal, Cage, Chip, Pet, Seat, Word
+from .zoo.models import Animal, Cage, Chip, Label, Pet, Seat, Word
 
 pytestmark = pytest.mark.usefixtures("db")
+
+
+class Shouting(QuerySet[Animal]):
+    """Gives the same rows, and may be asked for something else."""
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +87,10 @@ class TestKeys:
             rows.prefetch_related(Prefetch("cage", Cage.objects.filter(name="a"))),
             rows.prefetch_related(Prefetch("cage", Cage.objects.filter(name="b"))),
             Pet.objects.all(),
+            rows.reverse(),  # whose first() is another
+            Label.objects.prefetch_related(GenericPrefetch("labelled", [Cage.objects.filter(name="a")])),
+            Label.objects.prefetch_related(GenericPrefetch("labelled", [Cage.objects.filter(name="b")])),
+            Shouting(Animal),
         ]
         assert len({of.key(other) for other in others}) == len(others)
 
