@@ -8,6 +8,7 @@ hold anything.
 Rule 3: what is read inside a transaction counts from the transaction's beginning. With snapshot isolation that is how
 old it is: SQLite always, MySQL and MariaDB by default, PostgreSQL above READ COMMITTED; and `SET TRANSACTION` can ask
 for it anywhere, so no isolation level is trusted. Where it is younger, an invalidation in between costs one more load.
+So does a read that is not at its end, where others get no younger before it is (`cursors.py`).
 Rule 4: a coroutine counts with the transactions of every thread: `async_to_sync` may have called it from any of them.
 Rule 5: the transaction around a `TestCase` does not count for rule 3: what is written in it is all there is.
 """
@@ -23,7 +24,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from invalidator import Entry, name_slots, now_ns
 
-from . import attention, transactions
+from . import attention, cursors, transactions
 from .runtime import bus
 from .tracking import recorder
 
@@ -42,9 +43,8 @@ class Transactions:
         self._tags_tell = tags_tell
 
     def as_of(self) -> int:
-        """The beginning of the oldest transaction in progress, else now."""
-        began = [transactions.began_at(connection) for connection in _in_transaction()]
-        return min(began, default=now_ns())
+        """The beginning of the oldest transaction or read in progress, else now."""
+        return min(_began(), default=now_ns())
 
     def is_apart(self) -> bool:
         """Whether anything was written."""
@@ -87,10 +87,14 @@ def _written() -> Iterator[transactions.Batch]:
         yield from transactions.batches_of(connection)
 
 
-def _in_transaction() -> Iterator[BaseDatabaseWrapper]:
+def _began() -> Iterator[int]:
     for connection in _connections():
-        if transactions.is_in_transaction(connection) and not transactions.is_in_test_case(connection):
-            yield connection
+        if transactions.is_in_test_case(connection):
+            continue
+        if transactions.is_in_transaction(connection):
+            yield transactions.began_at(connection)
+        if (since := cursors.open_since(connection)) is not None:
+            yield since
 
 
 def _connections() -> Sequence[BaseDatabaseWrapper]:

@@ -36,7 +36,7 @@ from django.db.models import Model
 
 from invalidator import Receipt, name_slots, now_ns
 
-from . import attention, holds, registry
+from . import attention, cursors, holds, registry
 from .names import Names, Target, is_model
 from .runtime import bus
 
@@ -445,6 +445,7 @@ def _wrap_connect() -> None:
         holds.disconnected(self)  # from what was there before, if nobody has said so
         self.run_on_commit = []  # as Django does in a moment
         known.add(self)
+        cursors.watch(self)
         original(self)
 
     BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign]

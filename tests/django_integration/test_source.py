@@ -284,10 +284,10 @@ def test_what_was_rolled_back_was_never_there(session: Session) -> None:
     ]
 
 
-def change(cage: Cage) -> None:
+def change(cage: Cage, name: str = "new") -> None:
     """As a request does that another process serves."""
     changed = Cage.objects.get(pk=cage.pk)
-    changed.name = "new"
+    changed.name = name
     changed.save()
 
 
@@ -302,6 +302,23 @@ def test_an_old_row_that_a_snapshot_still_shows_is_not_kept(session: Session) ->
             assert session.run(lambda: name_of(cage)) == "new"
             assert name_of(cage) == "new", "what others have read since then is no worse"
         assert name_of(cage) == "new"
+
+
+def test_an_old_row_that_a_read_in_progress_still_shows_is_not_kept(session: Session) -> None:
+    """On SQLite all reads of a connection are as old as the oldest of them that is not at its end."""
+    cage = Cage.objects.create(name="old")
+    Cage.objects.create()
+    for _ in Cage.objects.iterator(chunk_size=1):
+        session.run(lambda: change(cage, "new"))
+        name_of(cage)
+        break
+    assert name_of(cage) == "new"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM zoo_cage")
+        cursor.fetchone()
+        session.run(lambda: change(cage, "newer"))
+        name_of(cage)
+    assert name_of(cage) == "newer"
 
 
 def test_a_snapshot_may_be_asked_for_in_sql(session: Session) -> None:
