@@ -12,11 +12,13 @@ from .run import Run
 from .timing import interleaved_ns, quickest_ns
 
 ROWS = 500
+PAGE = 50
+"""Objects on a page."""
 
 
 def measure(run: Run) -> list[Figure]:
     """Medians for loads; shortest of many batches for hits."""
-    cache, model = _start(run)
+    cache, model, redis = _start(run)
     row_of, rows_of = (lambda: model.objects.get(pk=7)), (lambda: list(model.objects.filter(kind=3)))
     calls: dict[str, Any] = {}
     for name, loader in (("row", row_of), ("rows", rows_of)):
@@ -26,6 +28,7 @@ def measure(run: Run) -> list[Figure]:
         name: statistics.median(took) for name, took in interleaved_ns(run, calls, rounds=run.rounds(5000, 500)).items()
     }
     hits = _hits_ns(run, cache, model)
+    page = _page_ns(run, redis, model)
     stop_django()
     return [
         Figure(
@@ -40,6 +43,16 @@ def measure(run: Run) -> list[Figure]:
             "%",
         ),
         Figure("@cached of the app, hit ÷ the core's get", hits["cached"] / hits["get"], "×", target=Target(7, "≤", 2)),
+        Figure(
+            "a page of 50 rows: RedisCache, one by one ÷ ours",
+            page["one by one"] / page["ours"],
+            "×",
+            target=Target(7, "≥", 20),
+        ),
+        Figure("… RedisCache, one get_many ÷ ours", page["many"] / page["ours"], "×"),
+        Figure("a page of 50 rows: @cached of the app", page["ours"] / 1000, "µs"),
+        Figure("… RedisCache on loopback, one by one", page["one by one"] / 1000, "µs"),
+        Figure("… RedisCache on loopback, one get_many", page["many"] / 1000, "µs"),
         Figure("a load of one row, recorded", times["row on"] / 1000, "µs"),
         Figure("a load of one row, not recorded", times["row off"] / 1000, "µs"),
         Figure("a load of ten rows, recorded", times["rows on"] / 1000, "µs"),
@@ -50,8 +63,8 @@ def measure(run: Run) -> list[Figure]:
     ]
 
 
-def _start(run: Run) -> tuple[Any, Any]:
-    start_django(run)
+def _start(run: Run) -> tuple[Any, Any, Any]:
+    caches, _ = start_django(run)
     from django.db import connection, models
 
     class Thing(models.Model):
@@ -69,7 +82,7 @@ def _start(run: Run) -> tuple[Any, Any]:
     Thing.objects.bulk_create([Thing(name=f"thing {number}", kind=number // 10) for number in range(ROWS)])
     from django_integration import cache
 
-    return cache, Thing
+    return cache, Thing, caches["redis"]
 
 
 def _hits_ns(run: Run, cache: Any, model: Any) -> Mapping[str, float]:
@@ -102,3 +115,30 @@ def _hits_ns(run: Run, cache: Any, model: Any) -> Mapping[str, float]:
         raise RuntimeError("not all reads were hits")
     loop = ns.pop("loop")
     return {name: took - loop for name, took in ns.items()}
+
+
+def _page_ns(run: Run, redis: Any, model: Any) -> Mapping[str, float]:
+    """A page of rows, each cached by itself: medians."""
+    from django_integration import cached
+    from django_integration.runtime import default_cache
+
+    @cached()
+    def load_thing(pk: int) -> Any:
+        return model.objects.get(pk=pk)
+
+    rows = list(model.objects.order_by("pk")[:PAGE])
+    numbers, keys = [row.pk for row in rows], [f"page:{row.pk}" for row in rows]
+    redis.set_many(dict(zip(keys, rows, strict=True)), 300)
+    calls: dict[str, Any] = {
+        "ours": lambda: [load_thing(number) for number in numbers],
+        "one by one": lambda: [redis.get(key) for key in keys],
+        "many": lambda: list(redis.get_many(keys).values()),
+    }
+    if any(call() != rows for call in calls.values()):
+        raise RuntimeError("a page does not show its rows")
+    near = default_cache()
+    before = near.stats().misses
+    times = interleaved_ns(run, calls, rounds=run.rounds(300, 30), warm_up=10)
+    if near.stats().misses != before:
+        raise RuntimeError("not all reads were hits")
+    return {name: statistics.median(took) for name, took in times.items()}
