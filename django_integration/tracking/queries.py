@@ -13,7 +13,7 @@ extra(). Then
 
 - whoever is in the result is known by its row tag, and its change, or its leaving, by that;
 - whoever joins it has the value of *f*: `[f=value]`, unless only other columns were written: `[c=*]` for each column
-  *c* of the base table that decides who is in the result (WHERE, the near side of joins, and ORDER BY before a LIMIT);
+  *c* of the base table that decides who is in the result (WHERE, ON of joins, and ORDER BY before a LIMIT);
 - and `:*` is for writes of which nobody knows the rows.
 
 Who takes the first few out of an `iterator()` and stops has a LIMIT of his own.
@@ -410,16 +410,27 @@ class _Looks:
         return True
 
     def at_joins(self, query: Query, others: Iterable[str]) -> bool:
-        """Go through the near sides of joins from the base table, which say who has a partner. False in doubt."""
+        """Go through the conditions of joins, as far as they look at the base table. False in doubt."""
         by_column = {field.column: field for field in concrete_of(_model(query))._meta.local_concrete_fields}
         for alias in others:
             join = query.alias_map[alias]
-            if isinstance(join, Join) and join.parent_alias == self.base:
+            if not isinstance(join, Join):
+                continue
+            if join.parent_alias == self.base:  # the near side says who has a partner
                 for near, _ in join.join_cols:
                     if near not in by_column:
                         return False
                     self.columns[by_column[near]] = None
-        return True
+            self._at_conditions(join)
+        return self.understood
+
+    def _at_conditions(self, join: Any) -> None:
+        """What stands beside the columns in the ON of *join*: of a FilteredRelation, of a generic relation."""
+        if (filtered := join.filtered_relation) is not None:
+            self.at(filtered.resolved_condition)
+        extra = join.join_field.get_extra_restriction(join.table_alias, join.parent_alias)
+        if extra is not None:
+            self.at(extra)
 
 
 def _is_djangos(kind: type) -> bool:

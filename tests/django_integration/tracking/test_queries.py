@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Count, Exists, F, FilteredRelation, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.expressions import Window
 from django.db.models.functions import RowNumber, Upper
 from django.test.utils import isolate_apps
 
 from django_integration.tracking import queries
 from django_integration.tracking.recorder import MAX_NAMES, Recorder, recording
-from tests.django_integration.zoo.models import Animal, Aquarium, Cage, Chip, Duty, Food, Keeper, Note, Pet
+from tests.django_integration.zoo.models import Animal, Aquarium, Cage, Chip, Duty, Food, Keeper, Label, Note, Pet
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -169,6 +169,14 @@ class TestByValue:
 
     def test_a_proxy_is_its_model(self, ape: Animal) -> None:
         assert f"zoo.animal:{ape.pk}" in tags_of(lambda: list(Pet.objects.filter(weight=7)))
+
+    def test_the_conditions_of_joins_decide_who_is_in(self, cage: Cage, ape: Animal) -> None:
+        """A row that meets them only now joins, and its `update_fields` tells no value that it was found by."""
+        heavy = FilteredRelation("foods", condition=Q(weight__gt=3))
+        rows = Animal.objects.annotate(eaten=heavy).filter(eaten__name="hay", cage=cage)
+        assert {f"zoo.animal[cage_id={cage.pk}]", "zoo.animal[weight=*]"} <= tags_of(lambda: list(rows))
+        labels = Label.objects.filter(object_id=1, crate__pk__gt=0)  # whose ON says of which type a label is
+        assert {"zoo.label[object_id=1]", "zoo.label[content_type_id=*]"} <= tags_of(lambda: list(labels))
 
     def test_rows_that_are_not_looked_at_are_not_named(self, ape: Animal) -> None:
         Animal.objects.create(weight=7)

@@ -218,7 +218,7 @@ class Label(models.Model):
 class Crate(models.Model):
     """Knows its labels, and takes them along."""
 
-    labels = GenericRelation(Label)
+    labels = GenericRelation(Label, related_query_name="crate")
 
     def __str__(self) -> str:
         return f"crate {self.pk}"
