@@ -11,7 +11,7 @@ from django.db.migrations.state import ProjectState
 from django.db.models import F, Q
 from django.db.models.signals import post_delete, post_save, pre_delete
 from django.db.models.sql.compiler import SQLUpdateCompiler
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, register_lookup
 
 from django_integration import compilers, invalidates
 from django_integration.compilers import KNOWN_ROWS
@@ -509,3 +509,24 @@ if hasattr(models, "DB_CASCADE"):
         assert set(_dependents_in_database(herd)) == {calf, bell, sound}
         assert set(_dependents_in_database(bell)) == {sound}
         assert not _dependents_in_database(sound)
+
+
+class SameLetters(models.lookups.Exact):
+    """Somebody's own kind of equality."""
+
+    lookup_name = "same_letters"
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        (left, left_params), (right, right_params) = (
+            self.process_lhs(compiler, connection),
+            self.process_rhs(compiler, connection),
+        )
+        return f"LOWER({left}) = LOWER({right})", [*left_params, *right_params]
+
+
+def test_an_equality_of_somebody_elses_names_no_rows(wire: Wire) -> None:
+    Word.objects.create(text="Ape")
+    wire.messages()
+    with register_lookup(models.CharField, SameLetters):
+        assert Word.objects.filter(text__same_letters="aPE").update(day=1) == 1
+    assert wire.message().tags == {"zoo.word", "zoo.word:*"}
