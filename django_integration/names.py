@@ -27,10 +27,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, TypeAlias, TypeGuard, cast, overload
+from typing import Any, TypeAlias, TypeGuard, TypeVar, cast, overload
 
 from django.apps import apps
 from django.core.signals import setting_changed
@@ -55,6 +55,15 @@ UNWATCHED = frozenset({"admin.logentry", "migrations.migration", "sessions.sessi
 """Tables that are written on nearly every request, or by `migrate` alone, and cached by nobody under a model's tag."""
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _by_model(function: Function) -> Function:
+    """Answer once for each model. (As `lru_cache` itself is typed, a `type[Any]` could not be asked about.)"""
+    return cast(Function, functools.lru_cache(maxsize=4096)(function))  # migrations have models of their own
+
+
+@_by_model
 def is_watched(model: type[Model]) -> bool:
     """
     Whether changes of *model* are published, as the setting `MODELS` says.
@@ -63,18 +72,7 @@ def is_watched(model: type[Model]) -> bool:
     model by multi-table inheritance is watched in any case, since its rows are rows of its parent's. The table that
     Django makes for a many-to-many relation goes with the model that has the relation, unless it is named itself.
     """
-    meta = model._meta
-    watched = _watched.get(meta.label_lower)
-    if watched is None:
-        watched = _watched[meta.label_lower] = _is_watched(concrete_of(model))
-    return watched
-
-
-_watched: dict[str, bool] = {}
-"""Answers so far, by label, of which there are as many as models."""
-
-
-def _is_watched(model: type[Model]) -> bool:
+    model = concrete_of(model)
     label = model._meta.label_lower
     if any(map(is_watched, model._meta.get_parent_list())):
         return True
@@ -100,12 +98,13 @@ def _matches(label: str, patterns: Iterable[str]) -> bool:
 
 def _on_setting_changed(*, setting: str, **_: object) -> None:
     if setting in (SETTING, "INSTALLED_APPS"):
-        _watched.clear()
+        cast(Any, is_watched).cache_clear()
 
 
 setting_changed.connect(_on_setting_changed, dispatch_uid="invalidator.names")
 
 
+@_by_model
 def model_tag(model: type[Model]) -> str:
     """Return the tag of everything in the table of *model*, such as "shop.product"."""
     return concrete_of(model)._meta.label_lower
@@ -142,7 +141,7 @@ def row_tags(row: Model | type[Model], pk: object = None, /) -> tuple[str, str]:
     return row_tag(row, pk), unknown_rows_tag(row)
 
 
-@functools.lru_cache(maxsize=4096)  # not without bound: migrations have models of their own
+@_by_model
 def unknown_rows_tag(model: type[Model]) -> str:
     """Return the tag that stands for rows nobody knows, such as "shop.product:*"."""
     return _join(concrete_of(model), "*")

@@ -64,7 +64,7 @@ def check_tags(tags: object) -> tuple[str, ...]:
         raise InvalidName(
             f"tags must be a list, tuple or set of strings, not {tags!r}; for one tag write tags=[{tags!r}]"
         )
-    return tuple(dict.fromkeys(check_tag(tag) for tag in tags))
+    return tuple(dict.fromkeys(map(check_tag, tags)))
 
 
 def _check(name: object, kind: str) -> str:

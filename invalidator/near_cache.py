@@ -641,7 +641,8 @@ class NearCache:
         tags = flight.tags
         parts: Parts = ()
         if isinstance(loaded, Loaded):
-            tags = tuple(dict.fromkeys((*tags, *check_tags(loaded.tags))))
+            more = check_tags(loaded.tags)
+            tags = tuple(dict.fromkeys((*tags, *more))) if tags else more
             ttl = ttl if isinstance(loaded.ttl, Default) else _check_ttl(loaded.ttl)
             if loaded.made_from:
                 parts = parts_of(loaded.made_from)

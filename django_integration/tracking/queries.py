@@ -61,7 +61,7 @@ from django.db.models.sql.datastructures import BaseTable, Join
 from django.db.models.sql.where import AND, WhereNode
 
 from ..fields import any_value_tag, field_tag, is_comparable
-from ..names import concrete_of, row_tag
+from ..names import concrete_of, model_tag, row_tag
 from .recorder import MAX_NAMES, Recorder
 
 MAX_VALUES = 100
@@ -97,7 +97,7 @@ class Rows:
         self._names: dict[str, None] = {}
         self._label = ""
         if model is not None:
-            self._label = model._meta.label_lower
+            self._label = model_tag(model)
             self._names = recorder.names_of(model)
         self._related = related
 
@@ -142,7 +142,7 @@ class Related:
         self._attname = field.attname
         target: type[Model] = self._field.related_model
         self._model = concrete_of(target)
-        self._label = self._model._meta.label_lower
+        self._label = model_tag(self._model)
         self._related = related
 
     def handed_out(self, recorder: Recorder, row: Model) -> None:
@@ -207,7 +207,8 @@ def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> Rows |
             by_key = values
             break
     if by_key is not None and not others:  # the usual case, and the quickest
-        recorder.read_names(base, [_row_tag(base, base._meta.label_lower, value) for value in by_key])
+        label = model_tag(base)
+        recorder.read_names(base, [_row_tag(base, label, value) for value in by_key])
         return None
     looks = _Looks(aliases[0])
     looks.at(query.where)
@@ -215,7 +216,7 @@ def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> Rows |
     is_row = by_key is not None or wants_rows
     related = _read_others(recorder, compiler, others, looks, is_row=is_row, base=base) if others else []
     if by_key is not None:
-        recorder.read_names(base, [_row_tag(base, base._meta.label_lower, value) for value in by_key])
+        recorder.read_names(base, [_row_tag(base, model_tag(base), value) for value in by_key])
         return Rows(recorder, None, related, query) if related else None
     if wants_rows and _is_comparable(base._meta.pk, vendor):
         names = _names_by_value(base, equalities, looks, query, others)
@@ -272,9 +273,10 @@ def _base_model(query: Query, aliases: list[str]) -> type[Model] | None:
     """The model of the rows, if this is a query over one base table that Django alone has written."""
     if type(query) is not Query or query.combinator or query.extra or query.extra_tables or not aliases:
         return None
-    if not isinstance(query.model, type) or query.model._meta.abstract:
+    model = query.model
+    if not isinstance(model, type) or model._meta.abstract:
         return None
-    base = concrete_of(_model(query))
+    base = concrete_of(model)
     first = query.alias_map[aliases[0]]
     return base if type(first) is BaseTable and first.table_name == base._meta.db_table else None
 
