@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.support import wait_until
+
 from . import PASSWORD, USER
 from .chromium import Chromium
 
@@ -21,7 +23,10 @@ def staff(browser: Chromium, url: str) -> Chromium:
 
 
 def text_of(browser: Chromium, selector: str) -> str:
-    text: str = browser.run(f"document.querySelector({json.dumps(selector)}).innerText")
+    """The text of an element, as soon as it is there: a form's answer may be a page that leads to another."""
+    script = f"document.querySelector({json.dumps(selector)})?.innerText"
+    wait_until(lambda: browser.run(script) is not None)
+    text: str = browser.run(script)
     return text
 
 

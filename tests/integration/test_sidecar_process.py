@@ -443,10 +443,14 @@ class TestHttp:
 
     def test_loopback_takes_a_free_port(self, start: Start) -> None:
         host, _, port = start("--http", "127.0.0.1:0").wait_for("answering")["address"].rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
-        with contextlib.closing(connection):
-            connection.request("GET", "/livez")
-            assert connection.getresponse().status == 200
+
+        def is_alive() -> bool:
+            connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
+            with contextlib.closing(connection):
+                connection.request("GET", "/livez")
+                return connection.getresponse().status == 200
+
+        wait_until(is_alive)  # it answers before its listener's first turn
 
 
 class TestSeveralNamespaces:

@@ -83,6 +83,7 @@ class Checks:
     def __init__(self, world: World) -> None:
         self.world = world
         self.damages = 0
+        self.journals_begun = 0
         self.reads = 0
         self._accepted: dict[str, list[Accepted]] = defaultdict(list)
         self._taken: dict[tuple[Process, str], int] = {}
@@ -216,13 +217,21 @@ class Checks:
                         f"without {name} v{change.version} accepted at {change.at}",
                     )
 
+    @property
+    def reasons_to_flush(self) -> int:
+        """
+        Damages, and journals that were begun after one: who has asked for the epoch just before that, and for the last
+        id just after it, has to flush when it learns of the new one.
+        """
+        return self.damages + self.journals_begun
+
     def flushed(self, process: Process, reason: str) -> None:
         """A process voided its ledger."""
         if self.world.info_was_refused:
             return  # who cannot learn which run of the server this is has to flush at every reconnect
         subscription = process.subscription
         first = not process.has_position
-        damaged = self.damages > process.damages_known
+        damaged = self.reasons_to_flush > process.damages_known
         position = subscription.journal.position if subscription.journal else ""
         trimmed = bool(position) and self.world.primary.has_trimmed_past(position)
         if not (first or damaged or trimmed):

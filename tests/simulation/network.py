@@ -56,6 +56,7 @@ class SimServer(MemoryServer):
 
     def _append(self, journal: str, previous: StreamId | None, body: bytes, *, drawn: int = 0) -> StreamId:
         id = super()._append(journal, previous, body, drawn=drawn)
+        self.world.checks.journals_begun += previous is None
         self.world.note_id(id)
         return id
 

@@ -357,7 +357,7 @@ class Process:
         """As `Listener._converse`."""
         subscription = listener.subscription
         connection: Any = listener._connection
-        self.damages_at_connect = self.world.checks.damages
+        self.damages_at_connect = self.world.checks.reasons_to_flush
         try:
             yield from self._carry_out(listener, subscription.connected(self.local_now()))
             while True:
