@@ -1,9 +1,6 @@
-"""Where there is no server, its tests are not collected: nothing is skipped."""
+"""Tests of the databases that tests are on."""
 
 from tests.databases.chosen import chosen
-from tests.databases.servers import SERVERS
-
-collect_ignore = [] if chosen() in SERVERS else ["test_servers.py"]
 
 
 def pytest_report_header() -> str:

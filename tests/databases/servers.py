@@ -31,6 +31,7 @@ GUARDIAN = Path(__file__).with_name("guardian.py")
 START_TIMEOUT_S = 60.0  # takes one or two; a loaded machine takes long
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.01
+LOCK_TIMEOUT_S = 20  # Django's 5 are too few for a loaded machine
 
 UNPRIVILEGED = "nobody"
 """Who runs the server where we are root: PostgreSQL refuses root, and MariaDB wants to be told."""
@@ -319,4 +320,37 @@ def speak_through_pymysql() -> None:
         pymysql.install_as_MySQLdb()
 
 
+class SQLite(DatabaseServer):
+    """
+    No server, but what else it takes: a directory that goes with its owner.
+
+    Databases are files, so that each thread has a connection of its own and sees what the others have committed, and
+    nothing else. They are in WAL mode, as a web server's are by now: readers do not wait for a writer.
+    """
+
+    name = "sqlite"
+    end = signal.SIGKILL
+
+    @classmethod
+    def found(cls) -> Path:
+        return Path(sys.executable)  # it is built in
+
+    def _commands(self, directory: Path) -> tuple[list[list[str]], list[str]]:
+        return [], ["tail", "-f", str(directory / "server.log")]  # as long as its guardian lets it
+
+    def django_settings(self, name: str) -> dict[str, Any]:
+        path = str(self.directory / f"{name}.sqlite3")
+        pragmas = "PRAGMA journal_mode = wal; PRAGMA synchronous = off;"
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": path,
+            "OPTIONS": {"timeout": LOCK_TIMEOUT_S, "init_command": pragmas},
+            "TEST": {"NAME": path},
+        }
+
+    def _connect(self) -> None:
+        pass
+
+
 SERVERS: dict[str, type[DatabaseServer]] = {server.name: server for server in (PostgreSQL, MariaDB)}
+DATABASES: dict[str, type[DatabaseServer]] = {SQLite.name: SQLite, **SERVERS}

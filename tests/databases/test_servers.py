@@ -1,4 +1,4 @@
-"""The server that this run's database tests are on: it answers, and leaves nothing behind. Not collected on SQLite."""
+"""The server that this run's database tests are on: it answers, and leaves nothing behind."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases.chosen import chosen
-from tests.databases.servers import SERVERS, DatabaseServer, DatabaseServerError
+from tests.databases.servers import DATABASES, DatabaseServer, DatabaseServerError
 from tests.support import in_child, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def kind() -> type[DatabaseServer]:
-    """PostgreSQL or MariaDB."""
-    return SERVERS[chosen()]
+    """That of this run; of SQLite there is a directory, and what holds its place."""
+    return DATABASES[chosen()]
 
 
 OWNER = """
 import sys, time
-from tests.databases.servers import SERVERS
-server = SERVERS[sys.argv[1]]().start()
+from tests.databases.servers import DATABASES
+server = DATABASES[sys.argv[1]]().start()
 print(server.directory, flush=True)
 time.sleep(600)
 """
@@ -66,11 +66,11 @@ def test_it_dies_with_its_owner(kind: type[DatabaseServer], how: signal.Signals)
 
 
 def test_an_owner_killed_while_it_prepares_leaves_nothing(kind: type[DatabaseServer], tmp_path: Path) -> None:
-    owner = "import sys; from tests.databases.servers import SERVERS; SERVERS[sys.argv[1]]().start()"
+    owner = "import sys; from tests.databases.servers import DATABASES; DATABASES[sys.argv[1]]().start()"
     with subprocess.Popen(
         [sys.executable, "-c", owner, kind.name], cwd=ROOT, env={**os.environ, "TMPDIR": str(_open_to_all(tmp_path))}
     ) as process:
-        wait_until(lambda: len(processes_in(tmp_path)) >= 2)  # the guardian, and what it runs
+        wait_until(lambda: len(processes_in(tmp_path)) >= 2 or process.poll() is not None)  # SQLite is ready at once
         process.kill()
     wait_until(lambda: not processes_in(tmp_path) and not list(tmp_path.iterdir()))
 
@@ -96,7 +96,12 @@ def test_a_server_that_cannot_prepare_says_why(kind: type[DatabaseServer], monke
         kind().start()
 
 
+def refuse(server: DatabaseServer) -> None:
+    raise ConnectionError("nobody is there")
+
+
 def test_a_server_that_ends_at_its_start_says_why(kind: type[DatabaseServer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, "_commands", lambda *_: ([], ["ls", "--no-such-option"]))
+    monkeypatch.setattr(kind, "_connect", refuse)  # it may end before it is asked, or after
     with pytest.raises(DatabaseServerError, match=r"ended at its start[\s\S]*no-such-option"):
         kind().start()

@@ -24,7 +24,6 @@ from django.test.utils import (
     CaptureQueriesContext,
     setup_databases,
     setup_test_environment,
-    teardown_databases,
     teardown_test_environment,
 )
 
@@ -33,6 +32,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django_integration.settings"
 django.setup()
+
+from django.contrib.contenttypes.models import ContentType  # noqa: E402 - the settings come first
 
 from django_integration import bus, registry, runtime, signals  # noqa: E402 - the settings come first
 from invalidator import Invalidation, Invalidator, NearCache, Tag  # noqa: E402
@@ -48,10 +49,11 @@ def databases() -> Iterator[None]:
     """The tables, in databases of their own."""
     start()
     setup_test_environment()
-    old = setup_databases(verbosity=0, interactive=False)
+    setup_databases(verbosity=0, interactive=False)
     yield
     runtime.reset()
-    teardown_databases(old, verbosity=0)
+    # Nothing is dropped, which would take that no thread is connected any more: the server goes, and all with it.
+    connections.close_all()
     teardown_test_environment()
 
 
@@ -144,6 +146,7 @@ def empty(alias: str) -> None:
     deletes = [f"DELETE FROM {database.ops.quote_name(table)}" for table in tables]
     with database.constraint_checks_disabled():  # the others check at the commit
         database.ops.execute_sql_flush(deletes)
+    ContentType.objects.clear_cache()  # of rows that are no more
 
 
 @pytest.fixture
