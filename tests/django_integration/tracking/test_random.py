@@ -1,8 +1,10 @@
 """Random queries and writes: nothing is stale, less is needless than by table. `make torture ARGS=--deps` is longer."""
 
 import pytest
+from django.db import connection
 
 from django_integration.runtime import default_cache
+from django_integration.tracking.queries import EXACT_TEXT
 
 from .random_world import Tally, World
 
@@ -17,7 +19,9 @@ def test_nothing_is_stale(seed: int) -> None:
     print(tally)
     assert not tally.stale, "\n".join(tally.stale)
     assert tally.changed > 0, "nothing was proved"
-    assert tally.voided <= tally.voided_by_table
+    # Elsewhere a write of a row whose key is a text is one of unknown rows, which are told to the rows they link, too.
+    if connection.vendor in EXACT_TEXT:
+        assert tally.voided <= tally.voided_by_table
 
 
 def test_a_tally_says_what_it_counted() -> None:
