@@ -258,8 +258,9 @@ class NearCache:
         self._check_key(key)
         self._count("misses")
         if default is not ABOUT_TO_LOAD:
-            self._misses.note(key, self.as_of())
-            self.note_read(key, loaded_at=self.as_of())
+            at = self.as_of()
+            self._misses.note(key, at)
+            self.note_read(key, loaded_at=at)
         return default
 
     # Storing.
