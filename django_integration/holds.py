@@ -111,6 +111,11 @@ def _too_long(ended: HoldEnded) -> HoldEnded:
     return HoldEnded(f'This transaction is too long for INVALIDATOR["HOLD"]: {ended}')
 
 
+def blocks_of_test_case(connection: BaseDatabaseWrapper) -> int:
+    """How many of the atomic blocks on *connection*, the outermost, are those around a TestCase."""
+    return sum(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+
+
 def is_strict() -> bool:
     """Whether writes are announced before their commit."""
     return conf.writes == "strict"
@@ -118,7 +123,7 @@ def is_strict() -> bool:
 
 def announce(connection: BaseDatabaseWrapper, names: Names) -> None:
     """In strict mode, hold *names* until the transaction in progress on *connection* ends. Raises as it says there."""
-    if not is_strict() or any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+    if not is_strict() or blocks_of_test_case(connection):
         return
     hold = _of(connection)
     if hold is None:

@@ -209,7 +209,7 @@ test_cases_commit = False
 
 def has_own_block(connection: BaseDatabaseWrapper) -> bool:
     """Whether the application itself has opened an atomic block, and not only the TestCase around it."""
-    return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    return len(connection.atomic_blocks) > holds.blocks_of_test_case(connection)
 
 
 def end_in_test_case(connection: BaseDatabaseWrapper, *, committed: bool) -> None:
@@ -263,7 +263,7 @@ def _is_own_transaction(connection: BaseDatabaseWrapper) -> bool:
     In a TestCase a save stands for a transaction of its own: if it joined an earlier batch, a
     `captureOnCommitCallbacks` that began in between would miss it.
     """
-    around = sum(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    around = holds.blocks_of_test_case(connection)
     return not around or any(savepoint is not None for savepoint in connection.savepoint_ids[around - 1 :])
 
 
@@ -331,7 +331,7 @@ def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 def is_in_test_case(connection: BaseDatabaseWrapper) -> bool:
     """Whether the transaction in progress on *connection* is the one around a TestCase."""
-    return bool(connection.atomic_blocks) and getattr(connection.atomic_blocks[0], "_from_testcase", False)
+    return holds.blocks_of_test_case(connection) > 0
 
 
 def _send_committed(batches: Iterable[Batch], hold: holds.TransactionHold | None = None) -> None:
