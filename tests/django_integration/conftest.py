@@ -18,7 +18,7 @@ from pathlib import Path
 import django
 import pytest
 from django.apps import apps
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.db.models.signals import m2m_changed, pre_delete
 from django.test.utils import (
     CaptureQueriesContext,
@@ -40,6 +40,7 @@ from invalidator import Invalidation, Invalidator, NearCache, Tag  # noqa: E402
 from tests.databases.chosen import start  # noqa: E402
 
 from .sessions import Session  # noqa: E402
+from .zoo.models import Animal, Cage  # noqa: E402
 
 WAIT_S = 20.0  # for what takes a millisecond
 
@@ -147,6 +148,27 @@ def empty(alias: str) -> None:
     with database.constraint_checks_disabled():  # the others check at the commit
         database.ops.execute_sql_flush(deletes)
     ContentType.objects.clear_cache()  # of rows that are no more
+
+
+@pytest.fixture
+def autocommit_off() -> Iterator[None]:
+    """The application commits by hand; what it leaves open is rolled back."""
+    transaction.set_autocommit(False)
+    yield
+    transaction.rollback()
+    transaction.set_autocommit(True)
+
+
+@pytest.fixture
+def cage(db: None) -> Cage:
+    """A row that others point at."""
+    return Cage.objects.create()
+
+
+@pytest.fixture
+def animal(db: None) -> Animal:
+    """A row with links."""
+    return Animal.objects.create()
 
 
 @pytest.fixture

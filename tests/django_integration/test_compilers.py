@@ -23,16 +23,6 @@ from .zoo.models import Animal, Aquarium, Cage, Duty, Food, Keeper, Note, Photo,
 pytestmark = pytest.mark.usefixtures("db")
 
 
-@pytest.fixture
-def cage(db: None) -> Cage:
-    return Cage.objects.create()
-
-
-@pytest.fixture
-def animal(db: None) -> Animal:
-    return Animal.objects.create()
-
-
 # ------------------------------------------------------------------------------------------------ updates
 
 

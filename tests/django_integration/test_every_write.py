@@ -1,6 +1,6 @@
 """Every kind of write that Django knows is told, and none costs a query more than without this app."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -302,14 +302,6 @@ def test_a_rolled_back_savepoint_takes_its_updates_along(wire: Wire) -> None:
             transaction.set_rollback(True)
         Food.objects.filter(pk=1).update(name="b")
     assert wire.message().tags == tags("cage:1", "food:1")
-
-
-@pytest.fixture
-def autocommit_off() -> Iterator[None]:
-    transaction.set_autocommit(False)
-    yield
-    transaction.rollback()
-    transaction.set_autocommit(True)
 
 
 def test_with_autocommit_off_updates_wait_for_the_commit(wire: Wire, autocommit_off: None) -> None:

@@ -23,16 +23,6 @@ pytestmark = pytest.mark.usefixtures("db")
 
 
 @pytest.fixture
-def cage(db: None) -> Cage:
-    return Cage.objects.create()
-
-
-@pytest.fixture
-def animal(db: None) -> Animal:
-    return Animal.objects.create()
-
-
-@pytest.fixture
 def food(db: None) -> Food:
     return Food.objects.create()
 

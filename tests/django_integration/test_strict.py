@@ -581,14 +581,6 @@ def test_invalidate_outside_a_transaction_leaves_at_once(wire: Wire) -> None:
 # ------------------------------------------------------------------------------------------------ by hand
 
 
-@pytest.fixture
-def autocommit_off() -> Iterator[None]:
-    transaction.set_autocommit(False)
-    yield
-    transaction.rollback()
-    transaction.set_autocommit(True)
-
-
 @pytest.mark.usefixtures("autocommit_off")
 def test_with_autocommit_off_it_is_held_until_the_commit_or_rollback(wire: Wire) -> None:
     for end in (transaction.commit, transaction.rollback):

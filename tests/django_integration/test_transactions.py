@@ -1,7 +1,7 @@
 """When an invalidation leaves: after the commit, as one message, never after a rollback."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, connections, transaction
@@ -201,14 +201,6 @@ def test_too_many_names_become_everything(wire: Wire, monkeypatch: pytest.Monkey
         for number in range(12):
             invalidate(f"k{number}")
     assert wire.messages() == [Message(everything=True)]
-
-
-@pytest.fixture
-def autocommit_off() -> Iterator[None]:
-    transaction.set_autocommit(False)
-    yield
-    transaction.rollback()
-    transaction.set_autocommit(True)
 
 
 @pytest.mark.usefixtures("autocommit_off")
