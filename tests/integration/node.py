@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ class Node:
     def __call__(self, *what: Any) -> Any:
         self.begin(*what)
         return self.answer()
+
+    @staticmethod
+    def all_leased(nodes: Iterable[Node]) -> bool:
+        """Wait for the leases of all of them at once. Returns whether each has one."""
+        nodes = tuple(nodes)
+        for node in nodes:
+            node.begin("lease")
+        return all(node.answer() for node in nodes)
 
     def close(self) -> None:
         self._process.kill()

@@ -30,9 +30,7 @@ def nodes(own_server: EmbeddedServer, namespace: str) -> Iterator[Callable[..., 
 
     def start(l2_db: int = 1) -> list[Node]:
         started.extend(Node(NODE, own_server.url, namespace, str(l2_db)) for _ in range(3))
-        for node in started:
-            node.begin("lease")
-        assert all(node.answer() for node in started)
+        assert Node.all_leased(started)
         return started
 
     yield start

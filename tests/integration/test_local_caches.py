@@ -42,9 +42,7 @@ def start(tmp_path: Path, own_server: EmbeddedServer, namespace: str) -> Iterato
         common = (own_server.url, namespace, str(tmp_path / "db.sqlite3"), str(ledger), local_caches, constance)
         started.extend(Node(SCRIPT, *common) for _ in range(3))
         started[0]("make rows")
-        for node in started:
-            node.begin("lease")
-        assert all(node.answer() for node in started)
+        assert Node.all_leased(started)
         return started
 
     yield start

@@ -33,6 +33,7 @@ def flush_quickly() -> None:
 
 
 def _delete_all(alias: str) -> None:
+    # Again as in the conftest of tests/django_integration: cacheops' tests are a package `tests` of their own.
     connection = connections[alias]
     tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
     deletes = [f"DELETE FROM {connection.ops.quote_name(table)}" for table in tables]
