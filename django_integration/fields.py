@@ -161,11 +161,11 @@ def _comparable_columns(model: type[Model]) -> tuple[_Column, ...]:
 def _column(field: Field[Any, Any]) -> _Column:
     concrete: Any = field.model._meta.concrete_model
     prefix = f"{concrete._meta.label_lower}[{_short(field.attname)}="
-    return _Column(field.attname, prefix, prefix + "*]", _speller(field), _target(field))
+    return _Column(field.attname, prefix, prefix + "*]", _speller(field), target_of(field))
 
 
-def _target(field: Any) -> Any:
-    """The field at the end of a chain of foreign keys: its values are theirs."""
+def target_of(field: Any) -> Any:
+    """Return the field at the end of a chain of foreign keys: its values are theirs."""
     while isinstance(field, models.ForeignKey):
         field = field.target_field
     return field

@@ -307,8 +307,7 @@ def is_model(target: object) -> TypeGuard[type[Model]]:
 
 def family(model: type[Model]) -> tuple[type[Model], ...]:
     """Return the concrete *model* first, then all its parents and children by multi-table inheritance."""
-    concrete = concrete_of(model)
-    return (concrete, *map(concrete_of, concrete._meta.get_parent_list()), *_children(concrete))
+    return (*tables_of(model), *_children(concrete_of(model)))
 
 
 def tables_of(model: type[Model]) -> tuple[type[Model], ...]:
@@ -417,15 +416,8 @@ def _has_keys_of_many_spellings(model: type[Model]) -> bool:
 def _collations_of_key(model: type[Model]) -> tuple[str, ...]:
     """The collations of the texts in the primary key of *model*, "" for the database's usual one."""
     texts = (models.CharField, models.TextField, models.FileField)
-    ends = [_end_of(column) for column in model._meta.pk_fields]
+    ends = [fields.target_of(column) for column in model._meta.pk_fields]
     return tuple(getattr(end, "db_collation", None) or "" for end in ends if isinstance(end, texts))
-
-
-def _end_of(field: Any) -> Any:
-    """The field at the end of a chain of foreign keys: its values are theirs."""
-    while isinstance(field, ForeignKey):
-        field = field.target_field
-    return field
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from django.apps import apps
 from django.db import connections
 from django.db.models import Model, QuerySet
 
-from .names import Names, Target, concrete_of, family
+from .names import Names, Target, concrete_of, family, tables_of
 
 Function: TypeAlias = Callable[[Any], Iterable[Target]]
 F = TypeVar("F", bound=Function)
@@ -128,9 +128,7 @@ def _read(
 
 
 def _functions_of(model: type[Model]) -> list[Function]:
-    concrete = concrete_of(model)
-    ancestors = (concrete, *concrete._meta.get_parent_list())
-    return [function for ancestor in ancestors for function in _functions.get(_label(ancestor), ())]
+    return [function for ancestor in tables_of(model) for function in _functions.get(_label(ancestor), ())]
 
 
 def _call(function: Function, row: Model) -> Iterable[Target]:

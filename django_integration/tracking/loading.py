@@ -53,9 +53,8 @@ def _run(loader: Callable[[], Any], *, track: bool) -> Any:
     recorder = Recorder()
     with recording(recorder):
         value = loader()
-        if not isinstance(value, Model):  # the usual case, in which there is nothing to look for
-            for rows in _unevaluated(value):
-                len(rows)
+        for rows in _unevaluated(value):
+            len(rows)
         return recorder.loaded(value)
 
 
@@ -77,6 +76,8 @@ _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 def _unevaluated(value: Any) -> list[Lazy]:
     """The query sets in *value* that were not evaluated yet. Raises TypeError for what can be read only once."""
+    if isinstance(value, Model):  # the usual case, in which there is nothing to look for
+        return []
     if isinstance(value, Loaded):
         value = value.value
     if isinstance(value, Iterator | AsyncIterator):

@@ -61,13 +61,13 @@ from django.db.models.sql.datastructures import BaseTable, Join
 from django.db.models.sql.where import AND, WhereNode
 
 from ..fields import any_value_tag, field_tag, is_comparable
-from ..names import concrete_of, model_tag, row_tag
+from ..names import TEXTS_ARE_EXACT, concrete_of, model_tag, row_tag
 from .recorder import MAX_NAMES, Recorder
 
 MAX_VALUES = 100
 """Constants of one `__in` that are tags of their own."""
 
-EXACT_TEXT = frozenset({"sqlite", "postgresql"})
+EXACT_TEXT = TEXTS_ARE_EXACT - {"oracle"}  # which takes "" for NULL
 """Vendors that, as they come, find two texts equal if and only if Python does."""
 
 _EXACT = (Exact, IntegerFieldExact, RelatedExact)
