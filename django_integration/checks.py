@@ -16,7 +16,6 @@ Rule 3: a check connects to nothing, unless it is asked for with --deploy.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -116,13 +115,9 @@ def check_models(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 
 
 def _suggest_label(pattern: str, labels: Iterable[str]) -> str:
-    known = {label.lower(): label for label in labels}
-    close = difflib.get_close_matches(pattern.lower(), known, n=1)
-    return (
-        f"Did you mean {known[close[0]]!r}?"
-        if close
-        else 'Write it as "app_label.Model", or with wildcards as "app_label.*".'
-    )
+    if (meant := names.closest_label(pattern, labels)) is not None:
+        return f"Did you mean {meant!r}?"
+    return 'Write it as "app_label.Model", or with wildcards as "app_label.*".'
 
 
 def _errors(fault: conf.Fault, check_id: str) -> list[CheckMessage]:

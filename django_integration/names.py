@@ -24,6 +24,7 @@ is not the only one that may be meant, so unknown rows are named beside it.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import re
@@ -90,6 +91,13 @@ def is_watched(model: type[Model]) -> bool:
 def matches(pattern: str, labels: Iterable[str]) -> bool:
     """Whether *pattern* of the setting `MODELS` means one of these *labels*."""
     return any(fnmatchcase(label.lower(), pattern.lower()) for label in labels)
+
+
+def closest_label(text: str, labels: Iterable[str]) -> str | None:
+    """Return that of *labels* which somebody who wrote *text* most likely meant, None if there is none like it."""
+    known = {label.lower(): label for label in labels}
+    close = difflib.get_close_matches(text.lower(), known, n=1)
+    return known[close[0]] if close else None
 
 
 def _matches(label: str, patterns: Iterable[str]) -> bool:

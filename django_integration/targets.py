@@ -10,7 +10,6 @@ Rule 1: what looks like a model and is none is an error, not a key: a typing mis
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from django.db.models import Model
 from invalidator import InvalidName, check_key
 
 from . import registry
-from .names import Names, concrete_of, model_tag, row_tags
+from .names import Names, closest_label, concrete_of, model_tag, row_tags
 from .transactions import add_target, alias_of
 
 _MODEL = re.compile(r"([^\W\d]\w*)\.([^\W\d]\w*)(?::(.*))?", re.DOTALL)
@@ -105,9 +104,8 @@ def _model(text: str, label: str, name: str) -> type[Model]:
         model = apps.get_model(label, name)
         concrete_of(model)
     except LookupError:
-        known = {model._meta.label.lower(): model._meta.label for model in apps.get_models()}
-        close = difflib.get_close_matches(f"{label}.{name}".lower(), known, n=1)
-        meant = f"; did you mean {known[close[0]]}?" if close else "."
+        close = closest_label(f"{label}.{name}", [model._meta.label for model in apps.get_models()])
+        meant = "." if close is None else f"; did you mean {close}?"
         raise InvalidName(f"there is no model {label}.{name}{meant} If it is a key, say --key {text}") from None
     return model
 
