@@ -105,7 +105,7 @@ def _send(bus: Invalidator) -> Callable[[Invalidation], None]:
     """What the bus calls."""
 
     def send(said: Invalidation) -> None:
-        if said.everything and said.reason != "clear":
+        if not said.is_message:
             flushed.send_robust(Invalidator, reason=said.reason, received_at=timezone.now())
             return
         invalidated.send_robust(

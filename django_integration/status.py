@@ -195,12 +195,11 @@ class _Memory:
 
     def _remember(self, bus: Invalidator) -> Callable[[Invalidation], None]:
         def remember(said: Invalidation) -> None:
-            is_message = not said.everything or said.reason == "clear"
             self._heard.append(
                 {
                     "at": _now(),
-                    "type": said.reason if is_message else "flush",
-                    "reason": None if is_message else said.reason,
+                    "type": said.reason if said.is_message else "flush",
+                    "reason": None if said.is_message else said.reason,
                     "keys": list(said.keys[:NAMES_REMEMBERED]),
                     "tags": list(said.tags[:NAMES_REMEMBERED]),
                     "more": max(0, len(said.keys) - NAMES_REMEMBERED) + max(0, len(said.tags) - NAMES_REMEMBERED),

@@ -311,7 +311,7 @@ class Feed:
         with self._lock:
             self._look()
             # Who has heard nothing yet has missed nothing: the flush of the first subscription says nothing.
-            if _is_message(invalidation) or self._connection.was_live:
+            if invalidation.is_message or self._connection.was_live:
                 self._put(_describe(invalidation))
 
     def take(self, timeout_s: float) -> Line | None:
@@ -379,15 +379,10 @@ def _show(line: Line, *, as_json: bool) -> None:
 
 
 def _describe(invalidation: Invalidation) -> Line:
-    if not _is_message(invalidation):
+    if not invalidation.is_message:
         return _line("flush", reason=invalidation.reason)
     names = {} if invalidation.everything else {"keys": invalidation.keys, "tags": invalidation.tags}
     return _line(invalidation.reason, is_message=True, **names, node=invalidation.node, id=invalidation.id)
-
-
-def _is_message(invalidation: Invalidation) -> bool:
-    """Whether somebody said it; otherwise we voided everything ourselves."""
-    return not invalidation.everything or invalidation.reason == "clear"
 
 
 def _line(kind: str, *, is_message: bool = False, **facts: Any) -> Line:

@@ -139,3 +139,8 @@ class Invalidation(NamedTuple):
     reason: str
     id: str
     node: str
+
+    @property
+    def is_message(self) -> bool:
+        """Whether somebody has said it; if not, this process flushed."""
+        return not self.everything or self.reason == "clear"

@@ -2,7 +2,7 @@
 
 import json
 
-from invalidator.status import CAUSES, Past, Stats, Status
+from invalidator.status import CAUSES, Invalidation, Past, Stats, Status
 
 
 def stats(**counts: int) -> Stats:
@@ -32,3 +32,12 @@ def test_a_status_is_ready_for_json() -> None:
 
 def test_what_happened_is_told_with_its_age() -> None:
     assert Past("cut", 1.5).age_s == 1.5
+
+
+def test_a_flush_is_nobodys_message() -> None:
+    def heard(everything: bool, reason: str) -> Invalidation:
+        return Invalidation((), (), everything, reason, "", "")
+
+    assert heard(False, "invalidate").is_message
+    assert heard(True, "clear").is_message
+    assert not heard(True, "first subscription").is_message
