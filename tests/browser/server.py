@@ -24,6 +24,7 @@ def main() -> None:
 
     from django_integration import bus, cache
     from tests.browser import PASSWORD, USER
+    from tests.databases.chosen import start
     from tests.django_integration.zoo.models import Ticket
 
     settings.CACHES = {
@@ -35,6 +36,7 @@ def main() -> None:
         "flags": {"BACKEND": "django_integration.backend.NearCacheBackend", "LOCATION": "flags", "KEY_PREFIX": "flags"},
         "shared": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     }
+    start()
     setup_test_environment()
     settings.ALLOWED_HOSTS = ["127.0.0.1"]
     setup_databases(verbosity=0, interactive=False)

@@ -23,3 +23,17 @@ def test_no_read_is_staler_than_promised_while_messages_are_lost_connections_die
     rounds = json.loads(played.stdout)
     assert len(rounds) == 3
     assert sum(result["reads"] for result in rounds) > 10_000
+
+
+def test_random_queries_and_writes_are_played_in_a_process_of_their_own() -> None:
+    """One world; tests/django_integration/tracking plays others, where Django is set up already."""
+    played = subprocess.run(
+        [sys.executable, "-m", "tests.torture", "--deps", "--minutes", "0.001", "--seed", "5000"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert played.returncode == 0, played.stderr
+    assert " 0 stale" in played.stdout

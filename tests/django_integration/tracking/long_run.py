@@ -18,9 +18,11 @@ def play(seed: int, minutes: float) -> bool:
     from django.test.utils import setup_databases, teardown_databases
 
     from django_integration.runtime import default_cache, reset
+    from tests.databases.chosen import start
 
     from .random_world import Tally, World
 
+    start()
     tally = Tally()
     old = setup_databases(verbosity=0, interactive=False)
     try:
