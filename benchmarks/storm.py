@@ -41,6 +41,8 @@ BATCH = 100
 MANY_KEYS, FEW_KEYS = 1000, 100
 TAGS = ("shop.product",)
 WINDOW_S = 0.1
+RISING_S = 0.02
+"""Of a storm before a window: its first messages are a burst, and counted one by one."""
 CALM_S = 0.05
 """After a storm: what is left of it arrives."""
 STORM_HELD = 0.95
@@ -112,6 +114,7 @@ def _quiet_and_storm(run: Run, cores: Cores, namespace: str, ledger: str | None,
         for done in range(rounds):
             quiet.append(Window(*worker.ask(WINDOW_S)))
             storm.ask("begin")
+            time.sleep(RISING_S)
             seen = Window(*worker.ask(WINDOW_S))
             storms.append(seen._replace(storm_s=storm.ask("end")))
             time.sleep(CALM_S)

@@ -16,7 +16,8 @@ would keep out what is reloaded because only its own names were invalidated.)
 An entry keeps two numbers from the last time the rule was looked at: the `changes` the ledger had, and `good_until`,
 the time up to which the last two lines hold. While `changes` stands still and `good_until` is ahead, the rule still
 holds: a hit costs one read of the ledger and one of the clock. (`proven_at` only grows, so an old `good_until` is
-early, never late.) When it has moved, the stamps are looked at again, and no more, while `good_until` is ahead.
+early, never late.) When it has moved, the stamps are compared again with `floor`, a third number from then, and no
+more, while `good_until` is ahead.
 
 Nothing here does I/O or takes a lock.
 """
@@ -27,7 +28,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, Literal, TypeVar
 
 from .config import WhenUnleased
-from .ledger import CHANGES, FLUSHED_AT, FOREVER, HEADER_WORDS, IN_ORDER, Clock, LedgerView, Words, fence
+from .ledger import FLUSHED_AT, FOREVER, HEADER_WORDS, IN_ORDER, NEVER, Clock, LedgerView, Words, fence
 
 V = TypeVar("V")
 
@@ -50,18 +51,23 @@ class Entry(Generic[V]):
         slots: those of its key and tags.
         tags: for people to look at; `slots` is what counts.
         parts: for each entry whose value this one was made from, its `loaded_at` and its slots; see `parts_of`.
+
+    Attributes:
+        places: the ledger's words that void it: that of a flush, and its slots.
+        floor: when it was last looked at, nothing in `places` had been stamped from then on; NEVER until it was.
     """
 
     __slots__ = (
         "changes",
         "expires_at",
+        "floor",
         "good_until",
         "hits",
         "hits_at_turn",
         "loaded_at",
         "parts",
+        "places",
         "size",
-        "slots",
         "tags",
         "value",
     )
@@ -79,14 +85,25 @@ class Entry(Generic[V]):
         self.value = value
         self.loaded_at = loaded_at
         self.expires_at = expires_at
-        self.slots = slots
+        self.places = (FLUSHED_AT, *[HEADER_WORDS + slot for slot in slots])
         self.tags = tags
         self.parts = parts
         self.changes = NOT_LOOKED_AT
+        self.floor = NEVER
         self.good_until = 0
         self.hits = 0
         self.hits_at_turn = 0
         self.size: float = 1
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Those of its key and tags."""
+        return tuple([place - HEADER_WORDS for place in self.places[1:]])
+
+    def look_again(self) -> None:
+        """The next read looks at the whole rule."""
+        self.changes = NOT_LOOKED_AT
+        self.floor = NEVER
 
     def age_s(self, now: int) -> float:
         """Seconds since its loader began."""
@@ -138,10 +155,11 @@ class ValidityRule:
         """Look at the whole rule, and let the entry remember what was seen."""
         proven_at, changes = self.ledger.read_lease()
         as_of = entry.loaded_at - self.replica_lag_ns
-        if self.ledger.newest_stamp(entry.slots) >= as_of:
+        if self.ledger.newest_at(entry.places) >= as_of:
             return "invalidated"
-        if self.own is not None and self.own.newest_stamp(entry.slots) >= as_of:
+        if self.own is not None and self.own.newest_at(entry.places) >= as_of:
             return "invalidated"
+        entry.floor = NEVER if entry.parts else as_of
         for loaded_at, slots in entry.parts:
             part_as_of = loaded_at - self.replica_lag_ns
             if self._newest_stamp(slots) >= part_as_of:
@@ -156,30 +174,27 @@ class ValidityRule:
             return "valid"
         return "expired" if now >= entry.expires_at else "unleased"
 
-    def still_holds(self, entry: AnyEntry, words: Words) -> bool:
+    def still_holds(self, entry: AnyEntry, words: Words, count: int) -> bool:
         """
-        Whether `check` found *entry* valid before, and it is by *words* too, those that a hit compares with. If not,
-        ask `check`.
+        Whether `check` found *entry* fresh before, and it is by *words* too, those that a hit compares with. If not,
+        ask `check`. Whether `good_until` is ahead is for the caller to ask, afterwards.
 
         The usual case, written for speed: somebody invalidated something else. Two things are taken from the look
         before. The lease: an old `good_until` is early, never late. What this process said itself: *words* know of it,
-        or they are those of a doubt (`hearing.py`).
+        or they are those of a doubt (`hearing.py`), which are stamped for ever. An entry that was not looked at since
+        it was stored, or that has parts, has no floor.
+
+        Args:
+            count: `words[CHANGES]`, read before this call.
         """
-        count = words[CHANGES]
-        if count < 0 or entry.changes < 0:  # a doubt; not looked at since it was stored
-            return False
-        if entry.parts:  # not so usual
-            return False
         if not IN_ORDER:
             fence()
-        floor = entry.loaded_at - self.replica_lag_ns
-        if words[FLUSHED_AT] >= floor:
-            return False
-        for slot in entry.slots:
-            if words[HEADER_WORDS + slot] >= floor:
+        floor = entry.floor
+        for place in entry.places:
+            if words[place] >= floor:
                 return False
         entry.changes = count
-        return self.clock() < entry.good_until
+        return True
 
     def holds_for_load(self, slots: Iterable[int], loaded_at: int, parts: Parts = ()) -> bool:
         """Whether a load of *slots* begun at *loaded_at* may still be handed to somebody who asks now."""

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from .config import Config
 from .errors import LedgerFileError
-from .ledger import FLUSHED_AT, PROVEN_AT, Clock, Ledger, LedgerView, Words
+from .ledger import CHANGES, FLUSHED_AT, FOREVER, PROVEN_AT, Clock, Ledger, LedgerView, Words
 from .ledger_file import LedgerFile
 from .link import Link
 from .listener import Audience, Listener
@@ -170,10 +170,10 @@ SLEEP_S = 0.0002
 """While waiting for the host's ledger to reach a message: a short spin, as it takes about 100 µs, then sleeps."""
 
 
-class _Doubt:
+class Doubt:
     """
     What a hit compares with until the host's ledger has reached what this process said itself: a count that no entry
-    has seen, so that every read looks at the whole rule, the own ledger included.
+    has seen, and stamps that void every entry, so that every read looks at the whole rule, the own ledger included.
 
     Args:
         look: called by every such read, so that doubt ends in a process that only reads.
@@ -184,7 +184,7 @@ class _Doubt:
 
     def __getitem__(self, index: int, /) -> int:
         self._look()
-        return -2
+        return -2 if index == CHANGES else FOREVER
 
     def __setitem__(self, index: int, value: int, /) -> None:
         raise TypeError("nobody writes here")
@@ -286,7 +286,7 @@ class SidecarHearing:
             self._saying += 1
             if not self._in_doubt:
                 self._in_doubt = True
-                self._watch(_Doubt(self._settle_in_passing))
+                self._watch(Doubt(self._settle_in_passing))
 
     def said(self, receipt: Receipt) -> None:
         with self._lock:

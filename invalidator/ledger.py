@@ -107,13 +107,12 @@ class LedgerView:
 
     def newest_stamp(self, slots: Iterable[int]) -> int:
         """The last time anything in *slots*, or the whole ledger, became stale. Slots are those of `names`."""
+        return self.newest_at((FLUSHED_AT, *[HEADER_WORDS + slot for slot in slots]))
+
+    def newest_at(self, places: Iterable[int]) -> int:
+        """`newest_stamp` by words, of which there is at least one: `FLUSHED_AT`, and slots."""
         words = self.words
-        newest = words[FLUSHED_AT]
-        for slot in slots:
-            stamp = words[HEADER_WORDS + slot]
-            if stamp > newest:
-                newest = stamp
-        return newest
+        return max([words[place] for place in places])
 
     def read_position(self) -> tuple[int, int]:
         """How far the journal has been applied, at least. A stream id, as two numbers."""

@@ -20,7 +20,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from .bus import Invalidator
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, KeySpec, TagsSpec, cached_function
-from .entry import NOT_LOOKED_AT, AnyEntry, Entry, Parts, parts_of
+from .entry import AnyEntry, Entry, Parts, parts_of
 from .errors import InvalidatorError, InvalidSetting
 from .flight import Flight, Flights, Landing
 from .ledger import CHANGES, FOREVER, Words
@@ -182,9 +182,9 @@ class NearCache:
         if self._attention:
             return self._get_attentively(key, entry, default)
         # The order is that of docs/guarantees.md: changes, then the clock. (good_until was found before changes.)
-        if (self._words[CHANGES] == entry.changes and self._clock() < entry.good_until) or self._still_holds(
-            entry, self._words
-        ):
+        words = self._words
+        count = words[CHANGES]
+        if (count == entry.changes or self._still_holds(entry, words, count)) and self._clock() < entry.good_until:
             entry.hits += 1
             return entry.value
         return self._look_closer(key, entry, default)
@@ -693,7 +693,7 @@ class NearCache:
         if verdict == "expired":  # a TTL of 0
             self._report(self._store.remove((key,), "expired"))
             return False
-        entry.changes = NOT_LOOKED_AT  # what happens between that look and the next line is seen by the first read
+        entry.look_again()  # what happens between that look and the next line is seen by the first read
         if instead_of is _WHATEVER:
             gone = self._store.put(key, entry)
         else:

@@ -3,6 +3,7 @@
 import pytest
 
 from invalidator.entry import Entry, ValidityRule, parts_of
+from invalidator.hearing import Doubt
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS, PROVEN_AT, Ledger
 from tests.support import Clock, RecordingWords, S
 
@@ -290,24 +291,24 @@ class TestASecondLook:
         return entry
 
     def test_an_entry_of_other_names_still_holds_and_remembers_it(self, ledger, clock, entry) -> None:
-        assert make_rule(ledger, clock).still_holds(entry, ledger.words)
+        assert make_rule(ledger, clock).still_holds(entry, ledger.words, ledger.words[CHANGES])
         assert entry.changes == ledger.words[CHANGES]
 
     @pytest.mark.parametrize("slot", [KEY, TAG])
     def test_an_invalidated_entry_does_not(self, ledger, clock, entry, slot) -> None:
         ledger.stamp([slot], clock())
-        assert not make_rule(ledger, clock).still_holds(entry, ledger.words)
+        assert not make_rule(ledger, clock).still_holds(entry, ledger.words, ledger.words[CHANGES])
         assert entry.changes != ledger.words[CHANGES]
 
     def test_nor_does_anything_after_a_flush(self, ledger, clock, entry) -> None:
         ledger.flush(clock())
-        assert not make_rule(ledger, clock).still_holds(entry, ledger.words)
+        assert not make_rule(ledger, clock).still_holds(entry, ledger.words, ledger.words[CHANGES])
 
     def test_a_stamp_as_old_as_the_load_voids_it(self, ledger, clock) -> None:
         entry, rule = entry_of(clock()), make_rule(ledger, clock)
         rule.check(entry)
         ledger.stamp([KEY], clock())
-        assert not rule.still_holds(entry, ledger.words)
+        assert not rule.still_holds(entry, ledger.words, ledger.words[CHANGES])
 
     def test_replica_lag_counts(self, ledger, clock) -> None:
         """The writer took its time before the load, and stored it after the first look."""
@@ -315,29 +316,25 @@ class TestASecondLook:
         entry, rule = entry_of(clock.advance(0.1)), make_rule(ledger, clock, replica_lag_ns=S)
         rule.check(entry)
         ledger.stamp([KEY], stamped_at)
-        assert not rule.still_holds(entry, ledger.words)
+        assert not rule.still_holds(entry, ledger.words, ledger.words[CHANGES])
 
     def test_an_entry_that_nobody_looked_at_is_left_to_the_whole_rule(self, ledger, clock) -> None:
         """What this process says itself is checked there."""
-        assert not make_rule(ledger, clock).still_holds(entry_of(clock()), ledger.words)
+        assert not make_rule(ledger, clock).still_holds(entry_of(clock()), ledger.words, ledger.words[CHANGES])
 
     def test_so_is_every_entry_in_doubt(self, ledger, clock, entry) -> None:
-        """A count that no ledger has: see `hearing.py`."""
-        ledger.words[CHANGES] = -2
-        assert not make_rule(ledger, clock).still_holds(entry, ledger.words)
+        words = Doubt(lambda: None)
+        assert not make_rule(ledger, clock).still_holds(entry, words, words[CHANGES])
 
-    def test_so_is_one_whose_lease_has_ended(self, ledger, clock, entry) -> None:
-        """It may have been renewed."""
-        clock.advance(2)
-        assert not make_rule(ledger, clock).still_holds(entry, ledger.words)
+    def test_it_remembers_the_count_from_before(self, ledger, clock, entry) -> None:
+        before = ledger.words[CHANGES]
+        ledger.stamp([OTHER], clock())
+        assert make_rule(ledger, clock).still_holds(entry, ledger.words, before)
+        assert entry.changes == before
 
-    def test_the_count_comes_before_the_stamps_and_the_clock_last(self, ledger, clock, entry) -> None:
-        looked: list[object] = []
-        words = RecordingWords(ledger.words)
-        words.read = looked
-        rule = make_rule(ledger, lambda: looked.append("clock") or clock())
-        assert rule.still_holds(entry, words)
-        assert looked == [CHANGES, FLUSHED_AT, HEADER_WORDS + KEY, HEADER_WORDS + TAG, "clock"]
+    def test_what_is_stored_again_is_left_to_the_whole_rule(self, ledger, clock, entry) -> None:
+        entry.look_again()
+        assert not make_rule(ledger, clock).still_holds(entry, ledger.words, ledger.words[CHANGES])
 
 
 class TestParts:
@@ -362,7 +359,7 @@ class TestParts:
         page = self.made_from(part, clock)
         assert rule.check(page) == "valid"
         ledger.stamp([KEY], stamped_late)
-        assert not rule.still_holds(page, ledger.words)
+        assert not rule.still_holds(page, ledger.words, ledger.words[CHANGES])
         assert rule.check(page) == "invalidated"
 
     def test_a_part_of_a_part_counts(self, ledger, clock) -> None:

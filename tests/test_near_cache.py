@@ -11,7 +11,7 @@ import pytest
 
 from invalidator.bus import Invalidator
 from invalidator.errors import InvalidName, InvalidSetting, PublishError
-from invalidator.ledger import CHANGES
+from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS
 from invalidator.near_cache import DEFAULT, Loaded, NearCache
 from tests.support import Clock, DeafLink, RecordingWords, S, Thread, wait_until
 
@@ -186,6 +186,16 @@ class TestInvalidation:
         it.cache._clock = lambda: looked.append("clock") or it.clock()
         assert it.cache.get("a") == "value"
         assert looked == [CHANGES, "clock"]
+
+    def test_a_second_look_is_at_the_stamps_between_the_count_and_the_clock(self, it) -> None:
+        it.cache.set("a", "value")
+        it.cache.get("a")
+        it.hear("b")
+        it.cache._words = words = RecordingWords(it.bus.ledger.words)
+        it.cache._clock = lambda: words.read.append("clock") or it.clock()
+        assert it.cache.get("a") == "value"
+        (slot,) = _slots(it.bus, ("a",), ())
+        assert words.read == [CHANGES, FLUSHED_AT, HEADER_WORDS + slot, "clock"]
 
     def test_a_pause_between_counter_and_clock_outlives_no_lease(self, it) -> None:
         """The clock is read last: a process that was stopped there must not serve."""

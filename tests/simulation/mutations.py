@@ -17,7 +17,6 @@ without each, and there is an argument for each):
 - a read takes the clock after the lease: the bound counts from when a read begins, and its clock is not before that.
 - a proof is stored after what precedes it was counted: a hit goes by the lease its last look found, and a look sees
   the stamps themselves.
-- a second look refuses an entry that was never looked at: its `good_until` is 0.
 """
 
 from __future__ import annotations
@@ -94,8 +93,8 @@ MUTATIONS = (
         "every hit checks the clock",
         (
             "near_cache",
-            "self._words[CHANGES] == entry.changes and self._clock() < entry.good_until",
-            "self._words[CHANGES] == entry.changes",
+            "(count == entry.changes or self._still_holds(entry, words, count)) and self._clock() < entry.good_until",
+            "count == entry.changes or self._still_holds(entry, words, count)",
         ),
     ),
     mutation(
@@ -112,25 +111,25 @@ MUTATIONS = (
     ),
     mutation(
         "a second look takes `changes` before the stamps",
-        ("entry", "entry.changes = count", "entry.changes = words[CHANGES]"),
+        ("entry", "entry.changes = count", "entry.changes = self.ledger.read_lease()[1]"),
         tests="tests/test_entry.py",
     ),
     mutation(
         "a second look sees the stamps",
-        ("entry", "if words[HEADER_WORDS + slot] >= floor:", "if False:"),
+        ("entry", "if words[place] >= floor:", "if False:"),
     ),
     mutation(
         "a second look sees a flush",
-        ("entry", "if words[FLUSHED_AT] >= floor:", "if False:"),
+        ("entry", "for place in entry.places:", "for place in entry.places[1:]:"),
     ),
     mutation(
         "a second look leaves doubt to the whole rule",
-        ("entry", "if count < 0 or entry.changes < 0:", "if entry.changes < 0:"),
+        ("hearing", "return -2 if index == CHANGES else FOREVER", "return -2"),
     ),
     mutation(
         "`changes` is a count and no clock time",
         ("ledger", "self.words[CHANGES] += 1", "self.words[CHANGES] = max(self._newest, self.words[FLUSHED_AT])"),
-        ("near_cache", "self._words[CHANGES] == entry.changes and", "self._words[CHANGES] <= entry.changes and"),
+        ("near_cache", "count == entry.changes or", "count <= entry.changes or"),
         ("entry", "entry.changes = changes", "entry.changes = self.clock()"),
     ),
     mutation(
@@ -184,8 +183,8 @@ MUTATIONS = (
         "a stamp as old as the load voids it (`>=`)",
         (
             "entry",
-            "if self.ledger.newest_stamp(entry.slots) >= as_of:",
-            "if self.ledger.newest_stamp(entry.slots) > as_of:",
+            "if self.ledger.newest_at(entry.places) >= as_of:",
+            "if self.ledger.newest_at(entry.places) > as_of:",
         ),
     ),
     mutation(
@@ -477,11 +476,11 @@ MUTATIONS = (
     # The sidecar.
     mutation(
         "a worker checks what it said itself",
-        ("entry", "if self.own is not None and self.own.newest_stamp(entry.slots) >= as_of:", "if False:"),
+        ("entry", "if self.own is not None and self.own.newest_at(entry.places) >= as_of:", "if False:"),
     ),
     mutation(
         "a worker's hits doubt until the host's ledger has its message",
-        ("hearing", "                self._watch(_Doubt(self._settle_in_passing))", "                pass"),
+        ("hearing", "                self._watch(Doubt(self._settle_in_passing))", "                pass"),
     ),
     mutation(
         "a new writer moves `changes` of the ledger it takes over",
