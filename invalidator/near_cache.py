@@ -150,7 +150,7 @@ class NearCache:
         self._counts = dict.fromkeys(("misses", "loads", "load_failures", "joins", "fills", "refused_fills"), 0)
         self._evictions: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
         # What a hit reads, one attribute away.
-        self._find = self._store.find
+        self._by_key = self._store.by_key
         self._words = self.bus.watched
         self._still_holds = self._rule.still_holds
         self._clock = self.bus.clock
@@ -176,7 +176,7 @@ class NearCache:
             InvalidName: *key* cannot be a key.
         """
         try:
-            entry = self._find(key)
+            entry = self._by_key[key]
         except (KeyError, TypeError):
             return self._missed(key, default)
         if self._attention:
@@ -196,9 +196,9 @@ class NearCache:
             return self._get_one_by_one(keys)
         # The order is that of `get`, once for all of them: changes, then the clock. What is invalidated meanwhile is
         # served by a call that had begun before.
-        find, changes = self._find, self._words[CHANGES]
+        by_key, changes = self._by_key, self._words[CHANGES]
         try:
-            entries = [find(key) for key in keys]
+            entries = [by_key[key] for key in keys]
         except (KeyError, TypeError):
             return self._get_one_by_one(keys)
         good_until = FOREVER
@@ -220,7 +220,7 @@ class NearCache:
     def peek(self, key: str) -> AnyEntry | None:
         """Return the entry of *key* if it may be served. Counts as nothing: for pages that show what is cached."""
         try:
-            entry = self._find(key)
+            entry = self._by_key[key]
         except (KeyError, TypeError):
             self._check_key(key)
             return None
@@ -359,7 +359,7 @@ class NearCache:
     def get_entry(self, key: str) -> AnyEntry | None:
         """`get` of the entry itself, or None: the caller is about to load it. Such a miss is not remembered."""
         try:
-            entry = self._find(key)
+            entry = self._by_key[key]
         except (KeyError, TypeError):
             entry = None
         if entry is None or (self._attention and self._source.has_changed(entry)) or not self._is_hit(key, entry):
@@ -533,7 +533,7 @@ class NearCache:
     def _add(self, key: str, entry: AnyEntry) -> bool:
         while True:
             try:
-                old = self._find(key)
+                old = self._by_key[key]
             except KeyError:
                 old = None
             if old is not None and self._rule.check(old) == "valid":

@@ -4,7 +4,7 @@ Where a near cache keeps its entries.
 cachetools counts what is in and decides what leaves for room; we add a second chance, and a cause to every departure.
 The store knows nothing of staleness: it is told.
 
-Rule 1: `find` takes no lock and moves nothing, so that a hit costs one dictionary look-up.
+Rule 1: who looks into `by_key` takes no lock and moves nothing, so that a hit costs one dictionary look-up.
 Rule 2: every entry that leaves is returned, with its cause, by the method that made it leave.
 Rule 3: no user code runs under the lock, and an entry is measured once: values are live objects and may grow.
 """
@@ -12,7 +12,7 @@ Rule 3: no user code runs under the lock, and an entry is measured once: values 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -81,8 +81,8 @@ class Store:
         self._getsizeof = getsizeof
         self._entries = _SecondChance(maxsize, None if getsizeof is None else attrgetter("size"))
         self._hits_of_the_gone = 0
-        self.find: Callable[[str], AnyEntry] = self._entries.by_key.__getitem__
-        """Return the entry of a key. Raises KeyError."""
+        self.by_key: Mapping[str, AnyEntry] = self._entries.by_key
+        """What there is: always the same dictionary, to look into and not to change."""
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -1050,19 +1050,16 @@ class TestAdding:
 
     def test_of_many_threads_one_adds(self, it) -> None:
         """Whoever looks and then stores lets two in."""
-        find, together = it.cache._find, threading.Barrier(4)
+        by_key, together = it.cache._by_key, threading.Barrier(4)
 
-        def slow(key: str) -> Any:
-            entry = None
-            with contextlib.suppress(KeyError):
-                entry = find(key)
-            if entry is None:
-                with contextlib.suppress(threading.BrokenBarrierError):
-                    together.wait(5)
-                raise KeyError(key)
-            return entry
+        class Slow(dict[str, Any]):
+            def __missing__(self, key: str) -> Any:
+                if key not in by_key:
+                    with contextlib.suppress(threading.BrokenBarrierError):
+                        together.wait(5)
+                return by_key[key]
 
-        it.cache._find = slow
+        it.cache._by_key = Slow()
         threads = [Thread(lambda: it.cache.fill_if_absent("a", 1, loaded_at=it.clock())) for _ in range(4)]
         assert sorted(thread.outcome() for thread in threads) == [False, False, False, True]
 

@@ -43,7 +43,7 @@ class TestCauses:
         store.put("new", entry_of(loaded_at=201))
         gone = store.remove(["old", "same", "new"], "invalidated", loaded_before=200)
         assert told(gone) == [("old", "invalidated"), ("same", "invalidated")]
-        assert store.find("new")
+        assert store.by_key["new"]
 
     def test_an_entry_that_was_replaced_is_not_removed_in_its_successors_place(self) -> None:
         """Two threads look at one stale entry; the second must not remove what the first has loaded since."""
@@ -52,7 +52,7 @@ class TestCauses:
         store.put("a", stale)
         store.put("a", fresh)
         assert store.remove_entry("a", stale, "invalidated") == []
-        assert store.find("a") is fresh
+        assert store.by_key["a"] is fresh
         assert told(store.remove_entry("a", fresh, "expired")) == [("a", "expired")]
 
     def test_sweeping_asks_each_entry(self) -> None:
@@ -65,7 +65,7 @@ class TestCauses:
 
     def test_a_missing_key_is_a_key_error(self) -> None:
         with pytest.raises(KeyError):
-            Store(9).find("a")
+            Store(9).by_key["a"]
 
 
 class TestSecondChance:
@@ -74,15 +74,15 @@ class TestSecondChance:
         store = Store(2)
         store.put("a", entry_of())
         store.put("b", entry_of())
-        store.find("a").hits += 1
+        store.by_key["a"].hits += 1
         assert told(store.put("c", entry_of())) == [("b", "room")]
-        assert store.find("a")
+        assert store.by_key["a"]
 
     def test_but_not_for_ever(self) -> None:
         """A hit counts for one turn."""
         store = Store(2)
         store.put("a", entry_of())
-        store.find("a").hits += 1
+        store.by_key["a"].hits += 1
         store.put("b", entry_of())
         assert told(store.put("c", entry_of())) == [("b", "room")]
         assert told(store.put("d", entry_of())) == [("a", "room")]
@@ -133,12 +133,12 @@ class TestSizes:
         store = Store(10, getsizeof=len)
         growing = ["x"]
         store.put("a", entry_of(growing))
-        store.find("a").hits += 1
+        store.by_key["a"].hits += 1
         growing += ["x"] * 20
         entry = entry_of("x" * 10)
         gone = store.put("b", entry)
         assert told(gone) == [("a", "room")]
-        assert store.find("b") is entry
+        assert store.by_key["b"] is entry
 
     def test_a_failing_getsizeof_loses_nothing(self) -> None:
         """It is user code. What is in the store stays there, and the caller hears of it."""
@@ -152,7 +152,7 @@ class TestSizes:
         store.put("a", entry_of("good"))
         with pytest.raises(OSError, match="cannot measure"):
             store.put("b", entry_of("bad"))
-        assert store.find("a")
+        assert store.by_key["a"]
         assert not store.lock.locked()
 
     def test_user_code_may_look_into_the_store(self) -> None:
@@ -169,7 +169,7 @@ class TestHits:
         store = Store(2)
         for key in ("replaced", "removed", "pushed out"):
             store.put(key, entry_of())
-            store.find(key).hits += 1
+            store.by_key[key].hits += 1
             if key == "replaced":
                 store.put(key, entry_of())
                 store.remove([key], "hand")
@@ -182,7 +182,7 @@ class TestHits:
     def test_hits_of_entries_that_are_here_count_at_once(self) -> None:
         store = Store(2)
         store.put("a", entry_of())
-        store.find("a").hits += 5
+        store.by_key["a"].hits += 5
         assert store.hits() == 5
 
 
@@ -225,7 +225,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(key=keys)
     def hit(self, key) -> None:
         if key in self.model:
-            self.store.find(key).hits += 1
+            self.store.by_key[key].hits += 1
             self.hits += 1
 
     @rule(chosen=st.lists(keys), cause=st.sampled_from(["hand", "invalidated"]))
@@ -254,7 +254,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @invariant()
     def both_hold_the_same(self) -> None:
         assert len(self.store) == len(self.model)
-        assert all(self.store.find(key) is entry for key, entry in self.model.items())
+        assert all(self.store.by_key[key] is entry for key, entry in self.model.items())
 
     @invariant()
     def the_room_is_kept(self) -> None:

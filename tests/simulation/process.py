@@ -547,7 +547,7 @@ class Process:
         cache._store = Store(self.world.setup.maxsize)
         for key, entry in parent._store._entries.items():
             cache._store._entries[key] = copy.copy(entry)
-        cache._find = cache._store.find
+        cache._by_key = cache._store.by_key
         cache._clock = self.bus.clock
         cache._counts, cache._evictions = dict(parent._counts), dict(parent._evictions)
         cache._lock = Lock()
