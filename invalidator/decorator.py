@@ -50,9 +50,9 @@ _PLAIN: tuple[Any, ...] = (
     timedelta,
     UUID,
 )
-_KEPT = frozenset({str, bytes, int, bool, type(None), UUID, date})
+_KEPT: frozenset[type] = frozenset({str, bytes, int, bool, type(None), UUID, date})
 _KEYS_KEPT = 10_000
-"""By each function; when they are more, all are forgotten. Some 2 MB at the most."""
+"""By each function and kind of call; when they are more, all are forgotten. Some 2 MB at the most."""
 _LONGEST_KEPT = 200
 """Characters of an argument that is kept with its key."""
 
@@ -114,7 +114,7 @@ class CachedFunction(Generic[P, R]):
     """
 
     # What a hit reads has slots of its own: the dictionary is the function's, copied, and slow to look into.
-    __slots__ = ("__dict__", "__weakref__", "_front", "_kept")
+    __slots__ = ("__dict__", "__weakref__", "_front", "_keys", "_keys_by_kind")
 
     __wrapped__: Callable[P, R]
 
@@ -138,21 +138,25 @@ class CachedFunction(Generic[P, R]):
         self._make_tags = tags_maker(tags, self._bind)
         self._is_async = inspect.iscoroutinefunction(function)
         self._keeps = not callable(key) and not self._is_async  # so what is kept is a sync function's
-        self._kept: dict[tuple[Any, ...], tuple[str, type | None, tuple[type, ...] | None]] = {}
-        """By positional arguments: the key; the type of the only one, or those of all, since 1 and True are equal."""
+        # What was kept, by positional arguments and their types, since 1 and True are equal.
+        self._keys_by_kind: dict[type, dict[Any, str]] = {kind: {} for kind in _KEPT}  # of calls with one argument
+        self._keys: dict[tuple[tuple[Any, ...], tuple[type, ...]], str] = {}  # of others
         if self._is_async:
             inspect.markcoroutinefunction(self) if hasattr(inspect, "markcoroutinefunction") else None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         # Half the time of a hit is spent here, so nothing is asked that the usual call need not know.
         try:
-            key, kind, kinds = self._kept[args]
+            if len(args) == 1:
+                key = self._keys_by_kind[type(args[0])][args[0]]
+            else:
+                key = self._keys[args, tuple(map(type, args))]
         except (KeyError, TypeError):  # not kept; one that cannot be hashed
             if self._is_async:
                 return cast("R", self._acall(args, kwargs))
             key = self._key(args, kwargs)
         else:
-            if kwargs or (type(args[0]) is not kind if kinds is None else tuple(map(type, args)) != kinds):
+            if kwargs:
                 key = self._key(args, kwargs)
         value = self._front.cache.get(key, ABOUT_TO_LOAD)
         if value is ABOUT_TO_LOAD:
@@ -177,10 +181,17 @@ class CachedFunction(Generic[P, R]):
         """The key of a call, kept if it may be."""
         key = self._make_key(args, kwargs)
         if not kwargs and self._keeps and all(map(_is_kept, args)):
-            if len(self._kept) >= _KEYS_KEPT:
-                self._kept.clear()
-            self._kept[args] = (key, type(args[0]), None) if len(args) == 1 else (key, None, tuple(map(type, args)))
+            self._keep(args, key)
         return key
+
+    def _keep(self, args: tuple[Any, ...], key: str) -> None:
+        if len(args) == 1:
+            kept, call = self._keys_by_kind[type(args[0])], args[0]
+        else:
+            kept, call = self._keys, (args, tuple(map(type, args)))
+        if len(kept) >= _KEYS_KEPT:
+            kept.clear()
+        kept[call] = key
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key under which the result for these arguments is cached."""

@@ -301,8 +301,22 @@ class TestKeys:
             assert product(number) == number
         product("x" * 1000)
         product(1.5)
-        assert 0 < len(product._kept) <= 10
-        assert all(isinstance(number, int) for (number,) in product._kept)
+        kept = product._keys_by_kind
+        assert 0 < len(kept[int]) <= 10
+        assert not any(keys for kind, keys in kept.items() if kind is not int)
+
+    def test_keys_of_several_arguments_are_kept_within_bounds(self, cache, monkeypatch) -> None:
+        monkeypatch.setattr(decorator, "_KEYS_KEPT", 10)
+
+        @cache.cached()
+        def product(id: Any, language: str) -> Any:
+            return id
+
+        for number in range(25):
+            assert product(number, "en") == number
+        product(1.5, "en")
+        assert 0 < len(product._keys) <= 10
+        assert {kinds for _, kinds in product._keys} == {(int, str)}
 
     def test_a_key_that_a_function_makes_is_made_each_time(self, cache) -> None:
         """It may look at more than its arguments."""
