@@ -20,6 +20,9 @@ from .errors import InvalidName, InvalidSetting
 MAX_NAME_BYTES = 512
 """Room for any sensible key (memcached stops at 250) while thousands fit into one message."""
 
+_SOUND_LENGTH = MAX_NAME_BYTES // 4
+"""So many characters never have more bytes."""
+
 _KEY_SEED = 0x6B657973  # "keys"
 _TAG_SEED = 0x74616773  # "tags": another seed, so that a key and a tag of one spelling fall apart
 _SPREAD = 0x9E3779B1  # 2**32 / golden ratio: CRC-32 is linear, the multiplication is not
@@ -64,7 +67,11 @@ def check_tags(tags: object) -> tuple[str, ...]:
         raise InvalidName(
             f"tags must be a list, tuple or set of strings, not {tags!r}; for one tag write tags=[{tags!r}]"
         )
-    return tuple(dict.fromkeys(map(check_tag, tags)))
+    # Most names are sound at a glance.
+    sound = [
+        tag if type(tag) is str and 0 < len(tag) <= _SOUND_LENGTH and tag.isascii() else check_tag(tag) for tag in tags
+    ]
+    return tuple(dict.fromkeys(sound))
 
 
 def _check(name: object, kind: str) -> str:
@@ -73,7 +80,7 @@ def _check(name: object, kind: str) -> str:
     if not name:
         raise InvalidName(f"a {kind} must not be empty")
     # A string of n characters has between n and 4n bytes: most names need not be encoded to be measured.
-    if len(name) * 4 > MAX_NAME_BYTES or not name.isascii():
+    if len(name) > _SOUND_LENGTH or not name.isascii():
         try:
             size = len(name.encode())
         except UnicodeEncodeError:
@@ -89,17 +96,21 @@ def _check(name: object, kind: str) -> str:
 
 def key_slot(key: str, slots: int) -> int:
     """The slot of a key in a ledger of *slots* slots: the same on every host, in every version and language."""
-    return ((crc32(key.encode(), _KEY_SEED) * _SPREAD & _MASK) * slots) >> 32
+    return _slots_of((key,), _KEY_SEED, slots)[0]
 
 
 def tag_slot(tag: str, slots: int) -> int:
     """The slot of a tag in a ledger of *slots* slots."""
-    return ((crc32(tag.encode(), _TAG_SEED) * _SPREAD & _MASK) * slots) >> 32
+    return _slots_of((tag,), _TAG_SEED, slots)[0]
 
 
 def name_slots(keys: Iterable[str], tags: Iterable[str], slots: int) -> tuple[int, ...]:
     """The slots of all *keys* and *tags*."""
-    return (*[key_slot(key, slots) for key in keys], *[tag_slot(tag, slots) for tag in tags])
+    return (*_slots_of(keys, _KEY_SEED, slots), *_slots_of(tags, _TAG_SEED, slots))
+
+
+def _slots_of(names: Iterable[str], seed: int, slots: int) -> list[int]:
+    return [((crc32(name.encode(), seed) * _SPREAD & _MASK) * slots) >> 32 for name in names]
 
 
 def fingerprint(text: str) -> int:

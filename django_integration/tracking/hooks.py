@@ -10,11 +10,12 @@ Rule 3: queries inside of a query are seen as they are compiled: each of them pa
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import EmptyResultSet
 from django.db.backends.utils import CursorWrapper
@@ -79,9 +80,8 @@ def _wrap_execute() -> None:
         recorder = current()
         if recorder is None or isinstance(self, _WRITES):
             return original(self, *args, **kwargs)
-        for kind in (type(self), self.connection.ops.compiler("SQLCompiler")):
-            if kind not in _seen_through:
-                _see_through(kind)
+        if (type(self), type(self.connection)) not in _known:
+            _get_to_know(self)
         sending, token = _sending.get(), None
         if sending is None or sending.done or sending.rows_of is not self.query:
             sending = _Sending()
@@ -141,12 +141,19 @@ def _wrap_as_sql(compiler: Any) -> None:
     compiler.as_sql = as_sql
 
 
-_seen_through: set[type] = set()
+_known: set[tuple[type, type]] = set()
+"""Compilers and connections that have met."""
 
 
+def _get_to_know(compiler: Any) -> None:
+    _known.add((type(compiler), type(compiler.connection)))
+    for kind in (type(compiler), compiler.connection.ops.compiler("SQLCompiler")):
+        _see_through(cast("Any", kind))
+
+
+@functools.cache  # once for each kind of compiler
 def _see_through(compiler: type) -> None:
     """A database's own compiler may have an `as_sql` of its own that does not call Django's."""
-    _seen_through.add(compiler)
     for kind in compiler.__mro__:
         if kind is SQLCompiler:
             break
@@ -185,20 +192,16 @@ def _recorded(rows: Iterator[Any], query: Query) -> Iterator[Any]:
         row = next(rows, _END)
     finally:
         _sending.reset(token)
-    seen = sending.rows
+    seen, rows = sending.rows, itertools.chain(() if row is _END else (row,), rows)
     if seen is not None:
         seen.begin()
-    while seen is not None and row is not _END:
-        if not seen.handed_out(row):
-            seen.end()
-            seen = None
-        yield row
-        row = next(rows, _END)
-    if seen is not None:
+        for row in rows:
+            if not seen.handed_out(row):
+                rows = itertools.chain((row,), rows)
+                break
+            yield row
         seen.end()
-    if row is not _END:
-        yield row
-        yield from rows
+    yield from rows
 
 
 def _wrap_cursor() -> None:

@@ -71,6 +71,7 @@ async def _arun(loader: Callable[[], Awaitable[Any]], *, track: bool) -> Any:
 
 
 Lazy: TypeAlias = "QuerySet[Any, Any] | RawQuerySet[Any]"
+_LAZY = (QuerySet, RawQuerySet)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
@@ -80,22 +81,25 @@ def _unevaluated(value: Any) -> list[Lazy]:
         return []
     if isinstance(value, Loaded):
         value = value.value
-    if isinstance(value, Iterator | AsyncIterator):
+    if not isinstance(value, (*_LAZY, *_CONTAINERS)):  # asked first: the other question takes longer
+        if not isinstance(value, Iterator | AsyncIterator):
+            return []
         raise TypeError(
             f"a cached function must not return {type(value).__name__}: it can be read only once; return a list of it"
         )
-    if not isinstance(value, (QuerySet, RawQuerySet, *_CONTAINERS)):
-        return []
     found: list[Lazy] = []
     seen: set[int] = set()
     ahead: list[Any] = [value]
     while ahead:
         at: Any = ahead.pop()
-        if isinstance(at, QuerySet | RawQuerySet):
+        if isinstance(at, _LAZY):
             # There is no other way to ask without asking the database.
             if getattr(at, "_result_cache", None) is None:
                 found.append(at)
         elif isinstance(at, _CONTAINERS) and id(at) not in seen:
             seen.add(id(at))
-            ahead += at.values() if isinstance(at, dict) else at
+            inside = list(at.values() if isinstance(at, dict) else at)
+            # Asked by type: a list of a thousand rows has one.
+            if any(issubclass(kind, (*_LAZY, *_CONTAINERS)) for kind in set(map(type, inside))):
+                ahead += inside
     return found

@@ -88,16 +88,17 @@ class Rows:
         query: whose rows they are.
     """
 
-    __slots__ = ("_label", "_model", "_names", "_query", "_recorder", "_related")
+    __slots__ = ("_attname", "_label", "_model", "_names", "_query", "_recorder", "_related")
 
     def __init__(self, recorder: Recorder, model: type[Model] | None, related: list[Related], query: Query) -> None:
         self._query = query
         self._recorder = recorder
         self._model = model
         self._names: dict[str, None] = {}
-        self._label = ""
+        self._label = self._attname = ""
         if model is not None:
             self._label = model_tag(model)
+            self._attname = model._meta.pk.attname
             self._names = recorder.names_of(model)
         self._related = related
 
@@ -123,8 +124,9 @@ class Rows:
     def handed_out(self, row: Model) -> bool:
         """*row* is about to be handed out. Returns False if no more of them need be shown."""
         if self._model is not None:
-            # What the recorder itself does with names, without asking it for each row.
-            self._names[_row_tag(self._model, self._label, row.pk)] = None
+            # What the recorder itself does with names, without asking it for each row; and `row.pk`, likewise.
+            pk = row.__dict__.get(self._attname)
+            self._names[_row_tag(self._model, self._label, row.pk if pk is None else pk)] = None
             if len(self._names) > MAX_NAMES and not self._recorder.read_names(self._model, ()):
                 self._model = None
         for related in self._related:
