@@ -179,14 +179,13 @@ class NearCache:
             entry = self._by_key[key]
         except (KeyError, TypeError):
             return self._missed(key, default)
-        if self._attention:
-            return self._get_attentively(key, entry, default)
-        # The order is that of docs/guarantees.md: changes, then the clock. (good_until was found before changes.)
-        words = self._words
-        count = words[CHANGES]
-        if (count == entry.changes or self._still_holds(entry, words, count)) and self._clock() < entry.good_until:
-            entry.hits += 1
-            return entry.value
+        if not self._attention:
+            # The order is that of docs/guarantees.md: changes, then the clock. (good_until was found before changes.)
+            words = self._words
+            count = words[CHANGES]
+            if (count == entry.changes or self._still_holds(entry, words, count)) and self._clock() < entry.good_until:
+                entry.hits += 1
+                return entry.value
         return self._look_closer(key, entry, default)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -224,9 +223,7 @@ class NearCache:
         except (KeyError, TypeError):
             self._check_key(key)
             return None
-        if self._attention and self._source.has_changed(entry):
-            return None
-        return entry if self._rule.check(entry) == "valid" else None
+        return self._valid(key, entry, is_use=False)
 
     def __contains__(self, key: str) -> bool:
         return self.peek(key) is not None
@@ -234,25 +231,28 @@ class NearCache:
     def __len__(self) -> int:
         return len(self._store)
 
-    def _get_attentively(self, key: str, entry: AnyEntry, default: Any) -> Any:
-        """The rest of `get`, while some thread or task sees the source otherwise, or records what it reads."""
-        if self._source.has_changed(entry) or not self._is_hit(key, entry):
-            return self._missed(key, default)
-        self._source.has_read(entry)
-        return entry.value
-
     def _look_closer(self, key: str, entry: AnyEntry, default: Any) -> Any:
-        return entry.value if self._is_hit(key, entry) else self._missed(key, default)
+        """The rest of `get`: more has changed, or a thread or task sees the source otherwise, or records its reads."""
+        found = self._valid(key, entry)
+        return self._missed(key, default) if found is None else self._read(found).value
 
-    def _is_hit(self, key: str, entry: AnyEntry) -> bool:
-        """Look at the whole rule. What will never be served again leaves."""
-        verdict = self._rule.check(entry)
-        if verdict == "valid":
-            entry.hits += 1
-            return True
-        if verdict != "unleased":  # good again with the next proof
-            self._report(self._store.remove_entry(key, entry, verdict))
-        return False
+    def _valid(self, key: str, entry: AnyEntry, *, is_use: bool = True) -> AnyEntry | None:
+        """
+        Look at the whole rule. Return *entry* if it may be served, or what took its place while we looked: an update
+        voids the old value for everybody who is about to look at it. What will never be served again leaves by a use.
+        """
+        while not (self._attention and self._source.has_changed(entry)):
+            verdict = self._rule.check(entry)
+            if verdict == "valid":
+                entry.hits += is_use
+                return entry
+            if is_use and verdict != "unleased":  # which is good again with the next proof
+                self._report(self._store.remove_entry(key, entry, verdict))
+            now_there = self._by_key.get(key)
+            if now_there is None or now_there is entry:
+                break
+            entry = now_there
+        return None
 
     def _missed(self, key: str, default: Any) -> Any:
         self._check_key(key)
@@ -361,11 +361,13 @@ class NearCache:
         try:
             entry = self._by_key[key]
         except (KeyError, TypeError):
-            entry = None
-        if entry is None or (self._attention and self._source.has_changed(entry)) or not self._is_hit(key, entry):
+            found = None
+        else:
+            found = self._valid(key, entry)
+        if found is None:
             self._missed(key, ABOUT_TO_LOAD)
             return None
-        return self._read(entry)
+        return self._read(found)
 
     def note_read(self, key: str, *, tags: Iterable[str | Tag] = (), loaded_at: int) -> None:
         """The caller was told of *key* by somebody else than this cache, at that time of the bus' clock or later."""

@@ -1064,6 +1064,46 @@ class TestAdding:
         assert sorted(thread.outcome() for thread in threads) == [False, False, False, True]
 
 
+class TestAnUpdateWhileSomebodyLooks:
+    """Seen: a counter that was "not found", because another thread had just counted."""
+
+    @pytest.fixture
+    def overtaken(self, it, monkeypatch) -> None:
+        """Who looks at the entry "a" is overtaken by another thread's update."""
+        it.cache.set("a", 1)
+        check = it.cache._rule.check
+
+        def slow(entry: Any) -> Any:
+            monkeypatch.setattr(it.cache._rule, "check", check)
+            it.clock.advance(0.001)
+            it.cache.replace({"a": 2}).tell()
+            return check(entry)
+
+        monkeypatch.setattr(it.cache._rule, "check", slow)
+
+    @pytest.mark.usefixtures("overtaken")
+    @pytest.mark.parametrize(
+        "look",
+        [
+            lambda cache: cache.get("a"),
+            lambda cache: cache.get_many(["a"])["a"],
+            lambda cache: cache.peek("a").value,
+            lambda cache: cache.get_entry("a").value,
+            lambda cache: cache.get_or_set("a", never),
+            lambda cache: cache.update("a", lambda value: value)[0],
+        ],
+        ids=["get", "get_many", "peek", "get_entry", "get_or_set", "update"],
+    )
+    def test_the_new_value_is_found(self, it, look) -> None:
+        assert look(it.cache) == 2
+        assert it.cache.stats().misses == 0
+
+    @pytest.mark.usefixtures("overtaken")
+    def test_a_value_is_not_added_beside_it(self, it) -> None:
+        assert it.cache.fill_if_absent("a", 3, loaded_at=it.clock()) is False
+        assert it.cache.get("a") == 2
+
+
 class TestUpdating:
     def test_a_value_is_replaced_by_what_is_made_of_it(self, it) -> None:
         it.cache.set("a", 1, tags=["t"], ttl=10)
