@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SERVERS ?= 3
-WORKERS ?= 2
+WORKERS ?= 3
 PAIRS ?= all
 ARGS ?=
 DATABASES ?=
@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 # Of chosen tests one wants to hear at once; all tests run on all databases.
-test: $(INSTALLED) ## run all tests, on each of DATABASES, WORKERS=2 processes (ARGS="-k lease -x" goes to pytest)
+test: $(INSTALLED) ## run all tests, on each of DATABASES, WORKERS=3 processes (ARGS="-k lease -x" goes to pytest)
 	@exec $(BIN)/python -m tests.databases $(or $(DATABASES),$(if $(ARGS),sqlite)) -- --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 matrix: $(INSTALLED) ## tests of the Django app on PAIRS=all of Python and Django that are found, on each of DATABASES
