@@ -57,7 +57,7 @@ _WHATEVER = object()
 OnEvict = Callable[[str, Any, Cause], object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take three times as long to make, and each recorded load makes one
 class Loaded(Generic[V]):
     """
     What a loader may return instead of a bare value, when the value itself decides its TTL or tags. Tags add to those

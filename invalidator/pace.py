@@ -18,7 +18,7 @@ Messages a second. The writers of one host, each of which waits for its message 
 hardly get there.
 """
 BURST = 100
-STEP_NS = 20_000_000
+STEP_NS = 30_000_000
 
 
 class Pace:

@@ -186,22 +186,27 @@ def _wrap_rows() -> None:
 
 def _recorded(rows: Iterator[Any], query: Query) -> Iterator[Any]:
     sending = _Sending(rows_of=query)
-    row: Any
+    first: Any
     token = _sending.set(sending)
     try:
-        row = next(rows, _END)
+        first = next(rows, _END)
     finally:
         _sending.reset(token)
-    seen, rows = sending.rows, itertools.chain(() if row is _END else (row,), rows)
-    if seen is not None:
-        seen.begin()
-        for row in rows:
-            if not seen.handed_out(row):
-                rows = itertools.chain((row,), rows)
-                break
-            yield row
-        seen.end()
-    yield from rows
+    if first is _END:
+        return
+    if (seen := sending.rows) is None:
+        yield first
+        yield from rows
+        return
+    seen.begin()
+    to_come = itertools.chain((first,), rows)
+    for row in to_come:
+        if not seen.handed_out(row):
+            to_come = itertools.chain((row,), to_come)
+            break
+        yield row
+    seen.end()
+    yield from to_come
 
 
 def _wrap_cursor() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
@@ -67,24 +67,26 @@ class Recorder:
             _warn_if_unwatched(concrete)
 
     def read_names(self, model: type[Model], names: Iterable[str]) -> bool:
-        """Rows of *model* with these names were looked at. Returns False if its table is recorded as a whole."""
-        concrete = concrete_of(model)
-        known = self._names.get(concrete, _NOBODY)
+        """
+        Rows of *model*, a concrete one, with these names were looked at. Returns False if its table is recorded as a
+        whole.
+        """
+        known = self._names.get(model, _NOBODY)
         if known is _NOBODY:
-            known = self._names[concrete] = {}
-            _warn_if_unwatched(concrete)
+            known = self._names[model] = {}
+            _warn_if_unwatched(model)
         if known is None:
             return False
         for name in names:
             known[name] = None
         if len(known) > MAX_NAMES:
-            self._names[concrete] = None
+            self._names[model] = None
             return False
         return True
 
     def names_of(self, model: type[Model]) -> dict[str, None]:
-        """Where the names of rows of *model* are kept: of no effect, if its table is recorded as a whole."""
-        names = self._names.get(concrete_of(model))
+        """Where the names of rows of *model* are kept, as above: of no effect, if its table is recorded as a whole."""
+        names = self._names.get(model)
         return {} if names is None else names
 
     def begin_rows(self, stopped: Callable[[], None]) -> None:
@@ -162,7 +164,7 @@ class Recorder:
                     "invalidate the value. Call depends_on(Model, …) beside it, or cache with track=False"
                 )
         if not isinstance(value, Loaded):
-            return Loaded(value, DEFAULT if self.stored else 0, tuple(self.tags()), tuple(self.made_from.values()))
+            return Loaded(value, DEFAULT if self.stored else 0, self.tags(), tuple(self.made_from.values()))
         return Loaded(
             value.value,
             ttl=value.ttl if self.stored else 0,
@@ -170,16 +172,17 @@ class Recorder:
             made_from=(*value.made_from, *self.made_from.values()),
         )
 
-    def tags(self) -> Iterator[str]:
+    def tags(self) -> list[str]:
         """Every tag that the value has to carry."""
         self._stop_rows()
+        tags = list(self.tags_told)
         for model, names in self._names.items():
             if names is None:
-                yield model_tag(model)
+                tags.append(model_tag(model))
             else:
-                yield unknown_rows_tag(model)
-                yield from names
-        yield from self.tags_told
+                tags.append(unknown_rows_tag(model))
+                tags += names
+        return tags
 
 
 _NOBODY: dict[str, None] = {}
