@@ -30,7 +30,7 @@ def test_a_table_is_its_models_tag(recorder: Recorder) -> None:
 
 
 def test_names_of_rows_bring_the_tag_of_unknown_rows(recorder: Recorder) -> None:
-    assert recorder.read_names(Pet, ["zoo.animal:1"])
+    assert recorder.read_names(Animal, ["zoo.animal:1"])
     assert recorder.read_names(Animal, ["zoo.animal:2"])
     assert list(recorder.tags()) == ["zoo.animal:*", "zoo.animal:1", "zoo.animal:2"]
 
