@@ -79,7 +79,9 @@ def main(what: dict[str, Any]) -> int:
             break
     else:
         server = run(what["serve"], identity, signal.Signals(what["end"]))
-        print("serving", flush=True)
+        # From an owner that is gone: what it leaves is cleared all the same.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(1, b"serving\n")
         code = server.wait() if server else 1
     if owner_gone.is_set():
         shutil.rmtree(what["directory"], ignore_errors=True)

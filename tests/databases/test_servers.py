@@ -1,5 +1,6 @@
 """The server that this run's database tests are on: it answers, and leaves nothing behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases.chosen import chosen
-from tests.databases.servers import DATABASES, DatabaseServer, DatabaseServerError
+from tests.databases.servers import DATABASES, GUARDIAN, DatabaseServer, DatabaseServerError
 from tests.support import in_child, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +74,27 @@ def test_an_owner_killed_while_it_prepares_leaves_nothing(kind: type[DatabaseSer
         wait_until(lambda: len(processes_in(tmp_path)) >= 2 or process.poll() is not None)  # SQLite is ready at once
         process.kill()
     wait_until(lambda: not processes_in(tmp_path) and not list(tmp_path.iterdir()))
+
+
+def test_an_owner_that_hears_nothing_any_more_leaves_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    log = directory / "server.log"
+    log.touch()
+    what = {"directory": str(directory), "user": None, "group": None, "prepare": []}
+    what |= {"serve": ["tail", "-f", str(log)], "end": signal.SIGKILL}
+    unheard, said = os.pipe()
+    os.close(unheard)
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", GUARDIAN, json.dumps(what)],
+        stdin=subprocess.PIPE,
+        stdout=said,
+        stderr=subprocess.DEVNULL,
+    ) as guardian:
+        os.close(said)
+        wait_until(lambda: len(processes_in(directory)) >= 2 or guardian.poll() is not None)
+    assert not directory.exists()
+    assert not processes_in(directory)
 
 
 def _open_to_all(directory: Path) -> Path:
