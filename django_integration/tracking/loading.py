@@ -73,6 +73,7 @@ async def _arun(loader: Callable[[], Awaitable[Any]], *, track: bool) -> Any:
 Lazy: TypeAlias = "QuerySet[Any, Any] | RawQuerySet[Any]"
 _LAZY = (QuerySet, RawQuerySet)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
+_LOOKED_INTO = (*_LAZY, *_CONTAINERS)
 
 
 def _unevaluated(value: Any) -> list[Lazy]:
@@ -81,7 +82,7 @@ def _unevaluated(value: Any) -> list[Lazy]:
         return []
     if isinstance(value, Loaded):
         value = value.value
-    if not isinstance(value, (*_LAZY, *_CONTAINERS)):  # asked first: the other question takes longer
+    if not isinstance(value, _LOOKED_INTO):  # asked first: the other question takes longer
         if not isinstance(value, Iterator | AsyncIterator):
             return []
         raise TypeError(
@@ -100,6 +101,6 @@ def _unevaluated(value: Any) -> list[Lazy]:
             seen.add(id(at))
             inside = list(at.values() if isinstance(at, dict) else at)
             # Asked by type: a list of a thousand rows has one.
-            if any(issubclass(kind, (*_LAZY, *_CONTAINERS)) for kind in set(map(type, inside))):
+            if any(issubclass(kind, _LOOKED_INTO) for kind in set(map(type, inside))):
                 ahead += inside
     return found

@@ -60,7 +60,7 @@ from django.db.models.sql.constants import INNER
 from django.db.models.sql.datastructures import BaseTable, Join
 from django.db.models.sql.where import AND, WhereNode
 
-from ..fields import any_value_tag, field_tag, is_comparable
+from ..fields import any_value_tag, field_tag, is_comparable, target_of
 from ..names import TEXTS_ARE_EXACT, concrete_of, model_tag, row_tag
 from .recorder import MAX_NAMES, Recorder
 
@@ -303,10 +303,7 @@ def _has_rows(query: Query) -> bool:
 
 @functools.lru_cache(maxsize=4096)  # not without bound: a migration's models have fields of their own
 def _is_comparable(field: Field[Any, Any], vendor: str) -> bool:
-    target: Any = field
-    while isinstance(target, ForeignKey):
-        target = target.target_field
-    is_text = target.get_internal_type() in ("CharField", "SlugField")
+    is_text = target_of(field).get_internal_type() in ("CharField", "SlugField")
     return is_comparable(field) and (not is_text or vendor in EXACT_TEXT)
 
 
