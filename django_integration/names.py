@@ -36,7 +36,7 @@ from typing import Any, TypeAlias, TypeGuard, TypeVar, cast, overload
 from django.apps import apps
 from django.core.signals import setting_changed
 from django.db import connections, models
-from django.db.models import Field, ForeignKey, Model
+from django.db.models import ForeignKey, Model
 
 from invalidator import InvalidName, Tag, check_key, tag
 
@@ -384,14 +384,7 @@ def _pk_in(row: Model, model: type[Model]) -> object:
 
 def _one_value(model: type[Model], other: type[Model]) -> bool:
     """Whether a row of *model* and *other* has one primary key: a child's is, by default, the link to its parent."""
-    return _root_key(model) is _root_key(other)
-
-
-def _root_key(model: type[Model]) -> Field[Any, Any]:
-    key = model._meta.pk
-    while isinstance(key, ForeignKey):
-        key = key.target_field
-    return key
+    return fields.target_of(model._meta.pk) is fields.target_of(other._meta.pk)
 
 
 def _pk_text(model: type[Model], pk: object) -> str:

@@ -40,9 +40,7 @@ def start() -> None:
     Raises:
         DatabaseServerError: it cannot be found or started.
     """
-    server = _server(chosen())
-    if not server.running:
-        atexit.register(server.start().stop)
+    atexit.register(_server(chosen()).start().stop)
 
 
 @functools.cache
