@@ -55,10 +55,10 @@ bench: $(INSTALLED) ## measure, against peers, in one run
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 mutations: $(INSTALLED) ## remove each rule of the core, and see that a check notices
-	@exec $(BIN)/python -m tests.simulation.mutations $(ARGS)
+	@exec $(BIN)/python -m tests.proof.simulation.mutations $(ARGS)
 
 torture: $(INSTALLED) ## faults at random on real processes, for minutes
-	@exec $(BIN)/python -m tests.torture $(ARGS)
+	@exec $(BIN)/python -m tests.proof.torture $(ARGS)
 
 build: $(INSTALLED) ## wheel and sdist in dist/
 	$(BIN)/python -m build --no-isolation $(ARGS)

@@ -23,7 +23,7 @@ from tests.databases.servers import SERVERS, DatabaseServerError
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIRE = "REQUIRE_DATABASES"
-ON_SERVERS = ("tests/django_integration", "tests/databases")
+ON_SERVERS = ("tests/unit/django_integration", "tests/databases")
 """What runs on the servers, too; nothing else asks a database of Django's."""
 
 NO_TESTS = 5  # pytest's exit code

@@ -31,7 +31,7 @@ OLDEST = (3, 11)
 LTS = "5.2"
 NEWEST = "newest"
 DJANGO = {LTS: f"Django~={LTS}.0", NEWEST: "Django"}
-TESTS = ("tests/django_integration", "tests/databases", "tests/integration/test_backend_django_suite.py")
+TESTS = ("tests/unit/django_integration", "tests/databases", "tests/peers/test_django_suite.py")
 
 Version = tuple[int, int]
 

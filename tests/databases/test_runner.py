@@ -17,7 +17,9 @@ NOT_RUN = Outcome("mariadb", "")
 
 def test_files_that_are_asked_for_are_run_and_no_others() -> None:
     assert with_files(["-x"], ["a", "b"]) == ["-x", "a", "b"]
-    assert with_files(["tests/test_names.py::test_x"], ["a"]) == ["tests/test_names.py::test_x"]
+    assert with_files(["tests/unit/invalidator/test_names.py::test_x"], ["a"]) == [
+        "tests/unit/invalidator/test_names.py::test_x"
+    ]
 
 
 def test_all_tests_run_on_sqlite_and_those_of_django_on_servers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +31,7 @@ def test_all_tests_run_on_sqlite_and_those_of_django_on_servers(monkeypatch: pyt
 
     monkeypatch.setattr(runner, "run", run)
     assert runner.main(["--", "-x"]) == 0
-    on_servers = (["-x"], ("tests/django_integration", "tests/databases"))
+    on_servers = (["-x"], ("tests/unit/django_integration", "tests/databases"))
     assert ran == {"sqlite": (["-x"], ()), "postgresql": on_servers, "mariadb": on_servers}
 
 

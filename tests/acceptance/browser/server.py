@@ -1,0 +1,65 @@
+"""
+The project of tests/unit/django_integration as a process that serves it, with the files of the admin.
+
+It prints its URL, and ends when its standard input does.
+"""
+
+import os
+import sys
+
+import django
+
+
+def main() -> None:
+    """Set Django up, then import what needs that, and serve."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
+    django.setup()
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.contrib.staticfiles.handlers import StaticFilesHandler
+    from django.core.cache import caches
+    from django.db import connections
+    from django.test.testcases import LiveServerThread
+    from django.test.utils import setup_databases, setup_test_environment
+
+    from django_integration import bus, cache
+    from tests.acceptance.browser import PASSWORD, USER
+    from tests.databases.chosen import start
+    from tests.unit.django_integration.zoo.models import Ticket
+
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django_integration.backend.NearCacheBackend",
+            "LOCATION": "pages",
+            "OPTIONS": {"L2": "shared"},
+        },
+        "flags": {"BACKEND": "django_integration.backend.NearCacheBackend", "LOCATION": "flags", "KEY_PREFIX": "flags"},
+        "shared": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+    start()
+    setup_test_environment()
+    settings.ALLOWED_HOSTS = ["127.0.0.1"]
+    setup_databases(verbosity=0, interactive=False)
+    User.objects.create_superuser(USER, password=PASSWORD)
+    Ticket.objects.create(day=3)
+    assert bus().wait_until_leased(20)
+    for n in range(1200):
+        cache.get_or_set(f"product:{n % 400}", lambda: "a lamp")
+        caches["default"].get_or_set(f"page:{n % 40}", lambda: "a page")
+
+    server = LiveServerThread(
+        "127.0.0.1", StaticFilesHandler, connections_override={c.alias: c for c in connections.all()}
+    )
+    for connection in connections.all():
+        connection.inc_thread_sharing()
+    server.start()
+    server.is_ready.wait()
+    if server.error:
+        raise server.error
+    print(f"http://127.0.0.1:{server.port}", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The panel in the real django-debug-toolbar, asked as a browser asks."""
+
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncClient, Client, override_settings
+from django.urls import include, path
+
+from django_integration import cache, invalidate, observing, runtime, tag
+from django_integration.testing import isolated_bus
+from invalidator import Loaded, NearCache
+
+HERE = Path(__file__)
+PANEL = "django_integration.panels.InvalidatorPanel"
+SETTINGS: dict[str, Any] = {
+    "INSTALLED_APPS": [*settings.INSTALLED_APPS, "debug_toolbar"],
+    "MIDDLEWARE": ["debug_toolbar.middleware.DebugToolbarMiddleware", *settings.MIDDLEWARE],
+    "DEBUG": True,
+    "INTERNAL_IPS": ["127.0.0.1"],
+    "DEBUG_TOOLBAR_PANELS": [PANEL],
+    "DEBUG_TOOLBAR_CONFIG": {"IS_RUNNING_TESTS": False, "RENDER_PANELS": True, "SHOW_TOOLBAR_CALLBACK": lambda _: True},
+}
+
+
+def fails() -> int:
+    raise LookupError
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    cache.get_or_set("lamp", lambda: Loaded(1, tags=["of-the-loader"]), tags=["prices"])
+    cache.get_or_set("lamp", lambda: 1)
+    with contextlib.suppress(LookupError):
+        cache.get_or_set("broken", fails)
+    invalidate(tag("told-here"), "key-told-here")
+    return HttpResponse("<html><body>the page</body></html>")
+
+
+async def async_page(request: HttpRequest) -> HttpResponse:
+    async def load() -> int:
+        return 1
+
+    await cache.aget_or_set("async-lamp", load, tags=["async-tag"])
+    await sync_to_async(cache.get)("async-lamp")
+    return HttpResponse("<html><body>the page</body></html>")
+
+
+def quiet(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("<html><body>the page</body></html>")
+
+
+seen: list[type] = []
+
+
+def look(request: HttpRequest) -> HttpResponse:
+    cache.get("a")
+    seen.append(type(runtime.default_cache()))
+    return quiet(request)
+
+
+def many(request: HttpRequest) -> HttpResponse:
+    for number in range(300):
+        cache.get(f"key-{number}")
+        invalidate(*[f"told-{number}-{each}" for each in range(25)])
+    return HttpResponse("<html><body>the page</body></html>")
+
+
+@pytest.fixture(autouse=True)
+def toolbar(db: None) -> Iterator[None]:
+    with override_settings(**SETTINGS), isolated_bus():
+        from debug_toolbar.toolbar import DebugToolbar  # has a model, and so wants to be installed first
+
+        urls = (
+            *(path("page/", page), path("async/", async_page), path("quiet/", quiet), path("many/", many)),
+            *(path("look/", look), path("__debug__/", include("debug_toolbar.urls"))),
+        )
+        with override_settings(ROOT_URLCONF=urls):
+            DebugToolbar._panel_classes = None
+            yield
+    DebugToolbar._panel_classes = None
+
+
+def shown(address: str) -> str:
+    answer = Client().get(address)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_it_shows_reads_and_what_they_depend_on() -> None:
+    text = shown("/page/")
+    assert "1 hits, 2 misses, 1 invalidations" in text
+    assert "1 loads failed" in text
+    for name in ("lamp", "prices", "of-the-loader", "cache, cached"):
+        assert f"{name}" in text
+    assert "told-here" in text
+    assert "key-told-here" in text
+
+
+def test_a_request_without_reads_has_none() -> None:
+    assert "0 hits, 0 misses, 0 invalidations" in shown("/quiet/")
+
+
+def test_only_so_much_is_kept() -> None:
+    text = shown("/many/")
+    assert "300 misses, 300 invalidations" in text
+    assert text.count("key-") == 200
+    assert "The first 200." in text
+    assert "and 5 more" in text
+
+
+def test_coroutines_and_their_threads_are_seen() -> None:
+    answer = asyncio.run(AsyncClient().get("/async/"))  # type: ignore[arg-type]
+    text = answer.content.decode()
+    assert "1 hits, 1 misses" in text
+    assert "async-tag" in text
+
+
+def test_after_the_request_nothing_watches() -> None:
+    shown("/page/")
+    assert type(runtime.default_cache()) is NearCache
+    assert not runtime.hearers
+    assert not observing._watchers
+
+
+def test_a_panel_that_is_off_costs_nothing() -> None:
+    seen.clear()
+    client = Client()
+    client.cookies["djdtInvalidatorPanel"] = "off"
+    client.get("/look/")
+    client.cookies["djdtInvalidatorPanel"] = "on"
+    client.get("/look/")
+    assert seen == [NearCache, observing.ObservedCache]
+
+
+def test_other_requests_are_not_seen() -> None:
+    from django_integration.panels import InvalidatorPanel
+
+    panel = InvalidatorPanel(SimpleNamespace(request=None), quiet)
+    panel.enable_instrumentation()
+    other = threading.Thread(target=lambda: cache.get("elsewhere"))
+    other.start()
+    other.join()
+    cache.get("here")
+    panel.disable_instrumentation()
+    panel.disable_instrumentation()
+    assert [event["key"] for event in panel._recorded.events] == ["here"]  # type: ignore[union-attr]
+
+
+def test_the_app_does_not_need_the_toolbar() -> None:
+    imported = {name for name in sys.modules if name.startswith("django_integration.")}
+    assert imported
+    sources = (HERE.parents[3] / "django_integration").rglob("*.py")
+    assert [source.name for source in sources if "debug_toolbar" in source.read_text()] == ["panels.py"]

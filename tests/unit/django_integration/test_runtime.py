@@ -1,0 +1,124 @@
+"""One bus and one cache per process, made on first use."""
+
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from django_integration import bus, runtime
+from django_integration.runtime import default_cache
+from invalidator import ClosedError, Invalidator, InvalidatorError
+from invalidator.ledger_file import writing
+from tests.support import wait_until
+
+ROOT = Path(__file__).resolve().parents[3]
+
+NOTHING_STARTED = """
+import os, threading
+from django_integration import cache, cached, invalidate, invalidates, tag
+@cached(key="f:{x}")
+def f(x): return x
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
+import django
+django.setup()
+from django_integration import runtime
+assert runtime._runtime.bus is None and runtime._runtime.cache is None
+assert threading.active_count() == 1, threading.enumerate()
+assert f(1) == 1
+assert runtime._runtime.cache is not None
+"""
+
+
+def test_importing_and_starting_django_starts_nothing() -> None:
+    """Preloading servers fork after `ready()`; what was started before is dead in the child."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", NOTHING_STARTED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_is_one_of_each() -> None:
+    assert bus() is bus()
+    assert default_cache() is default_cache()
+    assert default_cache().bus is bus()
+
+
+def test_threads_that_come_first_get_the_same() -> None:
+    runtime.reset()
+    together = threading.Barrier(8)
+    got: list[Invalidator] = []
+
+    def ask() -> None:
+        together.wait()
+        got.append(bus())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, got))) == 1
+
+
+def test_new_settings_close_the_old_and_make_new_ones() -> None:
+    before, cache = bus(), default_cache()
+    with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "new", "MAXSIZE": 7, "MAX_STALENESS": 9}):
+        assert bus() is not before
+        assert default_cache() is not cache
+        assert (bus().namespace, default_cache().maxsize, bus().status().max_staleness_s) == ("new", 7, 9)
+        with pytest.raises(ClosedError):
+            before.invalidate("a")
+    assert bus().namespace == "tests"
+
+
+def test_hits_find_the_cache_in_force() -> None:
+    cache = default_cache()
+    assert runtime.front.cache is cache
+    runtime.reset()
+    assert runtime.front.cache is not cache
+    assert runtime.front.cache.get("nothing", 7) == 7  # and makes one
+    assert runtime.front.cache is default_cache()
+
+
+def test_a_sidecar_listens_if_the_settings_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "tests.ledger"
+    setting = {"URL": "memory://", "NAMESPACE": "tests", "SIDECAR": path}
+    with writing(path, namespace="tests", slots=64), override_settings(INVALIDATOR=setting):
+        assert bus().status().listener == "sidecar"
+    assert bus().status().listener == "own"
+
+
+def test_a_sidecar_that_is_not_there_is_said_on_first_use(tmp_path: Path) -> None:
+    setting = {"URL": "memory://", "NAMESPACE": "tests", "SIDECAR": tmp_path / "tests.ledger"}
+    with override_settings(INVALIDATOR=setting), pytest.raises(InvalidatorError, match="no ledger at"):
+        bus()
+
+
+def test_other_settings_close_nothing() -> None:
+    before = bus()
+    with override_settings(USE_TZ=False):
+        assert bus() is before
+
+
+def test_a_wrong_setting_is_said_on_first_use() -> None:
+    with override_settings(INVALIDATOR={"URL": "memory://"}), pytest.raises(ImproperlyConfigured, match="NAMESPACE"):
+        bus()
+
+
+def test_the_processes_of_a_project_can_start_a_server_themselves(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The development setting, as `manage.py runserver` uses it; nothing of it is left at the end."""
+    with tempfile.TemporaryDirectory(prefix="e") as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        with override_settings(INVALIDATOR={"URL": "embedded://", "NAMESPACE": namespace}):
+            assert bus().invalidate("key").accepted
+            assert default_cache().get_or_set("key", lambda: 1) == 1
+            [place] = (Path(short) / "invalidator").iterdir()
+            assert place.name.startswith(namespace[:20])
+        wait_until(lambda: not place.exists())
