@@ -16,7 +16,7 @@ from .events import flushed, invalidated
 from .lru import coherent_lru_cache
 from .names import model_tag, row_tag, row_tags
 from .reads import cache, cached
-from .registry import invalidates
+from .decorator import invalidates
 from .runtime import bus
 from .sql import writes_to
 from .tracking import UnknownReads, depends_on

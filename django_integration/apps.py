@@ -15,11 +15,12 @@ class InvalidatorConfig(AppConfig):
 
     def ready(self) -> None:
         """Watch writes, register the checks, and import `invalidation.py` of every app that has one."""
-        from . import checks, compilers, local_caches, signals, sql, transactions, verifier, writes
+        from . import checks, compilers, l2, local_caches, signals, sql, transactions, verifier, writes
         from .tracking import hooks
 
         checks.register_all()
         transactions.install()
+        l2.install()
         signals.connect()
         writes.install()
         compilers.install()

@@ -22,6 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from . import conf
+from .backend import NearCacheBackend
 
 _Apps = Sequence[AppConfig] | None
 _Caches = Mapping[str, Mapping[str, Any]]
@@ -90,8 +91,6 @@ ALL = (check_l2_database, check_sessions, check_equal_keys, check_l2_is_no_near_
 
 def near_cache_aliases() -> _Caches:
     """Return the parameters of every alias in CACHES that is a near cache."""
-    from .backend import NearCacheBackend
-
     return {alias: params for alias, params in settings.CACHES.items() if is_backend(params, NearCacheBackend)}
 
 

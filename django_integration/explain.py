@@ -22,6 +22,7 @@ from invalidator import Entry, InvalidatorError, Journaled, NearCache, check_key
 
 from . import backend, calls, runtime
 from .calls import Call
+from .default_cache import made_cache
 
 MOST_READ = 10_000
 """Messages of the journal."""
@@ -146,7 +147,7 @@ def explain(key: str | Call, *, load: bool = False, most: int = MOST_READ) -> Ex
 
 def near_caches() -> Iterator[tuple[str, NearCache]]:
     """Those that this process has opened, and where they are."""
-    if (near := runtime.made_cache()) is not None:
+    if (near := made_cache()) is not None:
         yield "cache, cached", near
     for location, near in backend.near_caches().items():
         yield f"CACHES, location {location or '(default)'}", near

@@ -30,7 +30,7 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ from django.core.signals import setting_changed
 from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
 
 from . import runtime
+from .conf import conf
 from .copies import hand_out
 from .source import has_changed, has_written
 
@@ -548,8 +549,6 @@ def statuses() -> list[L2Status]:
 
 
 def _close_timeout() -> float:
-    from .conf import conf
-
     try:
         return conf.close_timeout
     except ImproperlyConfigured:
@@ -560,44 +559,44 @@ atexit.register(lambda: _settling.take_all_back(_close_timeout()))
 os.register_at_fork(after_in_child=_settling.go_on_in_child)
 
 
-# What the bus asks for, before and after it tells.
-
-
 @functools.cache
 def _configured() -> tuple[SecondLevel, ...]:
-    """Every second level in CACHES, used by this process or not."""
-    if not any(params.get("OPTIONS", {}).get("L2") for params in settings.CACHES.values()):
-        return ()
-    from .backend import NearCacheBackend
-
-    backends = (caches[alias] for alias, params in settings.CACHES.items() if params.get("OPTIONS", {}).get("L2"))
-    levels = [backend.second_level for backend in backends if isinstance(backend, NearCacheBackend)]
-    return tuple({level.alias: level for level in levels if level is not None}.values())
+    """Every second level in CACHES, whether this process has used it or not."""
+    # A backend with the option L2 may be anybody's; ours has this attribute.
+    aliases = [alias for alias, params in settings.CACHES.items() if params.get("OPTIONS", {}).get("L2")]
+    levels = [level for alias in aliases if (level := getattr(caches[alias], "second_level", None)) is not None]
+    return tuple({level.alias: level for level in levels}.values())
 
 
-def forget(names: Iterable[str]) -> None:
-    """*names* are about to be told: delete them from every second level. Never raises."""
-    if names and (levels := _configured()):
-        for level in levels:
-            level.forget(list(names))
+class _AllSecondLevels:
+    """The `SharedStore` of this process' bus."""
 
+    def is_used(self) -> bool:
+        """Whether there is any second level in CACHES."""
+        return bool(_configured())
 
-def look_again(names: Iterable[str], receipt: Receipt, begun: int) -> None:
-    """*names* have been told; that began then, a time of the bus' clock."""
-    if names:
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete *keys*, which are about to be published, from every second level. Never raises."""
         for level in _configured():
-            level.look_again(list(names), receipt, begun)
+            level.forget(list(keys))
+
+    def check_again(self, keys: Sequence[str], receipt: Receipt, begun: int) -> None:
+        """*keys* were published; that began then, a time of the bus' clock."""
+        for level in _configured():
+            level.look_again(list(keys), receipt, begun)
+
+    def delete_all(self) -> None:
+        """Empty every second level: a clear is about to be published. Never raises."""
+        for level in _configured():
+            level.forget_everything()
 
 
-def is_used() -> bool:
-    """Whether there is any second level in CACHES."""
-    return bool(_configured())
+_all_second_levels = _AllSecondLevels()
 
 
-def forget_everything() -> None:
-    """Everything is about to be told: empty every second level. Never raises."""
-    for level in _configured():
-        level.forget_everything()
+def install() -> None:
+    """Let the bus delete from second levels what it is about to publish."""
+    runtime.add_shared_store(_all_second_levels)
 
 
 def _on_setting_changed(*, setting: str, **_: object) -> None:

@@ -114,13 +114,13 @@ class InvalidatorPanel(Panel):
         self._recorded = _Record()
         self._token = _record.set(self._recorded)
         observing.watch(_watcher)
-        runtime.hearers.append(_hear)
+        runtime.publish_observers.append(_hear)
 
     def disable_instrumentation(self) -> None:
         """End that."""
         if self._token is None:
             return
-        runtime.hearers.remove(_hear)
+        runtime.publish_observers.remove(_hear)
         observing.unwatch(_watcher)
         try:
             _record.reset(self._token)

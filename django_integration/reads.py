@@ -35,7 +35,7 @@ from invalidator import (
 )
 
 from . import arguments, tracking
-from .runtime import default_cache, front
+from .default_cache import default_cache, front
 from .transactions import invalidate
 
 if TYPE_CHECKING:

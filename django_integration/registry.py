@@ -18,7 +18,7 @@ that nobody has read are none: there everything is invalidated. When in doubt, c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from django.apps import apps
 from django.db import connections
@@ -27,7 +27,6 @@ from django.db.models import Model, QuerySet
 from .names import Names, Target, concrete_of, family, tables_of
 
 Function: TypeAlias = Callable[[Any], Iterable[Target]]
-F = TypeVar("F", bound=Function)
 
 ROWS_PER_QUERY = 500
 """Below every database's limit of parameters (Oracle: 1000)."""
@@ -36,31 +35,17 @@ _functions: dict[str, list[Function]] = {}
 """By lower-case label: a migration's model is another class of the same name."""
 
 
-def invalidates(model: type[Model]) -> Callable[[F], F]:
-    """
-    Register a function that returns (or yields) the names depending on a row of *model*.
-
-    Names are keys (str), tags (`tag("prices")`), rows and models. With multi-table inheritance a parent's function
-    is called for its children too. The function must be quick: it runs inside the writer's transaction, and its
-    exceptions reach the writer.
-
-    Raises:
-        TypeError: *model* is not a model class with a table.
-    """
-    if not _has_table(model):
+def check_model(model: object) -> None:
+    """Raise TypeError unless *model* is a model class that has a table."""
+    if not (isinstance(model, type) and issubclass(model, Model)) or model._meta.abstract:
         raise TypeError(
             f"@invalidates takes a model class that has a table, such as @invalidates(Product), not {model!r}"
         )
 
-    def register(function: F) -> F:
-        _functions.setdefault(_label(model), []).append(function)
-        if apps.models_ready:
-            from .signals import keep_rows  # signals imports this module
 
-            keep_rows()
-        return function
-
-    return register
+def add(model: type[Model], function: Function) -> None:
+    """Let *function* name what depends on a row of *model*, from now on."""
+    _functions.setdefault(_label(model), []).append(function)
 
 
 def has_functions(model: type[Model]) -> bool:
@@ -138,10 +123,6 @@ def _call(function: Function, row: Model) -> Iterable[Target]:
             f"{function.__module__}.{function.__qualname__} must return a list of names, or yield them, not {targets!r}"
         )
     return targets
-
-
-def _has_table(model: object) -> bool:
-    return isinstance(model, type) and issubclass(model, Model) and not model._meta.abstract
 
 
 def _label(model: type[Model]) -> str:

@@ -1,11 +1,10 @@
 """
-The one bus and the one default near cache of this process.
+The one bus of this process.
 
-Both are made on first use, never at import or in `ready()`: preloading servers fork after that. When the setting
-changes (`override_settings`), both are closed, and the next use makes new ones.
+It is made on first use, never at import or in `ready()`: preloading servers fork after that. When the setting changes
+(`override_settings`), it is closed, and the next use makes a new one.
 
-Rule 1: nobody keeps what `bus()` or `default_cache()` returned beyond one call; `reads.py` looks it up each time, and
-hits through `front`, which changes with it.
+Rule 1: nobody keeps what `bus()` returned beyond one call, or registers with `on_reset` to forget it.
 """
 
 from __future__ import annotations
@@ -13,89 +12,116 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
-from invalidator import Front, Hold, Invalidator, NearCache, Receipt, Tag
+from invalidator import Hold, Invalidator, Receipt, Tag
 
 from . import conf as configuration
-from . import observing
 from .conf import conf
 
 
+class SharedStore(Protocol):
+    """Caches outside of this process that hold values by key, and have to lose a key before its invalidation leaves."""
+
+    def is_used(self) -> bool:
+        """Whether there are any, so that deleting may wait for a server."""
+
+    def delete(self, keys: Sequence[str], /) -> None:
+        """Delete *keys*, which are about to be published. Never raises."""
+
+    def check_again(self, keys: Sequence[str], receipt: Receipt, begun: int, /) -> None:
+        """
+        See whether somebody has stored one of *keys* between their delete and the end of their publish.
+
+        Args:
+            begun: the time of the bus' clock before the delete.
+        """
+
+    def delete_all(self) -> None:
+        """Delete everything, before a clear is published. Never raises."""
+
+
+_shared_stores: list[SharedStore] = []
+
+
+def add_shared_store(store: SharedStore) -> None:
+    """Let every bus of this process delete from *store* what it is about to publish."""
+    if store not in _shared_stores:
+        _shared_stores.append(store)
+
+
 class Bus(Invalidator):
-    """The library's; but what is invalidated leaves the second levels of `backend.py` before anybody is told."""
+    """The library's, but names leave the shared stores before they are published."""
 
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """See `Invalidator.invalidate`."""
-        from . import l2  # which needs a bus
-
-        begun = self.clock()
-        l2.forget(keys)
-        receipt = super().invalidate(*keys, tags=tags)
-        l2.look_again(keys, receipt, begun)
-        return receipt
+        return _publish_deleted(self, keys, lambda: super(Bus, self).invalidate(*keys, tags=tags))
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """See `Invalidator.ainvalidate`."""
-        from . import l2
-
-        if keys and l2.is_used():
+        if keys and any(store.is_used() for store in _shared_stores):
             return await asyncio.shield(sync_to_async(self.invalidate)(*keys, tags=tags))
         return await super().ainvalidate(*keys, tags=tags)
 
     def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
-        """See `Invalidator.announce`, by which all but a clear and a release is said."""
-        if not hearers:
+        """See `Invalidator.announce`, by which everything but a clear and a release is published."""
+        if not publish_observers:
             return super().announce(*keys, tags=tags, at=at)
         tags = tuple(tags)
-        tell = super().announce(*keys, tags=tags, at=at)
+        publish = super().announce(*keys, tags=tags, at=at)
 
-        def report_and_tell() -> Receipt:
+        def report_and_publish() -> Receipt:
             _report(keys, tags)
-            return tell()
+            return publish()
 
-        return report_and_tell
+        return report_and_publish
 
     def release_hold(self, hold: Hold) -> Receipt:
         """See `Invalidator.release_hold`: the message of a strict write."""
-        from . import l2
-
-        begun = self.clock()
         _report(hold.keys, hold.tags)
-        l2.forget(hold.keys)
-        receipt = super().release_hold(hold)
-        l2.look_again(hold.keys, receipt, begun)
-        return receipt
+        return _publish_deleted(self, tuple(hold.keys), lambda: super(Bus, self).release_hold(hold))
 
     def clear(self) -> Receipt:
         """See `Invalidator.clear`."""
-        from . import l2
-
         _report((), (), everything=True)
-        l2.forget_everything()
+        for store in _shared_stores:
+            store.delete_all()
         return super().clear()
 
 
-Hearer = Callable[[tuple[str, ...], tuple[str, ...], bool], object]
+def _publish_deleted(bus: Bus, keys: Sequence[str], publish: Callable[[], Receipt]) -> Receipt:
+    """Delete *keys* from the shared stores, publish, and let the stores see what came in between."""
+    if not keys:
+        return publish()
+    begun = bus.clock()
+    for store in _shared_stores:
+        store.delete(keys)
+    receipt = publish()
+    for store in _shared_stores:
+        store.check_again(keys, receipt, begun)
+    return receipt
 
-hearers: list[Hearer] = []
-"""Called with keys, tags and whether it was everything, for each message that this process says: `testing.py`."""
+
+PublishObserver = Callable[[tuple[str, ...], tuple[str, ...], bool], object]
+
+publish_observers: list[PublishObserver] = []
+"""Called with keys, tags and whether it is a clear, for each message that this process publishes: `testing`."""
 
 
 def _report(keys: Iterable[str], tags: Iterable[str | Tag], *, everything: bool = False) -> None:
-    for hear in hearers:
-        hear(tuple(keys), tuple(map(str, tags)), everything)
+    for observe in publish_observers:
+        observe(tuple(keys), tuple(map(str, tags)), everything)
 
 
 class _Runtime:
-    """Holds the two, and the lock they are made under."""
+    """Holds the bus, and the lock it is made under."""
 
     def __init__(self) -> None:
         self.bus: Invalidator | None = None
-        self.cache: NearCache | None = None
         self.lock = threading.RLock()
         self.has_sidecar = True
         self.on_made: list[Callable[[Invalidator], object]] = []
@@ -123,11 +149,6 @@ def made_bus() -> Invalidator | None:
     return _runtime.bus
 
 
-def made_cache() -> NearCache | None:
-    """Return this process' default near cache if it was used already; makes none."""
-    return _runtime.cache
-
-
 def make_bus() -> Invalidator:
     """Return a new bus as the settings say; it starts nothing before its first use."""
     configuration.validate()
@@ -152,38 +173,16 @@ def do_without_sidecar() -> None:
     _runtime.has_sidecar = False
 
 
-def default_cache() -> NearCache:
-    """Return this process' default near cache. Raises ImproperlyConfigured when the setting cannot work."""
-    if (made := _runtime.cache) is not None:
-        return made
-    with _runtime.lock:
-        if _runtime.cache is None:
-            from .source import Transactions  # which needs a bus
-
-            near = NearCache(bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=Transactions())
-            _runtime.cache = observing.made(near, "cache, cached")
-            front.cache = near
-        return _runtime.cache
-
-
-front = Front(default_cache)
-"""Where hits of cached functions find the default near cache."""
-
-
 def reset() -> None:
-    """Close the bus and the cache, if there are any; the next use makes new ones."""
+    """Close the bus, if there is one; the next use makes a new one."""
     with _runtime.lock:
-        old_cache, old_bus = _runtime.cache, _runtime.bus
-        _runtime.cache = _runtime.bus = None
-        front.forget()
+        old, _runtime.bus = _runtime.bus, None
         _runtime.has_sidecar = True
-    # Closed outside the lock: a callback of the old bus may be waiting for it.
-    if old_cache is not None:
-        old_cache.close()
-    if old_bus is not None:
-        old_bus.close()
+    # Outside the lock: a callback of the old bus may be waiting for it.
     for callback in _runtime.on_reset:
         callback()
+    if old is not None:
+        old.close()
 
 
 def on_made(callback: Callable[[Invalidator], object]) -> None:
@@ -192,7 +191,7 @@ def on_made(callback: Callable[[Invalidator], object]) -> None:
 
 
 def on_reset(callback: Callable[[], object]) -> None:
-    """Call *callback* after every `reset`: what was made on the old bus must be made anew."""
+    """Call *callback* at every `reset`, before the old bus is closed: what was made on it must be made anew."""
     _runtime.on_reset.append(callback)
 
 
@@ -205,7 +204,7 @@ setting_changed.connect(_on_setting_changed, dispatch_uid="invalidator")
 
 
 def _after_fork_in_child() -> None:
-    # The thread that held the lock does not exist here. Bus and cache look after themselves.
+    # The thread that held the lock does not exist here. The bus looks after itself.
     _runtime.lock = threading.RLock()
 
 

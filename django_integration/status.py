@@ -28,6 +28,7 @@ from invalidator import Invalidation, Invalidator, InvalidatorError, NearCache
 
 from . import backend, conf, l2, runtime, verifier
 from .checks_backend import near_cache_aliases
+from .default_cache import made_cache
 
 MOST_REMEMBERED = 50
 """Invalidations kept for the page."""
@@ -136,7 +137,7 @@ def _near_caches() -> list[NearCacheStatus]:
         aliases.setdefault(params.get("LOCATION", ""), []).append(alias)
     opened = backend.near_caches()
     return [
-        {"name": "cache, cached", "aliases": [], "location": None, "stats": _stats(runtime.made_cache())},
+        {"name": "cache, cached", "aliases": [], "location": None, "stats": _stats(made_cache())},
         *(
             _near_cache(f"CACHES: {', '.join(names)}", names, location, opened.get(location))
             for location, names in aliases.items()

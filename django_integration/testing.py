@@ -295,11 +295,11 @@ def capture_invalidations() -> Iterator[Invalidations]:
 
     with commits_in_test_cases():
         before = {batch: Names(dict(names.keys), dict(names.tags), names.everything) for batch, names in _waiting()}
-        runtime.hearers.append(hear)
+        runtime.publish_observers.append(hear)
         try:
             yield told
         finally:
-            runtime.hearers.remove(hear)
+            runtime.publish_observers.remove(hear)
         for batch, names in _waiting():
             new = _without(names, before.get(batch, Names()))
             if new:

@@ -177,7 +177,7 @@ def test_a_receiver_may_use_the_bus() -> None:
     answers: queue.Queue[str] = queue.Queue()
 
     def look(**_: object) -> None:
-        answers.put(runtime.default_cache().get_or_set("flags", lambda: "loaded anew"))
+        answers.put(default_cache().get_or_set("flags", lambda: "loaded anew"))
 
     assert bus().wait_until_leased(WAIT_S)
     invalidated.connect(look)

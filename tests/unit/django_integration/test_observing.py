@@ -105,10 +105,10 @@ def test_nobody_looks_and_nothing_is_different() -> None:
     """The hit path is that of the library, for the default cache and the backend's, before and after a look."""
     with override_settings(CACHES=BACKEND):
         caches["default"].get("a")
-        assert type(runtime.default_cache()) is NearCache
+        assert type(default_cache()) is NearCache
         with observing.watching(Log()):
-            assert type(runtime.default_cache()) is ObservedCache
-        assert type(runtime.default_cache()) is NearCache
+            assert type(default_cache()) is ObservedCache
+        assert type(default_cache()) is NearCache
         backend: Any = caches["default"]
         assert backend._place.read.__func__ is NearCache.get
         assert backend._place.read_many.__func__ is NearCache.get_many

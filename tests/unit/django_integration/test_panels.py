@@ -63,7 +63,7 @@ seen: list[type] = []
 
 def look(request: HttpRequest) -> HttpResponse:
     cache.get("a")
-    seen.append(type(runtime.default_cache()))
+    seen.append(type(default_cache()))
     return quiet(request)
 
 
@@ -126,8 +126,8 @@ def test_coroutines_and_their_threads_are_seen() -> None:
 
 def test_after_the_request_nothing_watches() -> None:
     shown("/page/")
-    assert type(runtime.default_cache()) is NearCache
-    assert not runtime.hearers
+    assert type(default_cache()) is NearCache
+    assert not runtime.publish_observers
     assert not observing._watchers
 
 

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_integration import bus, runtime
-from django_integration.runtime import default_cache
+from django_integration.default_cache import default_cache
 from invalidator import ClosedError, Invalidator, InvalidatorError
 from invalidator.ledger_file import writing
 from tests.support import wait_until
@@ -78,11 +78,11 @@ def test_new_settings_close_the_old_and_make_new_ones() -> None:
 
 def test_hits_find_the_cache_in_force() -> None:
     cache = default_cache()
-    assert runtime.front.cache is cache
+    assert front.cache is cache
     runtime.reset()
-    assert runtime.front.cache is not cache
-    assert runtime.front.cache.get("nothing", 7) == 7  # and makes one
-    assert runtime.front.cache is default_cache()
+    assert front.cache is not cache
+    assert front.cache.get("nothing", 7) == 7  # and makes one
+    assert front.cache is default_cache()
 
 
 def test_a_sidecar_listens_if_the_settings_say_so(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from django.db import connection, connections, transaction
 from django.test import override_settings
 
 from django_integration import attention, bus, cache, coherent_lru_cache, invalidate, row_tags, source
-from django_integration.runtime import default_cache
+from django_integration.default_cache import default_cache
 from invalidator import Loaded
 from tests.support import Thread
 

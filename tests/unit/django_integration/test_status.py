@@ -52,7 +52,7 @@ def test_looking_starts_nothing() -> None:
         found = look()
         assert found["bus"]["state"] == "idle"
         assert found["recent"] == {"since": None, "invalidations": []}
-        assert runtime.made_cache() is None
+        assert made_cache() is None
         assert threading.active_count() == before
 
 

@@ -256,7 +256,7 @@ def test_the_setting_begins_and_ends_with_the_bus() -> None:
         assert report.counts == Counts(reloaded=1, same=1)
     assert verifier.report() is None
     source.ask()
-    assert type(runtime.default_cache()).__name__ == "NearCache"
+    assert type(default_cache()).__name__ == "NearCache"
 
 
 def test_the_setting_is_in_the_status() -> None:

@@ -25,7 +25,7 @@ from django.db.models.functions import Upper
 
 from django_integration import cache, transactions
 from django_integration.names import Names
-from django_integration.runtime import default_cache
+from django_integration.default_cache import default_cache
 from django_integration.tracking import recorder as recorders
 
 from ..zoo.models import (

@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from django_integration.runtime import default_cache
+from django_integration.default_cache import default_cache
 from django_integration.tracking.queries import EXACT_TEXT
 
 from .random_world import Tally, World
