@@ -87,7 +87,7 @@ def _start(run: Run) -> tuple[Any, Any, Any]:
 
 def _hits_ns(run: Run, cache: Any, model: Any) -> Mapping[str, float]:
     from django_integration import cached
-    from django_integration.default_cache import default_cache
+    from django_integration.reads.default_cache import default_cache
 
     @cached()
     def load(pk: int) -> int:
@@ -120,7 +120,7 @@ def _hits_ns(run: Run, cache: Any, model: Any) -> Mapping[str, float]:
 def _page_ns(run: Run, redis: Any, model: Any) -> Mapping[str, float]:
     """A page of rows, each cached by itself: medians."""
     from django_integration import cached
-    from django_integration.default_cache import default_cache
+    from django_integration.reads.default_cache import default_cache
 
     @cached()
     def load_thing(pk: int) -> Any:

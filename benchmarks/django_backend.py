@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django_integration.backend import settling
+
 from .figures import Figure, Target
 from .run import Run
 from .timing import interleaved_ns, quickest_ns
@@ -43,9 +45,8 @@ def measure(run: Run) -> list[Figure]:
     ns = _near_ns(run, caches, keys)
     redis = _redis_ns(run, caches["redis"], keys)
     is_leased()
-    from django_integration import l2
 
-    l2.settle()
+    settling.settle()
     if any(len(caches["alone"].get_many(names)) < KEYS for names in keys.values()):
         raise RuntimeError("not all reads were hits")
     stop_django()

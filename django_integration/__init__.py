@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from invalidator import Loaded, Receipt, Tag, tag
 
-from .events import flushed, invalidated
-from .lru import coherent_lru_cache
+from .dependencies import UnknownReads, depends_on
 from .names import model_tag, row_tag, row_tags
-from .reads import cache, cached
-from .decorator import invalidates
+from .reads.cached_functions import cache, cached
+from .reads.lru import coherent_lru_cache
 from .runtime import bus
-from .sql import writes_to
-from .tracking import UnknownReads, depends_on
-from .transactions import invalidate
+from .signals import flushed, invalidated
+from .transactions.outgoing import invalidate
+from .writes.decorator import invalidates
+from .writes.raw_sql import writes_to
 
 __all__ = [
     "Loaded",

@@ -25,9 +25,9 @@ from django.views.decorators.http import require_safe
 
 from invalidator import InvalidatorError
 
-from . import registry, views
-from .names import Names, is_watched
-from .transactions import add_target, tell
+from . import views
+from .names import Names, functions, is_watched
+from .transactions.outgoing import add_target, publish_after_commit
 
 MOST_ROWS = 500
 """Selected rows that are named one by one; more are all rows of their model."""
@@ -43,7 +43,7 @@ def invalidate_caches(modeladmin: admin.ModelAdmin[Any], request: HttpRequest, q
         return
     count = queryset.count()
     try:
-        receipt = tell({router.db_for_write(model): _names(queryset, count)})
+        receipt = publish_after_commit({router.db_for_write(model): _names(queryset, count)})
     except InvalidatorError as error:
         modeladmin.message_user(request, f"Nothing was invalidated elsewhere: {error}", messages.ERROR)
         return
@@ -59,7 +59,7 @@ def invalidate_caches(modeladmin: admin.ModelAdmin[Any], request: HttpRequest, q
 
 def _names(queryset: QuerySet[Any], count: int) -> Names:
     names = Names()
-    if count <= MOST_ROWS or registry.has_functions(queryset.model):  # functions want to see the rows
+    if count <= MOST_ROWS or functions.has_functions(queryset.model):  # functions want to see the rows
         for row in queryset.iterator(chunk_size=MOST_ROWS):
             add_target(names, row)
     else:

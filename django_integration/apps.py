@@ -5,6 +5,13 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 
+from . import checks, local_caches
+from .backend import second_level
+from .dependencies import hooks as reading
+from .monitoring import verifier
+from .transactions import hooks as committing
+from .writes import raw_sql, receivers, saves, statements
+
 
 class InvalidatorConfig(AppConfig):
     """The app `django_integration`, label `invalidator`."""
@@ -15,18 +22,15 @@ class InvalidatorConfig(AppConfig):
 
     def ready(self) -> None:
         """Watch writes, register the checks, and import `invalidation.py` of every app that has one."""
-        from . import checks, compilers, l2, local_caches, signals, sql, transactions, verifier, writes
-        from .tracking import hooks
-
         checks.register_all()
-        transactions.install()
-        l2.install()
-        signals.connect()
-        writes.install()
-        compilers.install()
-        sql.install()
+        committing.install()
+        second_level.install()
+        receivers.connect()
+        saves.install()
+        statements.install()
+        raw_sql.install()
         local_caches.install()
         verifier.install()
-        hooks.install()
+        reading.install()
         autodiscover_modules("invalidation")
-        signals.keep_rows()
+        receivers.keep_rows()

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from .testing import Invalidations, IsolatedBus, capture_invalidations, isolated
+from .testing.captures import Invalidations, capture_invalidations
+from .testing.cases import isolated
+from .testing.isolation import IsolatedBus
 
 
 @pytest.fixture(autouse=True)

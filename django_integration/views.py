@@ -19,8 +19,8 @@ from django.views.decorators.http import require_safe
 
 from invalidator import InvalidatorError
 
-from .explain import Explanation, as_lines, explain
-from .status import ProcessStatus, look, without_password
+from .monitoring.explain import Explanation, as_lines, explain
+from .monitoring.status import ProcessStatus, look, without_password
 
 _SERVED = {
     "short": "each entry for MAX_STALENESS after its load",

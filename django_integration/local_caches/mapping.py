@@ -21,7 +21,7 @@ from asgiref.sync import iscoroutinefunction
 from invalidator import AnyKeyCache, now_ns
 
 from .. import runtime
-from ..source import Transactions
+from ..transactions.view import TransactionView
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,7 +95,7 @@ class CoherentDict(MutableMapping[Any, Any]):
         bus = runtime.bus()
         cache = self._cache
         if cache is None or cache.bus is not bus:
-            cache = self._cache = AnyKeyCache(bus, self.tag, maxsize=MAXSIZE, source=Transactions())
+            cache = self._cache = AnyKeyCache(bus, self.tag, maxsize=MAXSIZE, source=TransactionView())
         return cache
 
     def __getitem__(self, key: Hashable) -> Any:

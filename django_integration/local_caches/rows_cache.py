@@ -17,8 +17,8 @@ from typing import Any
 
 from invalidator import Change
 
-from ..backend import NearCacheBackend
-from ..fills import claim
+from ..backend.backend import NearCacheBackend
+from ..backend.fills import claim
 
 
 class RowsCache(NearCacheBackend):

@@ -30,8 +30,8 @@ from django.template.exceptions import TemplateSyntaxError
 
 from invalidator import InvalidName, Loaded, plain_key
 
-from .. import arguments
-from ..reads import cache
+from ..reads import arguments
+from ..reads.cached_functions import cache
 
 register = template.Library()
 

@@ -75,7 +75,8 @@ from django.test.utils import override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.views.decorators.cache import cache_page  # noqa: E402
 
-from django_integration import bus, l2  # noqa: E402
+from django_integration import bus  # noqa: E402
+from django_integration.backend import second_level, settling  # noqa: E402
 
 source = redis.Redis.from_url(f"{SERVER}/2", decode_responses=True)
 computed: dict[str, int] = {}
@@ -195,9 +196,9 @@ def main() -> None:
                 race(keys, role, seed)
                 answer = True
             case ["settle"]:
-                answer = l2.settle(60)
+                answer = settling.settle(60)
             case ["taken back"]:
-                answer = sum(status.taken_back for status in l2.statuses())
+                answer = sum(status.taken_back for status in second_level.statuses())
             case other:
                 raise AssertionError(other)
         print(json.dumps(answer), flush=True)

@@ -12,8 +12,8 @@ import json
 import re
 from argparse import ArgumentParser, Namespace
 
-from django_integration import calls
-from django_integration.explain import MOST_READ, as_lines, explain
+from django_integration.monitoring import calls
+from django_integration.monitoring.explain import MOST_READ, as_lines, explain
 from invalidator import InvalidatorError, InvalidName, check_key
 from invalidator.cli import Misuse, Project, one_line
 

@@ -25,8 +25,9 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import close_old_connections
 
-from django_integration import bus, calls, observing
-from django_integration.verifier import Finding, Report, Verifier
+from django_integration import bus, observing
+from django_integration.monitoring import calls
+from django_integration.monitoring.verifier import Finding, Report, Verifier
 from invalidator import InvalidatorError, InvalidName
 from invalidator.cli import Misuse, Project, one_line, until_interrupted
 

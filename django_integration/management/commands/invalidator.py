@@ -14,12 +14,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DEFAULT_DB_ALIAS, Error
 
-from django_integration import bus, conf, runtime, targets, transactions
+from django_integration import bus, conf, runtime
 from django_integration.names import Names
+from django_integration.transactions import outgoing
 from invalidator import InvalidatorError, InvalidSetting, LedgerFileError, PublishError, tag
 from invalidator.cli import Misuse, Project, Said, Subcommand, add_arguments, run, tell
 
-from . import _explain, _verify
+from . import _explain, _targets, _verify
 
 ACCEPT_TIMEOUT_S = 2.0
 """How long a Redis that is away may take to come back before the command says that it failed."""
@@ -47,7 +48,7 @@ class DjangoProject(Project):
 
     def read(self, targets_: Sequence[str]) -> tuple[list[str], list[str]]:
         """See `Project.read`."""
-        return targets.entry_names(targets_)
+        return _targets.entry_names(targets_)
 
     def invalidate(self, options: Namespace) -> Said:
         """See `Project.invalidate`. The names of `@invalidates` functions are told with their rows."""
@@ -58,7 +59,7 @@ class DjangoProject(Project):
         if not _is_own_place(options):
             return tell(options, list(names.keys), list(names.tags), everything=names.everything)
         _open_bus()
-        receipt = transactions.tell(by_alias)
+        receipt = outgoing.publish_after_commit(by_alias)
         if receipt is not None and not receipt.wait(ACCEPT_TIMEOUT_S):
             error = receipt.lost_because or bus().status().last_error or "Redis does not answer"
             raise PublishError(f"Redis did not accept the invalidation, so other servers have not heard of it: {error}")
@@ -94,7 +95,7 @@ def _stale(options: Namespace) -> dict[str, Names]:
     if options.clear:
         return {DEFAULT_DB_ALIAS: Names(everything=True)}
     try:
-        by_alias = targets.stale_names(options.targets, _note)
+        by_alias = _targets.stale_names(options.targets, _note)
     except Error as error:
         raise InvalidatorError(f"a row could not be read: {error}") from error
     names = by_alias.setdefault(DEFAULT_DB_ALIAS, Names())

@@ -28,7 +28,7 @@ from django.db.models.sql.where import ExtraWhere
 from django.test.utils import CaptureQueriesContext
 
 from django_integration import cache, depends_on, tag
-from django_integration.tracking.recorder import recording
+from django_integration.dependencies.recorder import recording
 
 _past: ContextVar[bool] = ContextVar("past", default=False)
 

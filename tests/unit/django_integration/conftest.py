@@ -35,7 +35,9 @@ django.setup()
 
 from django.contrib.contenttypes.models import ContentType  # noqa: E402 - the settings come first
 
-from django_integration import bus, registry, runtime, signals  # noqa: E402 - the settings come first
+from django_integration import bus, runtime  # noqa: E402
+from django_integration.names import functions as named_by_functions  # noqa: E402
+from django_integration.writes import receivers  # noqa: E402
 from invalidator import Invalidation, Invalidator, NearCache, Tag  # noqa: E402
 from tests.databases.chosen import start  # noqa: E402
 
@@ -191,9 +193,13 @@ def no_queries(db: None) -> Iterator[None]:
 def functions() -> Iterator[None]:
     """What a test registers by `@invalidates` is forgotten after it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_functions", {label: list(some) for label, some in registry._functions.items()})
+        patch.setattr(
+            named_by_functions,
+            "_functions",
+            {label: list(some) for label, some in named_by_functions._functions.items()},
+        )
         yield
     for signal in (pre_delete, m2m_changed):
         for model in apps.get_models(include_auto_created=True):
             signal.disconnect(sender=model, dispatch_uid="invalidator")
-    signals.keep_rows()
+    receivers.keep_rows()

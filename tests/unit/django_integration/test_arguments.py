@@ -10,7 +10,7 @@ from django.db.models import Prefetch, QuerySet
 from django.utils.functional import SimpleLazyObject
 
 from django_integration import cached
-from django_integration.default_cache import default_cache
+from django_integration.reads.default_cache import default_cache
 from invalidator import InvalidName
 
 from .zoo.models import Animal, Cage, Chip, Label, Pet, Seat, Word

@@ -16,8 +16,10 @@ from django.template import Context, Engine
 from django.test import RequestFactory, override_settings
 from django.views.decorators.cache import cache_page
 
-from django_integration import bus, fills, invalidate, runtime
-from django_integration.backend import NearCacheBackend, name_of, place_tag
+from django_integration import bus, invalidate, runtime
+from django_integration.backend import NearCacheBackend, fills
+from django_integration.backend.keys import name_of
+from django_integration.backend.places import place_tag
 from invalidator import Invalidator, check_key
 from tests.support import Thread, wait_until
 
@@ -316,7 +318,7 @@ class TestKeys:
             assert backend.get("a") is None, "a function of the project's is asked each time"
 
     def test_remembered_names_are_bounded(self, cache, monkeypatch) -> None:
-        monkeypatch.setattr("django_integration.backend.MOST_MADE", 5)
+        monkeypatch.setattr("django_integration.backend.backend.MOST_MADE", 5)
         for number in range(20):
             cache.get(f"k{number}")
         assert len(cache._made) <= 5
@@ -375,7 +377,7 @@ class TestRoom:
         assert [number for number in range(9) if number in small] == list(range(6))
 
     def test_at_most_so_many_leave_at_once(self, monkeypatch) -> None:
-        monkeypatch.setattr("django_integration.backend.MOST_CULLED", 2)
+        monkeypatch.setattr("django_integration.backend.backend.MOST_CULLED", 2)
         small = NearCacheBackend("bounded", {"OPTIONS": {"MAX_ENTRIES": 30}})
         for number in range(31):
             small.set(number, number)

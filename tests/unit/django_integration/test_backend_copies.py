@@ -19,7 +19,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils.safestring import mark_safe
 
-from django_integration.copies import COPIES, Kept, hand_out, keep
+from django_integration.backend.copies import COPIES, Kept, hand_out, keep
 
 from .zoo.models import Cage
 

@@ -10,7 +10,8 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from django_integration import bus, invalidate, l2
+from django_integration import bus, invalidate
+from django_integration.backend import second_level, settling
 from invalidator import Invalidator
 from tests.support import wait_until
 
@@ -39,7 +40,7 @@ def over() -> Iterator[None]:
         FaultyCache.calls.clear()
         yield
         FaultyCache.down = False
-        assert l2.settle(WAIT_S)
+        assert settling.settle(WAIT_S)
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ def heard(cache, key: str, since: int) -> None:
     wait_until(lambda: bus().was_invalidated([cache.key_name(key)], since=since))
 
 
-def status() -> l2.L2Status:
-    return next(status for status in l2.statuses() if status.alias == "l2")
+def status() -> second_level.L2Status:
+    return next(status for status in second_level.statuses() if status.alias == "l2")
 
 
 def test_a_value_is_read_once_from_the_second_level(cache, second) -> None:
@@ -108,7 +109,7 @@ def test_a_fill_is_quiet_and_lies_in_both_levels(cache, second, wire: Wire) -> N
     FaultyCache.calls.clear()
     assert cache.get("k") == "computed"
     assert FaultyCache.calls == []
-    assert l2.settle(WAIT_S)
+    assert settling.settle(WAIT_S)
     assert wire.messages() == []
 
 
@@ -141,7 +142,7 @@ def test_a_fill_that_came_after_the_delete_is_taken_back(cache, second, other, w
     assert cache.get("k") is None
     FaultyCache.after["add"] = lambda: other.invalidate(KEY)
     cache.set("k", "old")
-    assert l2.settle(WAIT_S)
+    assert settling.settle(WAIT_S)
     assert second.get(KEY) is None
     assert cache.get("k") is None
     assert status().taken_back == taken_back + 1
@@ -153,7 +154,8 @@ def test_what_came_between_delete_and_telling_is_found_by_looking_again(
     cache, second, wire: Wire, how, monkeypatch
 ) -> None:
     """The other server's fill had just read the source before our change; our telling comes too late for its proof."""
-    monkeypatch.setattr(l2, "GRACE_NS", 0)
+    monkeypatch.setattr(second_level, "GRACE_NS", 0)
+    monkeypatch.setattr(settling, "GRACE_NS", 0)
     cache.set("k", "old")
     wire.messages()
     FaultyCache.after["delete"] = lambda: second.set(KEY, "old again")
@@ -162,7 +164,7 @@ def test_what_came_between_delete_and_telling_is_found_by_looking_again(
         "delete_many": lambda: cache.delete_many(["k"]),
         "invalidate": lambda: invalidate(cache.key_name("k")),
     }[how]()
-    assert l2.settle(WAIT_S)
+    assert settling.settle(WAIT_S)
     assert second.get(KEY) is None
     assert wire.messages() == [GONE, GONE]
 
@@ -201,7 +203,7 @@ def test_what_is_written_after_a_delete_is_not_lost(cache, second, old, new) -> 
         if turn == 1:
             cache.delete("k")
             assert cache.add("k", new) is True
-        assert l2.settle(WAIT_S)
+        assert settling.settle(WAIT_S)
         assert second.get(KEY) == new
         assert cache.get("k") == new
         cache.delete("k")
@@ -228,7 +230,7 @@ def test_what_is_written_after_a_delete_is_not_lost(cache, second, old, new) -> 
 )
 def test_only_what_cannot_be_the_same_differs_surely(one, other, differ) -> None:
     """In doubt a fill is taken back: a cold cache is slow, a stale one is wrong."""
-    assert l2.surely_differ(one, other) is differ
+    assert settling.surely_differ(one, other) is differ
 
 
 def test_a_new_value_does_not_take_fills_back(cache, second) -> None:
@@ -237,7 +239,7 @@ def test_a_new_value_does_not_take_fills_back(cache, second) -> None:
     assert cache.get_or_set("k", 0) == 0
     for _ in range(5):
         cache.incr("k")
-    assert l2.settle(WAIT_S)
+    assert settling.settle(WAIT_S)
     assert second.get(KEY) == 5
     assert cache.get("k") == 5
     assert status().taken_back == taken_back
@@ -334,7 +336,7 @@ class TestAnOutage:
         assert GONE in wire.messages()
         assert cache.get("k") is None
         FaultyCache.down = False
-        assert l2.settle(WAIT_S)
+        assert settling.settle(WAIT_S)
         assert second.get(KEY) is None
         assert GONE in wire.messages(), "somebody may have read the old value meanwhile"
 
@@ -356,7 +358,7 @@ class TestAnOutage:
         FaultyCache.down = True
         invalidate(cache.key_name("k"))
         FaultyCache.down = False
-        assert l2.settle(WAIT_S)
+        assert settling.settle(WAIT_S)
         assert second.get(KEY) is None
 
 
@@ -366,7 +368,7 @@ class TestExpiry:
         second.set(KEY, 1, None)
         cache.get("k")
         entry = cache._place.near.peek(KEY)
-        assert entry.expires_at - bus().clock() <= l2.NEAR_TIMEOUT_S * 1e9
+        assert entry.expires_at - bus().clock() <= second_level.NEAR_TIMEOUT_S * 1e9
 
     def test_a_copy_of_what_this_process_stored_does_not_outlive_it(self, cache) -> None:
         cache.set("k", 1, timeout=3)
@@ -378,7 +380,7 @@ class TestExpiry:
         assert cache._place.near.peek(KEY).expires_at - bus().clock() <= 2e9
 
     def test_the_memory_of_it_is_bounded(self, cache, monkeypatch) -> None:
-        monkeypatch.setattr(l2, "MOST_PENDING", 3)
+        monkeypatch.setattr(second_level, "MOST_PENDING", 3)
         for number in range(9):
             cache.set(f"k{number}", 1)
         assert len(cache.second_level._expires_at) == 3
@@ -397,5 +399,5 @@ def test_nothing_of_it_outlives_its_work(cache) -> None:
     """No thread waits for ever."""
     cache.get("k")
     cache.set("k", 1)
-    assert l2.settle(WAIT_S)
+    assert settling.settle(WAIT_S)
     assert sum(thread.name == "invalidator-l2" for thread in threading.enumerate()) <= 1

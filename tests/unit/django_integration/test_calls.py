@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from django_integration import cached, calls
+from django_integration import cached
+from django_integration.monitoring import calls
 from django_integration.testing import isolated_bus
 from invalidator import InvalidName
 

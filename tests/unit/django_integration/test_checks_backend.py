@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_integration.checks_backend import ALL
+from django_integration.checks.backend import ALL
 
 OURS = "django_integration.backend.NearCacheBackend"
 REDIS = "django.core.cache.backends.redis.RedisCache"

@@ -13,7 +13,7 @@ from django.db import models
 from django.test import override_settings
 
 from django_integration import invalidated
-from django_integration.checks_project import ALL, DEPLOY
+from django_integration.checks.project import ALL, DEPLOY
 from invalidator.testing import EmbeddedServer
 
 from .zoo.models import Cage, Note
@@ -86,7 +86,7 @@ def test_hiredis(installed: str | None, ids: list[str], monkeypatch: pytest.Monk
             raise importlib.metadata.PackageNotFoundError
         return installed
 
-    monkeypatch.setattr("django_integration.checks_project.version", version)
+    monkeypatch.setattr("django_integration.checks.project.version", version)
     assert found() == ids
 
 

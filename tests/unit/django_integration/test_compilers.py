@@ -13,9 +13,10 @@ from django.db.models.signals import post_delete, post_save, pre_delete
 from django.db.models.sql.compiler import SQLUpdateCompiler
 from django.test.utils import CaptureQueriesContext, register_lookup
 
-from django_integration import compilers, invalidates
-from django_integration.compilers import KNOWN_ROWS
-from django_integration.names import _IN_DATABASE, _dependents_in_database
+from django_integration import invalidates
+from django_integration.names.names import _IN_DATABASE, _dependents_in_database
+from django_integration.writes import statements
+from django_integration.writes.statements import KNOWN_ROWS
 
 from .conftest import Wire
 from .zoo.models import Animal, Aquarium, Cage, Duty, Food, Keeper, Note, Photo, Seat, Specimen, Ticket, Word
@@ -124,7 +125,7 @@ def test_bulk_create_names_every_row_and_its_values(cage: Cage, wire: Wire) -> N
 
 
 def test_bulk_create_of_many_rows_says_that_rows_are_unknown(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilers, "KNOWN_ROWS", 2)
+    monkeypatch.setattr(statements, "KNOWN_ROWS", 2)
     Cage.objects.bulk_create([Cage(), Cage(), Cage()])
     message = wire.message()
     assert message.tags == {"zoo.cage", "zoo.cage:*"}
@@ -343,7 +344,7 @@ def test_a_write_whose_answer_was_lost_may_have_worked(cage: Cage, wire: Wire, w
 
 def test_the_wrappers_are_put_on_once() -> None:
     before = SQLUpdateCompiler.execute_sql
-    compilers.install()
+    statements.install()
     assert SQLUpdateCompiler.execute_sql is before
 
 
@@ -413,7 +414,7 @@ def historical(name: str) -> type[Ticket]:
 def test_what_the_functions_cannot_be_asked_clears_everything(
     monkeypatch: pytest.MonkeyPatch, wire: Wire, write: Callable[[], object]
 ) -> None:
-    monkeypatch.setattr(compilers, "KNOWN_ROWS", 2)
+    monkeypatch.setattr(statements, "KNOWN_ROWS", 2)
     for day in range(3):
         Ticket.objects.create(day=day)
     wire.messages()
@@ -426,7 +427,7 @@ def test_a_row_that_comes_between_reading_and_writing_clears_everything(
 ) -> None:
     """Another transaction may commit one in between; no function has seen it as it was."""
     one, _ = (Ticket.objects.create(day=day) for day in (1, 2))
-    monkeypatch.setattr(compilers, "_select_keys", lambda *_: [one.pk])
+    monkeypatch.setattr(statements, "_select_keys", lambda *_: [one.pk])
     wire.messages()
     Ticket.objects.update(price=5)
     assert wire.message().everything

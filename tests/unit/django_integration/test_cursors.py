@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from django_integration.cursors import open_since
+from django_integration.transactions.cursors import open_since
 from invalidator import now_ns
 
 from .zoo.models import Cage

@@ -12,7 +12,8 @@ import pytest
 from django.test import override_settings
 from django.utils import timezone
 
-from django_integration import bus, events, flushed, invalidate, invalidated, runtime, tag
+from django_integration import bus, flushed, invalidate, invalidated, signals, tag
+from django_integration.reads.default_cache import default_cache
 from invalidator import Invalidator
 from invalidator.ledger_file import writing
 
@@ -114,7 +115,7 @@ def test_a_receiver_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture,
 
 
 def test_nobody_connected_costs_nothing() -> None:
-    assert not events.is_wanted()
+    assert not signals.is_wanted()
     before = callbacks()
     ear = Ear()
     invalidated.connect(ear)

@@ -9,7 +9,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_integration import Loaded, bus, cache, cached, invalidate, tag
-from django_integration.explain import as_lines, explain
+from django_integration.monitoring.explain import as_lines, explain
 from django_integration.testing import IsolatedBus, isolated_bus
 from invalidator import InvalidName
 

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils.functional import lazystr
 from django.utils.safestring import mark_safe
 
-from django_integration.fields import (
+from django_integration.names.columns import (
     any_value_tag,
     comparable_fields,
     field_tag,

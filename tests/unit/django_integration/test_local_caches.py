@@ -11,8 +11,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.test import override_settings
 
-from django_integration import bus, checks_local, conf, invalidate, local_caches, model_tag, tag
+from django_integration import bus, conf, invalidate, local_caches, model_tag, tag
 from django_integration.backend import NearCacheBackend
+from django_integration.checks import local_caches as checks
 from django_integration.local_caches.contenttypes_adapter import ByDatabase
 from django_integration.local_caches.mapping import CoherentDict, Reading
 from django_integration.local_caches.rows_cache import RowsCache
@@ -250,7 +251,7 @@ class TestSetting:
         with self.with_local_caches("auto"):
             assert conf.conf.local_caches == "auto"
             assert local_caches.wanted() == ("contenttypes",)
-            assert [m for check in checks_local.ALL for m in check(None)] == []
+            assert [m for check in checks.ALL for m in check(None)] == []
 
     @pytest.mark.parametrize("value", ["sites", ["cites"], None, 1, [["sites"]]])
     def test_what_cannot_work_is_told(self, value: object) -> None:
@@ -261,7 +262,7 @@ class TestSetting:
 
     def test_w050_what_is_named_and_not_installed(self) -> None:
         with self.with_local_caches(["contenttypes", "waffle"]):
-            (warning,) = checks_local.check_installed(None)
+            (warning,) = checks.check_installed(None)
         assert warning.id == "invalidator.W050"
         assert "'waffle'" in warning.msg
 
@@ -270,7 +271,7 @@ class TestSetting:
             self.with_local_caches(["constance"]),
             override_settings(CONSTANCE_BACKEND="constance.backends.memory.MemoryBackend"),
         ):
-            (warning,) = checks_local.check_memory_backend(None)
+            (warning,) = checks.check_memory_backend(None)
         assert warning.id == "invalidator.W051"
 
     def test_w052_rows_of_whose_changes_nobody_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +281,7 @@ class TestSetting:
         value = {"URL": "memory://", "NAMESPACE": "t", "LOCAL_CACHES": ["contenttypes"], "MODELS": models}
         with override_settings(INVALIDATOR=value):
             local_caches.install.__wrapped__()
-            (warning,) = checks_local.check_fit(None)
+            (warning,) = checks.check_fit(None)
         assert warning.id == "invalidator.W052"
         assert "leaves out contenttypes.ContentType" in warning.msg
         assert type(ContentType.objects._cache) is dict
@@ -291,7 +292,7 @@ class TestSetting:
             monkeypatch.setattr(manager, "_cache", "of another package")
         with self.with_local_caches(["contenttypes"]):
             local_caches.install.__wrapped__()
-            (warning,) = checks_local.check_fit(None)
+            (warning,) = checks.check_fit(None)
         assert warning.id == "invalidator.W052"
         assert "'contenttypes'" in warning.msg
         assert "no dictionary _cache" in warning.msg

@@ -5,7 +5,7 @@ from django.db import transaction
 from django.test import override_settings
 
 from django_integration import coherent_lru_cache, model_tag
-from django_integration.default_cache import default_cache
+from django_integration.reads.default_cache import default_cache
 
 from .conftest import Wire
 from .zoo.models import Cage

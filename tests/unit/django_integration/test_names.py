@@ -10,8 +10,8 @@ from django.db import connection, connections, models
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
 
-from django_integration import invalidate, model_tag, names, row_tag, row_tags, writes_to
-from django_integration.names import Names, is_watched
+from django_integration import invalidate, model_tag, row_tag, row_tags, writes_to
+from django_integration.names import Names, is_watched, names
 from invalidator import InvalidName, tag
 
 from .conftest import Wire, apart
@@ -195,7 +195,7 @@ def test_a_linked_row_has_changed_in_no_column() -> None:
 
 
 def test_rows_too_many_become_unknown_rows_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_integration.names.MAX_NAMES", 20)
+    monkeypatch.setattr("django_integration.names.names.MAX_NAMES", 20)
     names = Names()
     names.add("key")
     names.add(tag("shop.product:1"))  # is no model's
@@ -209,7 +209,7 @@ def test_rows_too_many_become_unknown_rows_and_the_rest_is_kept(monkeypatch: pyt
 
 
 def test_names_too_many_become_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_integration.names.MAX_NAMES", 20)
+    monkeypatch.setattr("django_integration.names.names.MAX_NAMES", 20)
     names = Names()
     for number in range(21):
         names.add(tag(f"zoo.cages:{number}"))

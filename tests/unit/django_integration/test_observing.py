@@ -13,6 +13,7 @@ from django.test import override_settings
 
 from django_integration import Loaded, cache, cached, invalidate, observing, runtime
 from django_integration.observing import ObservedCache, Outcome, Probe
+from django_integration.reads.default_cache import default_cache
 from django_integration.testing import isolated_bus
 from invalidator import Entry, NearCache
 

@@ -17,6 +17,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path
 
 from django_integration import cache, invalidate, observing, runtime, tag
+from django_integration.reads.default_cache import default_cache
 from django_integration.testing import isolated_bus
 from invalidator import Loaded, NearCache
 

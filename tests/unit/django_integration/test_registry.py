@@ -9,7 +9,8 @@ from django.db.migrations.state import ProjectState
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from django_integration import invalidate, invalidates, registry, tag
+from django_integration import invalidate, invalidates, tag
+from django_integration.names import functions
 
 from .conftest import Wire
 from .zoo.models import Animal, Cage, Exhibit, Food, Note, Photo, Skeleton, Ticket
@@ -23,7 +24,7 @@ def ticket(db: None) -> Ticket:
 
 
 def test_functions_of_apps_are_found_at_start() -> None:
-    assert "zoo.ticket" in registry._functions
+    assert "zoo.ticket" in functions._functions
 
 
 def test_a_new_row_is_named_after(wire: Wire) -> None:

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_integration import bus, runtime
-from django_integration.default_cache import default_cache
+from django_integration.reads.default_cache import default_cache, front
 from invalidator import ClosedError, Invalidator, InvalidatorError
 from invalidator.ledger_file import writing
 from tests.support import wait_until
@@ -27,10 +27,11 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
 import django
 django.setup()
 from django_integration import runtime
-assert runtime._runtime.bus is None and runtime._runtime.cache is None
+from django_integration.reads import default_cache
+assert runtime.made_bus() is None and default_cache.made_cache() is None
 assert threading.active_count() == 1, threading.enumerate()
 assert f(1) == 1
-assert runtime._runtime.cache is not None
+assert default_cache.made_cache() is not None
 """
 
 

@@ -14,7 +14,7 @@ from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 
 from django_integration import bus, cache
-from django_integration.signals import connect
+from django_integration.writes.receivers import connect
 
 from .conftest import WAIT_S, Wire
 from .zoo.models import Animal, Aquarium, Building, Cage, Chip, Duty, Food, Keeper, Pet, Ticket

@@ -11,8 +11,9 @@ from django.core.cache import caches
 from django.db import connection, connections, transaction
 from django.test import override_settings
 
-from django_integration import attention, bus, cache, coherent_lru_cache, invalidate, row_tags, source
-from django_integration.default_cache import default_cache
+from django_integration import bus, cache, coherent_lru_cache, invalidate, row_tags, slow_path
+from django_integration.reads.default_cache import default_cache
+from django_integration.transactions import view
 from invalidator import Loaded
 from tests.support import Thread
 
@@ -112,7 +113,7 @@ def test_names_of_a_rolled_back_savepoint_are_read_from_the_cache_again() -> Non
             assert cache.get("cage") is None
             roll_back()
         assert cache.get("cage") == "old"
-    assert not attention.active
+    assert not slow_path.reasons
 
 
 def test_keys_and_everything_are_read_past_too() -> None:
@@ -156,7 +157,7 @@ def test_what_became_unknown_rows_is_read_past_too(monkeypatch: pytest.MonkeyPat
     cage = Cage.objects.create()
     name_of(cage)
     cache.set("food", "another row", tags=row_tags(Food, 10**6))
-    monkeypatch.setattr("django_integration.names.MAX_NAMES", 40)
+    monkeypatch.setattr("django_integration.names.names.MAX_NAMES", 40)
     with transaction.atomic():
         Food.objects.create()
         assert cache.get("food") == "another row"
@@ -174,7 +175,7 @@ def test_after_the_commit_everything_is_as_ever() -> None:
     with transaction.atomic():
         cage.name = "new"
         cage.save()
-    assert not attention.active
+    assert not slow_path.reasons
     assert [name_of(cage), cache.get("cage")] == ["new", "new"]
 
 
@@ -392,7 +393,7 @@ def test_who_is_not_tracked_depends_on_nothing() -> None:
     cache.get_or_set("page", lambda: rate("EUR"), track=False)
     rate.cache_clear()
     assert cache.get("page") == 1.5
-    assert not attention.active
+    assert not slow_path.reasons
 
 
 # --------------------------------------------------------------------------------------- the cache backend
@@ -469,11 +470,11 @@ def test_a_coroutine_that_a_transaction_waits_for_sees_no_newer_than_that() -> N
 
 
 def test_nothing_is_asked_where_nobody_has_written() -> None:
-    assert not attention.active
-    assert not source.has_written()
+    assert not slow_path.reasons
+    assert not view.has_written()
     with transaction.atomic():
-        assert not source.has_written()
+        assert not view.has_written()
         Cage.objects.create()
-        assert source.has_written()
-        assert not Thread(source.has_written).outcome(), "another thread"
-    assert not source.has_written()
+        assert view.has_written()
+        assert not Thread(view.has_written).outcome(), "another thread"
+    assert not view.has_written()

@@ -8,8 +8,10 @@ from django.db import DatabaseError, IntegrityError, OperationalError, connectio
 from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext
 
-from django_integration import model_tag, sql, writes_to
-from django_integration.sql import LONGEST_PARSED, read
+from django_integration import model_tag, writes_to
+from django_integration.names import Names
+from django_integration.writes import raw_sql
+from django_integration.writes.raw_sql import LONGEST_PARSED, read
 
 from .conftest import Wire
 from .zoo.models import Animal, Aquarium, Building, Cage, Food, Note, Ticket
@@ -112,8 +114,8 @@ IN_DOUBT = {
 def test_in_doubt_every_table_that_is_named_counts(text: str) -> None:
     reading = read(text)
     assert reading.in_doubt
-    names = sql.Names()
-    sql._add_names(names, reading, text)
+    names = Names()
+    raw_sql._add_names(names, reading, text)
     assert {"zoo.cage", "zoo.cage:*"} <= set(names.tags)
     assert "zoo.food" not in names.tags
 
@@ -180,13 +182,13 @@ def test_the_table_between_two_models_is_a_change_of_both(wire: Wire) -> None:
 
 
 def test_truncating_a_table_empties_what_points_there() -> None:
-    names = sql.Names()
+    names = Names()
     text = "TRUNCATE TABLE zoo_word CASCADE"
-    sql._add_names(names, read(text), text)
+    raw_sql._add_names(names, read(text), text)
     assert {"zoo.word:*", "zoo.specimen:*"} <= set(names.tags)
     assert not names.everything
     text = "TRUNCATE TABLE zoo_cage CASCADE"
-    sql._add_names(names, read(text), text)
+    raw_sql._add_names(names, read(text), text)
     assert names.everything, "by way of photos it empties the tickets, whose rows a function wants to see"
 
 
@@ -230,11 +232,11 @@ def test_what_a_driver_composes_is_read_by_its_parts() -> None:
         def __repr__(self) -> str:
             return "Composed([SQL('DELETE FROM '), Identifier('zoo_cage')])"
 
-    names = sql.Names()
-    text = sql._text_of(Identifier())
-    sql._add_names(names, read(text), text)
+    names = Names()
+    text = raw_sql._text_of(Identifier())
+    raw_sql._add_names(names, read(text), text)
     assert "zoo.cage:*" in names.tags
-    assert read(sql._text_of(b"DELETE FROM zoo_cage")).written
+    assert read(raw_sql._text_of(b"DELETE FROM zoo_cage")).written
 
 
 def test_statements_of_the_orm_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,7 @@ def test_statements_of_the_orm_are_not_read(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError(text)
 
     note = Note.objects.create()
-    monkeypatch.setattr(sql, "_read", fail)
+    monkeypatch.setattr(raw_sql, "_read", fail)
     note.save()
     Note.objects.bulk_create([Note()])
     Note.objects.filter(pk=note.pk).update(text="a")
@@ -268,7 +270,7 @@ def test_a_field_that_writes_while_it_is_saved_is_told(wire: Wire, monkeypatch: 
 
 def test_the_wrapper_is_put_on_once() -> None:
     before = CursorWrapper.execute
-    sql.install()
+    raw_sql.install()
     assert CursorWrapper.execute is before
 
 

@@ -8,8 +8,15 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from django_integration import bus, cache, runtime
-from django_integration.status import MOST_REMEMBERED, NAMES_REMEMBERED, ProcessStatus, look, without_password
+from django_integration import bus, cache
+from django_integration.monitoring.status import (
+    MOST_REMEMBERED,
+    NAMES_REMEMBERED,
+    ProcessStatus,
+    look,
+    without_password,
+)
+from django_integration.reads.default_cache import made_cache
 from invalidator import Invalidator
 from invalidator.ledger_file import writing
 

@@ -22,7 +22,8 @@ from django.db.models.signals import post_save
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_integration import bus, cache, holds, invalidate, row_tags, tag, writes_to
+from django_integration import bus, cache, invalidate, row_tags, tag, writes_to
+from django_integration.transactions.strict import TransactionHold
 from invalidator import HoldEnded, PublishError
 from invalidator.errors import LinkDown
 from invalidator.link.memory import MemoryLink
@@ -463,7 +464,7 @@ def test_ctrl_c_while_a_commit_is_asked_for_rolls_back(monkeypatch: pytest.Monke
     def write() -> None:
         with transaction.atomic():
             Cage.objects.create()
-            monkeypatch.setattr(holds.TransactionHold, "check", interrupt)
+            monkeypatch.setattr(TransactionHold, "check", interrupt)
 
     with pytest.raises(KeyboardInterrupt):
         write()
@@ -561,8 +562,8 @@ def test_receivers_of_post_save_are_part_of_the_transaction() -> None:
 def test_a_table_that_nobody_watches_is_written_as_ever(
     monkeypatch: pytest.MonkeyPatch, down: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    for module in ("writes", "signals"):
-        monkeypatch.setattr(f"django_integration.{module}.is_watched", lambda model: model is not Note)
+    for module in ("saves", "receivers"):
+        monkeypatch.setattr(f"django_integration.writes.{module}.is_watched", lambda model: model is not Note)
     with down(), CaptureQueriesContext(connection) as queries:
         Note.objects.create()
     assert len(queries) == 1, queries.captured_queries
@@ -639,7 +640,7 @@ def test_autocommit_switched_on_is_a_commit(wire: Wire, down: Callable[[], Abstr
 def test_a_clear_cannot_be_held_but_is_refused_without_redis(
     wire: Wire, down: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_integration.names.MAX_NAMES", 10)
+    monkeypatch.setattr("django_integration.names.names.MAX_NAMES", 10)
 
     def write() -> None:
         with transaction.atomic():

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from django_integration.targets import ModelTarget, entry_names, read, stale_names
+from django_integration.management.commands._targets import ModelTarget, entry_names, read, stale_names
 from invalidator import InvalidName
 
 from .zoo.models import Animal, Aquarium, Cage, Pet, Seat, Ticket

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.transaction import Atomic
 from django.test import TestCase, override_settings
 
-from django_integration import bus, cache, invalidate, row_tags, tag, transactions
+from django_integration import bus, cache, invalidate, row_tags, tag
 from django_integration.testing import (
     InvalidationMixin,
     InvalidationTestCase,
@@ -20,11 +20,13 @@ from django_integration.testing import (
     assert_invalidates,
     assert_invalidates_nothing,
     capture_invalidations,
+    captures,
     commits_in_test_cases,
     isolated,
     isolated_bus,
     verify_reads,
 )
+from django_integration.transactions import progress
 from invalidator import InvalidName
 from invalidator.link import memory as link
 from tests.support import PATIENCE_S, wait_until
@@ -70,7 +72,7 @@ class TestABusOfOnesOwn:
         assert set(threading.enumerate()) <= threads
         assert set(link._meetings) == servers
         assert Atomic.__exit__ is wrapped
-        assert not transactions.test_cases_commit
+        assert not progress.test_cases_commit
 
     def test_what_is_stored_first_stays(self) -> None:
         """The flush of the first subscription comes before it: a test that counts queries must not see two."""
@@ -248,10 +250,8 @@ class TestAssertions:
     def test_an_unwatched_model_is_named(self, db: None) -> None:
         from django.contrib.contenttypes.models import ContentType
 
-        from django_integration import testing
-
         with isolated_bus(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(testing, "is_watched", lambda model: False)
+            patch.setattr(captures, "is_watched", lambda model: False)
             with pytest.raises(AssertionError, match=r"model contenttypes.contenttype \(its model is not watched\)"):  # noqa: SIM117
                 with assert_invalidates(ContentType):
                     pass
@@ -432,7 +432,7 @@ def test_nested_contexts_end_with_the_last() -> None:
     with commits_in_test_cases():
         with commits_in_test_cases():
             pass
-        assert transactions.test_cases_commit
+        assert progress.test_cases_commit
         assert Atomic.__exit__ is not original
     assert Atomic.__exit__ is original
 

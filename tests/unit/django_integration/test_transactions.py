@@ -8,6 +8,7 @@ from django.db import DatabaseError, IntegrityError, OperationalError, connectio
 from django.test import override_settings
 
 from django_integration import bus, invalidate, runtime, tag
+from django_integration.transactions import hooks
 from invalidator import InvalidName
 
 from .conftest import Message, Wire
@@ -196,7 +197,7 @@ def test_a_row_that_was_never_saved_cannot_be_invalidated(wire: Wire) -> None:
 
 
 def test_too_many_names_become_everything(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_integration.names.MAX_NAMES", 10)
+    monkeypatch.setattr("django_integration.names.names.MAX_NAMES", 10)
     with transaction.atomic():
         for number in range(12):
             invalidate(f"k{number}")
@@ -263,10 +264,8 @@ def test_the_wrapper_is_put_on_once() -> None:
     """`ready()` may run more than once; a message must not leave twice."""
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from django_integration import transactions
-
     before = BaseDatabaseWrapper.run_and_clear_commit_hooks
-    transactions.install()
+    hooks.install()
     assert BaseDatabaseWrapper.run_and_clear_commit_hooks is before
     assert runtime.bus() is bus()
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from django_integration import bus, cache, invalidate, observing, runtime, tag, verifier
-from django_integration.status import look
+from django_integration import bus, cache, invalidate, observing, runtime, tag
+from django_integration.monitoring import verifier
+from django_integration.monitoring.status import look
+from django_integration.monitoring.verifier import MOST_FINDINGS, Counts, Finding, Verifier
+from django_integration.reads.default_cache import default_cache
 from django_integration.testing import IsolatedBus, isolated_bus
-from django_integration.verifier import MOST_FINDINGS, Counts, Finding, Verifier
 from invalidator import Invalidator
 
 from .zoo.models import Cage

@@ -8,7 +8,8 @@ from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.test import Client, override_settings
 
-from django_integration import bus, cache, verifier
+from django_integration import bus, cache
+from django_integration.monitoring import verifier
 from django_integration.testing import isolated_bus
 from invalidator.ledger_file import writing
 

@@ -8,7 +8,7 @@ from django.db.models import ProtectedError
 from django.db.models.deletion import Collector
 from django.test.utils import CaptureQueriesContext
 
-from django_integration import writes
+from django_integration.writes import saves
 
 from .conftest import Wire
 from .zoo.models import Animal, Aquarium, Building, Cage, Duty, Food, Keeper, Note, Pet, Photo, Ticket
@@ -182,7 +182,7 @@ def test_deletes_take_as_many_queries_as_without_us(
 
 def test_the_wrapper_is_put_on_once() -> None:
     before = Collector.delete
-    writes.install()
+    saves.install()
     assert Collector.delete is before
 
 

@@ -7,7 +7,7 @@ import pytest
 from django.template import Context, Engine, TemplateSyntaxError
 
 from django_integration import cache, invalidate, tag
-from django_integration.default_cache import default_cache
+from django_integration.reads.default_cache import default_cache
 from invalidator import InvalidName
 from tests.unit.django_integration.zoo.models import Cage, Note
 

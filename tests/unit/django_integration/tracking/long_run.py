@@ -17,7 +17,7 @@ def play(seed: int, minutes: float) -> bool:
     from django.core.management import call_command
     from django.test.utils import setup_databases, teardown_databases
 
-    from django_integration.default_cache import default_cache, reset
+    from django_integration.reads.default_cache import default_cache, reset
     from tests.databases.chosen import start
 
     from .random_world import Tally, World

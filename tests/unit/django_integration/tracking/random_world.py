@@ -23,10 +23,9 @@ from django.db import connection, transaction
 from django.db.models import Count, Exists, F, Max, Model, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Upper
 
-from django_integration import cache, transactions
-from django_integration.names import Names
-from django_integration.default_cache import default_cache
-from django_integration.tracking import recorder as recorders
+from django_integration import cache, runtime
+from django_integration.dependencies import recorder as recorders
+from django_integration.reads.default_cache import default_cache
 
 from ..zoo.models import (
     Animal,
@@ -598,15 +597,12 @@ class World:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        send = transactions.send
+        def listen(keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
+            self.said.update(tags)
+            self.said |= {"*"} if everything else set()
 
-        def heard(names: Names) -> Any:
-            self.said.update(names.tags)
-            self.said |= {"*"} if names.everything else set()
-            return send(names)
-
-        transactions.send = heard
+        runtime.publish_observers.append(listen)
         try:
             yield
         finally:
-            transactions.send = send
+            runtime.publish_observers.remove(listen)

@@ -15,9 +15,9 @@ from django.db.models.signals import post_init
 from django.db.models.sql.compiler import SQLCompiler
 
 from django_integration import UnknownReads
-from django_integration.tracking import hooks
-from django_integration.tracking import recorder as recorders
-from django_integration.tracking.recorder import Recorder, recording
+from django_integration.dependencies import hooks
+from django_integration.dependencies import recorder as recorders
+from django_integration.dependencies.recorder import Recorder, recording
 from tests.unit.django_integration.zoo.models import Animal, Cage, Note
 
 from .test_queries import tags_of

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from django_integration import Loaded, cache, cached, depends_on, invalidate, tag
-from django_integration.default_cache import default_cache
+from django_integration.reads.default_cache import default_cache
 from tests.support import Thread, wait_until
 from tests.unit.django_integration.zoo.models import Animal, Cage, Food, Note
 

@@ -10,8 +10,8 @@ from django.db.models.expressions import Window
 from django.db.models.functions import RowNumber, Upper
 from django.test.utils import isolate_apps
 
-from django_integration.tracking import queries
-from django_integration.tracking.recorder import MAX_NAMES, Recorder, recording
+from django_integration.dependencies import queries
+from django_integration.dependencies.recorder import MAX_NAMES, Recorder, recording
 from tests.unit.django_integration.zoo.models import Animal, Aquarium, Cage, Chip, Duty, Food, Keeper, Label, Note, Pet
 
 pytestmark = pytest.mark.usefixtures("db")

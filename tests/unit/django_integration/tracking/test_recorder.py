@@ -7,8 +7,8 @@ from django.db import models
 from django.test.utils import isolate_apps
 
 from django_integration import UnknownReads, depends_on, tag
-from django_integration.tracking import recorder as recorders
-from django_integration.tracking.recorder import MAX_NAMES, Recorder, current, recording
+from django_integration.dependencies import recorder as recorders
+from django_integration.dependencies.recorder import MAX_NAMES, Recorder, current, recording
 from invalidator import Entry, InvalidName, Loaded
 from tests.unit.django_integration.zoo.models import Animal, Cage, Food, Pet
 

@@ -8,7 +8,7 @@ from django.apps import apps
 from django.db import DatabaseError, connections
 
 from django_integration import cache
-from django_integration.default_cache import default_cache
+from django_integration.reads.default_cache import default_cache
 
 from . import queries
 

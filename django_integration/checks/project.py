@@ -1,0 +1,250 @@
+"""
+System checks of the project around this app, run by `manage.py check` and before every management command.
+
+    invalidator.W030  an alias in CACHES is LocMemCache: no write reaches the other processes
+    invalidator.W031  a second level is a cache that lives in one process, or nowhere
+    invalidator.W032  hiredis leaks
+    invalidator.W033  Redis is not reached, or does not do what is needed (only with --deploy)
+    invalidator.W034  the bus ends at this process, or at this host (only with --deploy)
+    invalidator.W035  models are watched that others write, or that are views
+    invalidator.W036  two models have one table: a write through one is not seen as one of the other
+    invalidator.W037  models are read from other databases than they are written to, and REPLICA_LAG is 0
+    invalidator.W038  receivers of `invalidated` or `flushed` are connected, and a sidecar listens
+
+Rule 1: what cannot be known without looking at another machine is looked at with --deploy only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from django.apps import apps
+from django.apps.config import AppConfig
+from django.conf import settings
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.checks import CheckMessage, Warning  # noqa: A004 - as Django calls it
+from django.db import router
+from django.db.models import Model
+
+from invalidator import Invalidator, InvalidatorError
+
+from .. import conf, signals
+from ..backend.aliases import is_backend, l2_alias, near_cache_aliases
+from ..names import is_watched
+
+HIREDIS = (3, 5, 0)
+"""Older ones leak with every message that is heard."""
+REACH_TIMEOUT_S = 5.0
+"""How long Redis may take until it has proved that it is heard."""
+MOST_NAMED = 5
+"""Models in one message."""
+
+_Apps = Sequence[AppConfig] | None
+
+
+def check_local_memory(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W030: a cache that is written in one process is right in the others."""
+    if not settings.is_overridden("CACHES") or _is_alone():  # type: ignore[misc]
+        return []  # Django's own default says nothing about who uses it
+    below = set(map(l2_alias, near_cache_aliases().values()))
+    return [
+        Warning(
+            f"CACHES[{alias!r}] is LocMemCache: each process has its own, and keeps old values when another writes.",
+            hint='Use "django_integration.backend.NearCacheBackend", or silence this where old values do no harm.',
+            id="invalidator.W030",
+        )
+        for alias, params in settings.CACHES.items()
+        if is_backend(params, LocMemCache) and alias not in below
+    ]
+
+
+def check_l2_is_shared(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W031: a second level is shared by all servers."""
+    found = ((alias, l2_alias(params)) for alias, params in near_cache_aliases().items())
+    return [
+        Warning(
+            f"CACHES[{alias!r}] has OPTIONS['L2'] = {below!r}, whose values no other process sees.",
+            hint="Name a cache that all servers share, such as Django's RedisCache, or leave L2 out.",
+            id="invalidator.W031",
+        )
+        for alias, below in found
+        if below in settings.CACHES
+        and any(is_backend(settings.CACHES[below], kind) for kind in (LocMemCache, DummyCache))
+        and not _is_alone()
+    ]
+
+
+def check_hiredis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W032: the parser of what is heard keeps nothing."""
+    with contextlib.suppress(PackageNotFoundError):
+        installed = version("hiredis")
+        if tuple(map(int, re.findall(r"\d+", installed)[:3])) >= HIREDIS:
+            return []
+        return [
+            Warning(
+                f"hiredis {installed} leaks memory with every message that is heard.",
+                hint="pip install --upgrade 'hiredis>=3.5.0'",
+                id="invalidator.W032",
+            )
+        ]
+    return []  # then Python parses
+
+
+def check_redis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W033: what is told through Redis is heard."""
+    if conf.problems() or _is_for_development() or (error := _why_unheard()) is None:
+        return []
+    return [
+        Warning(
+            f"Nothing is heard through INVALIDATOR['URL'] from here: {error}",
+            hint="Start it or mend the URL; `manage.py invalidator doctor` finds what is wrong, and names the repair.",
+            id="invalidator.W033",
+        )
+    ]
+
+
+def check_reach(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W034: the bus reaches other servers."""
+    if not _is_for_development():
+        return []
+    return [
+        Warning(
+            f"INVALIDATOR['URL'] is {conf.given()['URL']!r}: no other server hears of a write.",
+            hint='Name a Redis, such as "redis://localhost:6379/0".',
+            id="invalidator.W034",
+        )
+    ]
+
+
+def check_unmanaged(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W035: tables that others write."""
+    twins = {model for models in _twins() for model in models}
+    models = [model for model in _watched() if not model._meta.managed and model not in twins]
+    if not models:
+        return []
+    return [
+        Warning(
+            f"Not managed by Django, but watched: {_names(models)}. What a view shows changes when its tables do, and "
+            "what others write is not seen.",
+            hint="Entries over a view carry the tags of its tables; after a write of others, call invalidate(Model). "
+            "Where only this project writes the table, silence this.",
+            id="invalidator.W035",
+        )
+    ]
+
+
+def check_twins(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W036: a table is one model's."""
+    return [
+        Warning(
+            f"{_names(models)} have one table, {models[0]._meta.db_table}: a write through one is not seen as one "
+            "of the other.",
+            hint="Make one a proxy of the other, or let an @invalidates function of each name the other.",
+            id="invalidator.W036",
+        )
+        for models in _twins()
+    ]
+
+
+def check_replicas(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W037: what is loaded from a replica is new enough."""
+    if conf.problems() or conf.conf.replica_lag or not settings.DATABASE_ROUTERS:
+        return []
+    models = [model for model in _watched() if router.db_for_read(model) != router.db_for_write(model)]
+    if not models:
+        return []
+    return [
+        Warning(
+            f"Read from another database than they are written to: {_names(models)}. A replica that is behind fills "
+            "caches with old rows.",
+            hint="Set INVALIDATOR['REPLICA_LAG'] to the seconds that it may be behind.",
+            id="invalidator.W037",
+        )
+    ]
+
+
+def check_receivers(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """W038: whoever waits for a signal hears."""
+    if conf.problems() or conf.conf.sidecar is None or not signals.is_wanted():
+        return []
+    return [
+        Warning(
+            "Receivers of `invalidated` or `flushed` are connected, but a worker of a sidecar is told nothing.",
+            hint="Connect them only in a process with INVALIDATOR['SIDECAR'] = None.",
+            id="invalidator.W038",
+        )
+    ]
+
+
+ALL = (
+    check_local_memory,
+    check_l2_is_shared,
+    check_hiredis,
+    check_unmanaged,
+    check_twins,
+    check_replicas,
+    check_receivers,
+)
+DEPLOY = (check_redis, check_reach)
+
+
+def _is_alone() -> bool:
+    url = conf.given().get("URL")
+    return isinstance(url, str) and url.startswith("memory:")
+
+
+def _is_for_development() -> bool:
+    url = conf.given().get("URL")
+    return _is_alone() or (isinstance(url, str) and url.startswith("embedded:"))
+
+
+def _why_unheard() -> str | None:
+    """Listen for a moment. Returns what went wrong, None if nothing did."""
+    given = conf.conf
+    try:
+        with Invalidator(
+            given.url,
+            namespace=given.namespace,
+            max_staleness=given.max_staleness,
+            publish_timeout=given.publish_timeout,
+            close_timeout=0,
+            slots=64,
+        ) as bus:
+            end = time.monotonic() + REACH_TIMEOUT_S
+            while not bus.wait_until_leased(0.1):
+                error = bus.status().last_error
+                if error or time.monotonic() > end:
+                    return error or f"no proof within {REACH_TIMEOUT_S:g} s"
+    except InvalidatorError as error:
+        return str(error)
+    return None
+
+
+def _watched() -> list[type[Model]]:
+    """The models that have a table of their own and are watched."""
+    return [
+        model
+        for model in apps.get_models(include_auto_created=True)
+        if not model._meta.proxy and not model._meta.swapped and is_watched(model)
+    ]
+
+
+def _twins() -> list[list[type[Model]]]:
+    """Models that share a table."""
+    by_table: dict[tuple[str | None, str], list[type[Model]]] = defaultdict(list)
+    for model in _watched():
+        by_table[router.db_for_write(model), model._meta.db_table.lower()].append(model)
+    return [models for models in by_table.values() if len(models) > 1]
+
+
+def _names(models: Iterable[type[Model]]) -> str:
+    labels = sorted(model._meta.label for model in models)
+    more = len(labels) - MOST_NAMED
+    return ", ".join(labels[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

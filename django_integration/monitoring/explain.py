@@ -1,0 +1,247 @@
+"""
+What an entry depends on, when it was loaded, and what voided it last.
+
+    explain("shop.pages.product@1(pk=42)")
+    explain(product_page.key(42))
+
+Rule 1: entries live in the memory of each process. What is said of one is true of the process that answers; another has
+loaded its own, with dependencies of its own. Where there is none, a key that tells its function (`calls.py`) is loaded
+here if that is asked for.
+Rule 2: what voided it is read from the journal in Redis, which all processes share, and by the rule of the ledger: a
+message voids an entry whose slots it names. It reaches back some 100,000 messages, of which at most `most` are read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+
+from invalidator import Entry, InvalidatorError, Journaled, NearCache, check_key, name_slots
+
+from .. import runtime
+from ..backend import places
+from ..reads.default_cache import made_cache
+from . import calls
+from .calls import Call
+
+MOST_READ = 10_000
+"""Messages of the journal."""
+
+
+class EntryExplained(TypedDict):
+    """
+    An entry of the process that answers.
+
+    Attributes:
+        verdict: "valid"; or why it is not served any more: "invalidated", "expired", "unleased" (not at the moment).
+        loaded_at: when its load began.
+        expires_in_s: seconds; None for never.
+        tags: what it depends on, besides its key.
+        parts: how many other entries its value was made from: it falls with them.
+    """
+
+    verdict: str
+    loaded_at: str
+    age_s: float
+    expires_in_s: float | None
+    hits: int
+    tags: list[str]
+    parts: int
+
+
+class Voided(TypedDict):
+    """
+    The last message that voids the entry.
+
+    Attributes:
+        at: when Redis accepted it.
+        operation: "invalidate", "clear", "hold" or "release".
+        names: of its names, those that concern the entry.
+        by: how they do: "key", "tag", "everything", or "slot": another name's, or that of an entry it was made from.
+        local: whether the process that answers has said it.
+    """
+
+    at: str
+    operation: str
+    names: list[str]
+    by: str
+    local: bool
+    node: str
+    id: str
+
+
+class Explanation(TypedDict):
+    """
+    See `explain`.
+
+    Attributes:
+        cache: where the entry is; "" if nowhere in this process.
+        call: the function behind the key, if the key tells.
+        voided: None if none of the messages that were read voids it.
+        read: how many messages of the journal were read, and from when the oldest is.
+        problem: why the journal could not be read.
+    """
+
+    key: str
+    cache: str
+    call: str | None
+    loaded_now: bool
+    entry: EntryExplained | None
+    voided: Voided | None
+    read: int
+    read_since: str | None
+    last_flush: dict[str, Any] | None
+    problem: str | None
+
+
+def explain(key: str | Call, *, load: bool = False, most: int = MOST_READ) -> Explanation:
+    """
+    Say what is known of the entry of *key*: plain values, ready for JSON.
+
+    Args:
+        key: of `cache` or `cached`; of a cache backend, its name (`key_name`).
+        load: call the function behind the key if there is no entry here.
+        most: messages of the journal to read.
+
+    Raises:
+        InvalidName: *key* cannot be one.
+        Exception: what the function raises.
+    """
+    call = key if isinstance(key, Call) else calls.of_key(check_key(key))
+    key = key.key if isinstance(key, Call) else key
+    bus = runtime.bus()
+    cache, entry, near = _find(key)
+    loaded_now = entry is None and load and call is not None
+    if loaded_now:
+        assert call is not None
+        call()
+        cache, entry, near = _find(key)
+    found: Explanation = {
+        "key": key,
+        "cache": cache,
+        "call": None if call is None else call.text,
+        "loaded_now": loaded_now,
+        "entry": None if entry is None or near is None else _entry(near, entry),
+        "voided": None,
+        "read": 0,
+        "read_since": None,
+        "last_flush": None
+        if (flush := bus.status().last_flush) is None
+        else {"reason": flush.reason, "age_s": flush.age_s},
+        "problem": None,
+    }
+    slots = set(name_slots((key,), entry.tags if entry else (), bus.slots))
+    if entry is not None:
+        slots.update(entry.slots, *(part for _, part in entry.parts))
+    try:
+        for message in bus.read_journal(most):
+            found["read"] += message.operation != "epoch"
+            found["read_since"] = _time(message.at)
+            if voided := _voided(message, key, entry, slots, bus.slots):
+                found["voided"] = {**voided, "local": message.node == bus.node}
+                break
+    except InvalidatorError as error:
+        found["problem"] = str(error)
+    return found
+
+
+def near_caches() -> Iterator[tuple[str, NearCache]]:
+    """Those that this process has opened, and where they are."""
+    if (near := made_cache()) is not None:
+        yield "cache, cached", near
+    for location, near in places.near_caches().items():
+        yield f"CACHES, location {location or '(default)'}", near
+
+
+def _find(key: str) -> tuple[str, Entry[Any] | None, NearCache | None]:
+    for name, near in near_caches():
+        if (entry := near.peek(key)) is not None:
+            return name, entry, near
+    return "", None, None
+
+
+def _entry(near: NearCache, entry: Entry[Any]) -> EntryExplained:
+    now = near.bus.clock()
+    return {
+        "verdict": near.bus.make_rule().check(entry),
+        "loaded_at": _time(datetime.now(UTC).timestamp() - entry.age_s(now)),
+        "age_s": round(entry.age_s(now), 3),
+        "expires_in_s": None if entry.expires_at - now > _FOREVER_NS else round((entry.expires_at - now) / 1e9, 3),
+        "hits": entry.hits,
+        "tags": list(entry.tags),
+        "parts": len(entry.parts),
+    }
+
+
+_FOREVER_NS = 100 * 365 * 24 * 3600 * 10**9
+
+
+def _voided(message: Journaled, key: str, entry: Entry[Any] | None, slots: set[int], size: int) -> Voided | None:
+    by, names = _how(message, key, entry, slots, size)
+    if not by:
+        return None
+    return {
+        "at": _time(message.at),
+        "operation": message.operation,
+        "names": names,
+        "by": by,
+        "local": False,
+        "node": message.node,
+        "id": message.id,
+    }
+
+
+def _how(message: Journaled, key: str, entry: Entry[Any] | None, slots: set[int], size: int) -> tuple[str, list[str]]:
+    if message.operation in ("clear", "unknown"):
+        return "everything", []
+    if key in message.keys:
+        return "key", [key]
+    tags = set(entry.tags) if entry is not None else set()
+    if named := [tag for tag in message.tags if tag in tags]:
+        return "tag", named
+    near = [name for name in message.keys if slots.intersection(name_slots((name,), (), size))]
+    near += [name for name in message.tags if slots.intersection(name_slots((), (name,), size))]
+    return ("slot", near) if near else ("", [])
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(timespec="milliseconds")
+
+
+def as_lines(found: Explanation) -> Iterator[str]:
+    """For people."""
+    yield f"key         {found['key']}"
+    if found["call"]:
+        yield f"function    {found['call']}"
+    entry = found["entry"]
+    if entry is None:
+        yield "entry       none in this process" + (
+            ", and the key does not tell its function" if not found["call"] else ""
+        )
+    else:
+        loaded = (
+            "loaded now, here" if found["loaded_now"] else f"loaded {entry['loaded_at']}, {entry['age_s']:.1f} s ago"
+        )
+        expires = "never expires" if entry["expires_in_s"] is None else f"expires in {entry['expires_in_s']:.0f} s"
+        yield f"entry       {entry['verdict']}; {loaded}; {expires}; {entry['hits']} hits ({found['cache']})"
+        yield f"depends on  {' '.join(entry['tags']) or 'its key only'}"
+        if entry["parts"]:
+            yield f"made from   {entry['parts']} loads of other entries"
+    yield f"voided last {''.join(_voided_text(found))}"
+    if flush := found["last_flush"]:
+        yield f"last flush  {flush['age_s']:.0f} s ago, of everything here: {flush['reason']}"
+
+
+def _voided_text(found: Explanation) -> Iterator[str]:
+    if (voided := found["voided"]) is not None:
+        names = " ".join(itertools.islice(voided["names"], 20))
+        yield f"{voided['at']} by {voided['operation']} of {voided['by']} {names}".rstrip()
+        yield f", said by node {voided['node'] or '(unknown)'}" + (" (this process)" if voided["local"] else "")
+        yield f", message {voided['id']}"
+    elif found["problem"]:
+        yield f"unknown: {found['problem']}"
+    else:
+        since = f" since {found['read_since']}" if found["read_since"] else ""
+        yield f"not in the {found['read']} messages of the journal that were read{since}"

@@ -1,0 +1,227 @@
+"""
+How this process is doing, as one JSON-ready dict: for the page of the admin, for monitoring, for a shell.
+
+Rule 1: looking changes nothing and connects to nothing. A process that has cached nothing yet does not listen, and says
+"idle". The one thing that a look begins is to remember what is heard from then on, where something is heard already.
+Rule 2: it never raises. What cannot be said (a setting that cannot work, a sidecar that is not there) is in `problems`.
+Rule 3: no password leaves this module.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, TypedDict
+
+import django
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
+
+from invalidator import Invalidation, Invalidator, InvalidatorError, NearCache
+
+from .. import conf, runtime
+from ..backend import places, second_level
+from ..backend.aliases import near_cache_aliases
+from ..reads.default_cache import made_cache
+from . import verifier
+
+MOST_REMEMBERED = 50
+"""Invalidations kept for the page."""
+NAMES_REMEMBERED = 20
+"""Of each kind and message; one may hold thousands."""
+
+_PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&]*")
+_LISTENING = frozenset({"connecting", "subscribing", "replaying", "live"})
+
+
+class Process(TypedDict):
+    """Which process answers: a server has several, and each has its own memory."""
+
+    pid: int
+    host: str
+    at: str
+    python: str
+    django: str
+    invalidator: str
+
+
+class NearCacheStatus(TypedDict):
+    """
+    A near cache of this process.
+
+    `aliases` and `location` are those of CACHES, and empty for the default near cache (`cache`, `cached`). `stats` is
+    None while nothing was read or stored.
+    """
+
+    name: str
+    aliases: list[str]
+    location: str | None
+    stats: dict[str, Any] | None
+
+
+class Recent(TypedDict):
+    """What was heard since a look first asked, newest first; `since` is None where nothing is remembered."""
+
+    since: str | None
+    invalidations: list[dict[str, Any]]
+
+
+class ProcessStatus(TypedDict):
+    """See `look`."""
+
+    process: Process
+    problems: list[str]
+    bus: dict[str, Any] | None
+    near_caches: list[NearCacheStatus]
+    second_levels: list[dict[str, Any]]
+    recent: Recent
+    verifier: dict[str, Any] | None
+    settings: dict[str, Any]
+
+
+def look() -> ProcessStatus:
+    """Return how this process is doing: plain values, ready for JSON."""
+    problems: list[str] = []
+    bus = _bus(problems)
+    return {
+        "process": {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "at": _now("seconds"),
+            "python": platform.python_version(),
+            "django": django.get_version(),
+            "invalidator": version("invalidator"),
+        },
+        "problems": problems,
+        "bus": _bus_status(bus),
+        "near_caches": _near_caches(),
+        "second_levels": [
+            {field: getattr(level, field) for field in level.__dataclass_fields__} for level in second_level.statuses()
+        ],
+        "recent": _memory.recent(bus),
+        "verifier": None if (report := verifier.report()) is None else report.as_dict(with_values=False),
+        "settings": _settings(),
+    }
+
+
+def without_password(url: str) -> str:
+    """Return *url* with `***` in the place of its password."""
+    return _PASSWORD.sub("***", url)
+
+
+def _bus(problems: list[str]) -> Invalidator | None:
+    try:
+        return runtime.bus()
+    except (ImproperlyConfigured, InvalidatorError) as error:
+        problems.append(without_password(str(error)))
+        return None
+
+
+def _bus_status(bus: Invalidator | None) -> dict[str, Any] | None:
+    if bus is None:
+        return None
+    status = bus.status().as_dict()
+    if status["last_error"]:
+        status["last_error"] = without_password(status["last_error"])
+    return status
+
+
+def _near_caches() -> list[NearCacheStatus]:
+    aliases: dict[str, list[str]] = {}
+    for alias, params in near_cache_aliases().items():
+        aliases.setdefault(params.get("LOCATION", ""), []).append(alias)
+    opened = places.near_caches()
+    return [
+        {"name": "cache, cached", "aliases": [], "location": None, "stats": _stats(made_cache())},
+        *(
+            _near_cache(f"CACHES: {', '.join(names)}", names, location, opened.get(location))
+            for location, names in aliases.items()
+        ),
+    ]
+
+
+def _near_cache(name: str, aliases: list[str], location: str, cache: NearCache | None) -> NearCacheStatus:
+    return {"name": name, "aliases": aliases, "location": location, "stats": _stats(cache)}
+
+
+def _stats(cache: NearCache | None) -> dict[str, Any] | None:
+    if cache is None:
+        return None
+    stats = cache.stats().as_dict()
+    if stats["maxsize"] == float("inf"):
+        stats["maxsize"] = None  # JSON has no infinity; each alias has its own MAX_ENTRIES
+    return stats
+
+
+def _settings() -> dict[str, Any]:
+    given = conf.given()
+    values = {name: given.get(name, None if key.required else key.default) for name, key in conf.KEYS.items()}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, str):
+        return without_password(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, int | float | None) else str(value)
+
+
+class _Memory:
+    """The last things that were heard."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bus: Invalidator | None = None
+        self._since: str | None = None
+        self._heard: deque[dict[str, Any]] = deque(maxlen=MOST_REMEMBERED)
+
+    def recent(self, bus: Invalidator | None) -> Recent:
+        """What was heard on *bus*; from now on, if this is the first look."""
+        with self._lock:
+            if bus is not self._bus:
+                self._heard.clear()
+                self._since, self._bus = None, None
+            if bus is not None and self._bus is None and bus.status().state in _LISTENING:
+                self._bus, self._since = bus, _now()
+                bus.on_invalidate(self._remember(bus))
+        return {"since": self._since, "invalidations": list(self._heard)[::-1]}
+
+    def _remember(self, bus: Invalidator) -> Callable[[Invalidation], None]:
+        def remember(said: Invalidation) -> None:
+            self._heard.append(
+                {
+                    "at": _now(),
+                    "type": said.reason if said.is_message else "flush",
+                    "reason": None if said.is_message else said.reason,
+                    "keys": list(said.keys[:NAMES_REMEMBERED]),
+                    "tags": list(said.tags[:NAMES_REMEMBERED]),
+                    "more": max(0, len(said.keys) - NAMES_REMEMBERED) + max(0, len(said.tags) - NAMES_REMEMBERED),
+                    "local": said.node == bus.node,
+                    "id": said.id,
+                }
+            )
+
+        return remember
+
+    def renew_lock(self) -> None:
+        """In a forked child: who held it does not exist here."""
+        self._lock = threading.Lock()
+
+
+def _now(precision: str = "milliseconds") -> str:
+    now = timezone.now()
+    return (timezone.localtime(now) if settings.USE_TZ else now).isoformat(timespec=precision)
+
+
+_memory = _Memory()
+os.register_at_fork(after_in_child=_memory.renew_lock)

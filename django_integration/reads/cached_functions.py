@@ -1,0 +1,239 @@
+"""
+Reading through the default near cache: `cache` and `cached`, which can be imported before there is one.
+
+What their loaders read through the ORM is recorded and becomes the tags of the value (`tracking/`).
+
+Rule 1: what is invalidated through them leaves after the commit, like everything else in this app. Only `bus()`
+is the bare library, which knows of no transaction.
+Rule 2: who reads a cached value while a loader is recorded depends on it. The cache itself says so (`source.py`).
+Rule 3: a row that is an argument of a cached function is read anew before the function is called. Nobody knows when the
+caller has read it, or what he did to it since, and what is made of it is for everybody.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ObjectDoesNotExist
+
+from invalidator import (
+    ABOUT_TO_LOAD,
+    DEFAULT,
+    CachedFunction,
+    KeySpec,
+    Loaded,
+    NearCache,
+    Receipt,
+    Tag,
+    TagsSpec,
+    Ttl,
+    check_tags_spec,
+    tag,
+)
+
+from ..dependencies.loading import aload, load
+from ..transactions.outgoing import invalidate
+from . import arguments
+from .default_cache import default_cache, front
+
+if TYPE_CHECKING:
+    _NearCache = NearCache
+else:
+    _NearCache = object
+
+P = ParamSpec("P")
+R = TypeVar("R")
+V = TypeVar("V")
+
+
+class DefaultCache(_NearCache):
+    """The default near cache of this moment: a `NearCache` in all but that it is looked up at each use."""
+
+    def __init__(self) -> None:
+        """Nothing is made here."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(default_cache(), name)
+
+    def __contains__(self, key: str) -> bool:
+        return key in default_cache()
+
+    def __len__(self) -> int:
+        return len(default_cache())
+
+    def __bool__(self) -> bool:
+        return True  # an empty cache is a cache, as is one that was not made yet
+
+    def __repr__(self) -> str:
+        return "<the default near cache>"
+
+    def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt | None:  # type: ignore[override]
+        """Tell everybody that *keys* and *tags* became stale, after the commit: see `invalidate` of this app."""
+        return invalidate(*keys, *(name if isinstance(name, Tag) else tag(name) for name in tags))
+
+    @overload
+    def get_or_set(
+        self,
+        key: str,
+        loader: Callable[[], Loaded[V]],
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: Iterable[str | Tag] = (),
+        track: bool = True,
+    ) -> V: ...
+    @overload
+    def get_or_set(
+        self,
+        key: str,
+        loader: Callable[[], V],
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: Iterable[str | Tag] = (),
+        track: bool = True,
+    ) -> V: ...
+    def get_or_set(
+        self,
+        key: str,
+        loader: Callable[[], Any],
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: Iterable[str | Tag] = (),
+        track: bool = True,
+    ) -> Any:
+        """
+        See `NearCache.get_or_set`.
+
+        Args:
+            track: whether what *loader* reads through the ORM is recorded, and becomes tags of the value.
+        """
+        value = self.get(key, ABOUT_TO_LOAD)
+        if value is not ABOUT_TO_LOAD:
+            return value
+        return load(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
+
+    @overload
+    async def aget_or_set(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[Loaded[V]]],
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: Iterable[str | Tag] = (),
+        track: bool = True,
+    ) -> V: ...
+    @overload
+    async def aget_or_set(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[V]],
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: Iterable[str | Tag] = (),
+        track: bool = True,
+    ) -> V: ...
+    async def aget_or_set(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[Any]],
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: Iterable[str | Tag] = (),
+        track: bool = True,
+    ) -> Any:
+        """`get_or_set` with an async *loader*."""
+        value = self.get(key, ABOUT_TO_LOAD)
+        if value is not ABOUT_TO_LOAD:
+            return value
+        return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
+
+    def cached(
+        self,
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: TagsSpec = (),
+        key: KeySpec | None = None,
+        version: int | str = 1,
+        track: bool = True,
+    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
+        """
+        Decorate a function, sync or async, so that its results are cached; options as for `NearCache.cached`.
+
+        Rows, query sets and model classes may be arguments, too.
+
+        Args:
+            track: whether what the function reads through the ORM is recorded, and becomes tags of its result.
+
+        Decorating starts nothing, so it is safe at import.
+        """
+        check_tags_spec(tags)
+        return lambda function: TrackedFunction(function, ttl, tags, key, version, track=track)
+
+
+class TrackedFunction(CachedFunction[P, R]):
+    """A function whose results are cached, with what they depend on."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        ttl: Ttl,
+        tags: TagsSpec,
+        key: KeySpec | None,
+        version: int | str,
+        *,
+        track: bool,
+    ) -> None:
+        super().__init__(function, default_cache, ttl, tags, key, version, arguments.describe, front)
+        self._track = track
+
+    def _load(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return load(
+            default_cache(),
+            key,
+            lambda: self._fresh_call(args, kwargs),
+            ttl=self._ttl,
+            tags=self._make_tags(args, kwargs),
+            track=self._track,
+        )
+
+    def _fresh_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._track and arguments.has_any_to_read((args, kwargs)):
+            try:
+                args, kwargs = arguments.read_anew((args, kwargs))
+            except ObjectDoesNotExist:
+                # What the function makes of a row that is gone is for its caller alone.
+                return _unkept(self.__wrapped__(*args, **kwargs))
+        return self.__wrapped__(*args, **kwargs)
+
+    async def _aload(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return await aload(
+            default_cache(),
+            key,
+            lambda: self._afresh_call(args, kwargs),
+            ttl=self._ttl,
+            tags=self._make_tags(args, kwargs),
+            track=self._track,
+        )
+
+    async def _afresh_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        function: Callable[..., Any] = self.__wrapped__
+        if self._track and arguments.has_any_to_read((args, kwargs)):
+            try:
+                args, kwargs = await sync_to_async(arguments.read_anew)((args, kwargs))
+            except ObjectDoesNotExist:
+                return _unkept(await function(*args, **kwargs))
+        return await function(*args, **kwargs)
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Receipt | None:  # type: ignore[override]
+        """Tell everybody, after the commit, that the result for these arguments became stale."""
+        return cache.invalidate(self.key(*args, **kwargs))
+
+
+def _unkept(value: Any) -> Loaded[Any]:
+    return dataclasses.replace(value, ttl=0) if isinstance(value, Loaded) else Loaded(value, ttl=0)
+
+
+cache = DefaultCache()
+cached = cache.cached

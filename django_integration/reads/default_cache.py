@@ -1,0 +1,62 @@
+"""
+The default near cache of this process: what `cache` and `cached` read.
+
+It is made on first use, on the bus of that moment, and anew after the setting INVALIDATOR has changed.
+
+Rule 1: nobody keeps what `default_cache()` returned beyond one call. A cached function finds its hits through `front`,
+which always points at the cache of this moment.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from invalidator import Front, NearCache
+
+from .. import observing, runtime
+from ..conf import conf
+from ..transactions.view import TransactionView
+
+_lock = threading.Lock()
+_cache: NearCache | None = None
+
+
+def default_cache() -> NearCache:
+    """Return this process' default near cache. Raises ImproperlyConfigured when the setting cannot work."""
+    global _cache  # noqa: PLW0603 - one for each process
+    # Read without the lock: a name is bound whole or not at all.
+    if (made := _cache) is not None:
+        return made
+    with _lock:
+        if _cache is None:
+            near = NearCache(runtime.bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=TransactionView())
+            _cache = observing.made(near, "cache, cached")
+            front.cache = near
+        return _cache
+
+
+def made_cache() -> NearCache | None:
+    """Return this process' default near cache if it was used already; makes none."""
+    return _cache
+
+
+front = Front(default_cache)
+"""Where hits of cached functions find the default near cache."""
+
+
+def _forget() -> None:
+    """Make a new one next time: this one is on a bus that is about to be closed."""
+    global _cache  # noqa: PLW0603
+    with _lock:
+        _cache = None
+        front.forget()
+
+
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - the thread that held it does not exist in a forked child
+    _lock = threading.Lock()
+
+
+runtime.on_reset(_forget)
+os.register_at_fork(after_in_child=_renew_lock)

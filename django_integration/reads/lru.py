@@ -1,0 +1,65 @@
+"""
+`coherent_lru_cache` on this process' bus: a drop-in for `functools.lru_cache` whose `cache_clear` reaches every server.
+
+    from django_integration import coherent_lru_cache  # instead of: from functools import lru_cache
+
+Rule 1: `cache_clear` empties the cache of this process at once, and leaves for the others after the commit, like every
+invalidation of this app.
+Rule 2: a transaction that has written leaves nothing in it, unless *tags* say what a result is made of, and it has
+written something else (`source.py`). The name of a function does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import invalidator
+from invalidator import DEFAULT, CoherentLRU, Receipt, TagsSpec, Ttl, tag
+
+from .. import runtime
+from ..transactions.outgoing import invalidate
+from ..transactions.view import TransactionView
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def coherent_lru_cache(maxsize: F, typed: bool = ...) -> CoherentLRU[F]: ...
+@overload
+def coherent_lru_cache(
+    maxsize: int | None = ...,
+    typed: bool = ...,
+    *,
+    tags: TagsSpec = ...,
+    ttl: Ttl = ...,
+    name: str | None = ...,
+) -> Callable[[F], CoherentLRU[F]]: ...
+def coherent_lru_cache(
+    maxsize: Any = 128,
+    typed: bool = False,
+    *,
+    tags: TagsSpec = (),
+    ttl: Ttl = DEFAULT,
+    name: str | None = None,
+) -> Any:
+    """
+    Decorate a function, sync or async, as `functools.lru_cache` does; options as for `invalidator.coherent_lru_cache`.
+
+    Decorating starts nothing, so it is safe at import. Tags may be those of models: with `tags=[model_tag(Product)]`
+    a saved product empties it everywhere.
+    """
+    return invalidator.coherent_lru_cache(
+        maxsize,
+        typed,
+        bus=runtime.bus,
+        tags=tags,
+        ttl=ttl,
+        name=name,
+        tell=_tell_after_commit,
+        source=TransactionView(tags_tell=bool(tags)),
+    )
+
+
+def _tell_after_commit(*tags: str) -> Receipt | None:
+    return invalidate(*map(tag, tags))

@@ -1,0 +1,45 @@
+"""
+What tests of an application need: a bus of their own, commits inside a `TestCase`, and a look at what is published.
+
+    class PriceTests(InvalidationTestCase):
+        def test_a_new_price_reaches_the_pages(self):
+            with self.assertInvalidates(self.product, "category:1", tag("prices")):
+                self.product.set_price(20)
+
+The same without a test class: `isolated`, `capture_invalidations`, `assert_invalidates`. With pytest-django every test
+is isolated by itself, and has the fixtures `invalidations` and `invalidator_bus` (`pytest_fixtures.py`).
+
+Rule 1: an isolated test has a `memory://` bus with nobody else on it, and near caches that were empty. It leaves none
+of its threads, holds or entries behind.
+Rule 2: inside a `TestCase` nothing is committed. Here the end of the application's own outermost atomic block counts as
+the commit, and what is written outside of any block counts at once; a savepoint that is rolled back drops its names as
+ever. Other `on_commit` callbacks are left to Django.
+"""
+
+from .captures import (
+    Invalidations,
+    Told,
+    assert_invalidates,
+    assert_invalidates_nothing,
+    capture_invalidations,
+)
+from .cases import InvalidationMixin, InvalidationTestCase, InvalidationTransactionTestCase, isolated
+from .commits import commits_in_test_cases
+from .isolation import IsolatedBus, isolated_bus
+from .verifying import verify_reads
+
+__all__ = [
+    "InvalidationMixin",
+    "InvalidationTestCase",
+    "InvalidationTransactionTestCase",
+    "Invalidations",
+    "IsolatedBus",
+    "Told",
+    "assert_invalidates",
+    "assert_invalidates_nothing",
+    "capture_invalidations",
+    "commits_in_test_cases",
+    "isolated",
+    "isolated_bus",
+    "verify_reads",
+]

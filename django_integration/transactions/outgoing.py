@@ -1,0 +1,116 @@
+"""
+What the rest of the app calls to invalidate: after the commit where a transaction is in progress, at once elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
+from django.db.models import Model
+
+from invalidator import Receipt
+
+from ..names import Names, Target, functions, is_model
+from . import strict
+from .batches import open_batch, send
+from .progress import counts_as_in_transaction
+
+
+def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
+    """
+    Invalidate keys (str), tags (`tag("prices")`), rows (model instances) and tables (model classes) on every server.
+
+    Outside a transaction this happens at once, and the receipt says whether Redis has accepted it. Inside one it
+    happens after the commit, in the transaction's one message, and never if that is rolled back; then there is no
+    receipt yet, and None is returned.
+
+    A row stands for all that a save of it would invalidate: its tags, and what `@invalidates` functions name for it
+    as it is in memory.
+
+    Args:
+        using: the database alias whose transaction counts. None takes, for a row, the one it was read from or saved
+            to; for a model, the one its writes go to; for keys and tags, the default one.
+
+    Raises:
+        TypeError: a target is none of these.
+        InvalidName: a key or tag is empty or too long, or a row was never saved.
+        PublishError: at once, with `PUBLISH="raise"` or in a transaction with `WRITES="strict"`, when Redis cannot be
+            reached.
+        HoldEnded: with `WRITES="strict"`, when the transaction has taken too long.
+    """
+    by_alias: dict[str, Names] = {}
+    for target in targets:
+        add_target(by_alias.setdefault(using or alias_of(target), Names()), target)
+    return publish_after_commit(by_alias)
+
+
+def publish_after_commit(by_alias: Mapping[str, Names]) -> Receipt | None:
+    """
+    Invalidate names, each after the commit of the transaction in progress on its database, or at once if there is none.
+
+    Returns and raises as `invalidate` does.
+    """
+    # Only now, when every target has proved good, does the first name leave.
+    at_once = Names()
+    deferred = False
+    for alias, names in by_alias.items():
+        if _keep_for_commit(names, alias):
+            deferred = True
+        else:
+            at_once.update(names)
+    if not deferred:
+        return send(at_once)
+    if at_once:
+        send(at_once)
+    return None
+
+
+def alias_of(target: Target) -> str:
+    """The database whose transaction a change of *target* is most likely part of."""
+    if isinstance(target, Model):
+        return target._state.db or router.db_for_write(type(target), instance=target)
+    return router.db_for_write(target) if is_model(target) else DEFAULT_DB_ALIAS
+
+
+def add_target(names: Names, target: Target) -> None:
+    """Add all that *target* stands for. Raises as `invalidate` does."""
+    names.add(target)
+    if isinstance(target, Model):
+        names.update(functions.names_of(target))
+
+
+def collect(names: Names, using: str) -> None:
+    """
+    Invalidate *names* after the commit of the transaction in progress on *using*, or at once if there is none.
+
+    Raises, with strict writes, as `strict.announce` does.
+    """
+    if names and not _keep_for_commit(names, using):
+        send(names)
+
+
+def announce(names: Names, using: str) -> None:
+    """With strict writes, hold *names* already, in the transaction in progress on *using*. Raises as `collect`."""
+    if names and counts_as_in_transaction(using):
+        strict.announce(connections[using], names)
+
+
+def own_transaction(using: str) -> contextlib.AbstractContextManager[object]:
+    """With strict writes a transaction, if there is none, so that a write can still be refused; else nothing."""
+    if strict.is_strict() and not counts_as_in_transaction(using):
+        return transaction.atomic(using=using)
+    return contextlib.nullcontext()
+
+
+def _keep_for_commit(names: Names, using: str) -> bool:
+    """Keep *names* if a transaction is in progress on *using*; False if there is none."""
+    if not counts_as_in_transaction(using):
+        return False
+    if names:
+        connection = connections[using]
+        # Kept first: if this raises and the application goes on all the same, the commit is where it is asked again.
+        open_batch(connection).names.update(names)
+        strict.announce(connection, names)
+    return True

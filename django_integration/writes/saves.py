@@ -1,0 +1,264 @@
+"""
+Saves and deletes of rows that are known. And, for strict writes, a transaction around what Django writes without one.
+
+`Model.save_base` is where a row is saved, and `Collector.delete` where rows are deleted, whoever asks: a row, a query
+set, the admin, a cascade. Both know rows, and tell them with less said and more exactly than their statements could
+(`compilers.py`); so both mark these as told. What they do by queries (fast deletes, `SET_NULL` of rows unseen) is told
+there.
+
+Rule 1: no query is added, unless an `@invalidates` function wants to see the rows.
+Rule 2: a row that was written is told even if a receiver fails that is called before ours, or if no signal is sent
+(the tables that Django makes for many-to-many relations).
+Rule 3: what was written is noted right after the statement, before anybody else can change the row in memory.
+Rule 4: names of a delete are taken before it, which forgets the rows, and collected in its transaction, when a
+statement has worked: all that it does is one message.
+Rule 5: where no transaction is open, a strict write opens one around itself and its signals: only what is not
+committed yet can be refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, cast
+
+from django.db import InterfaceError, OperationalError, connections, router
+from django.db.models import Field, Model, QuerySet
+from django.db.models.deletion import Collector
+from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
+
+from ..names import Names, concrete_of, functions, is_watched
+from ..transactions.outgoing import announce, collect, own_transaction
+from .receivers import note_written, take_written
+from .statements import KNOWN_ROWS, Verb, told
+
+_DELETING = "_invalidator_deleting"
+"""Where a connection keeps the names of the `Collector` at work, which tells its statements for known rows itself."""
+
+
+@functools.cache  # once, however often the app is set up, and whoever else wraps it
+def install() -> None:
+    """Wrap the methods of models and of deletes."""
+    _wrap_delete()
+    _wrap_batches()
+    _wrap_save()
+    _wrap_save_table()
+    _wrap_statements_of_save()
+
+
+def _wrap_delete() -> None:
+    original = Collector.delete
+
+    @functools.wraps(original)
+    def delete(self: Collector) -> tuple[int, dict[str, int]]:
+        with _transaction_for(_models_of(self), self.using):
+            names = _names_of_known_rows(self)
+            announce(names, self.using)  # refused now, the rows in memory keep their primary keys
+            with _deleting(names, self.using):
+                result = original(self)
+            collect(names, self.using)
+            return result
+
+    Collector.delete = delete  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _deleting(names: Names, using: str) -> Iterator[None]:
+    """Keep *names* where the first statement for known rows finds them: they belong into the transaction around it."""
+    state = connections[using].__dict__
+    before = state.get(_DELETING)
+    state[_DELETING] = names
+    try:
+        yield
+    finally:
+        state[_DELETING] = before
+
+
+def _wrap_batches() -> None:
+    delete_batch: Any = DeleteQuery.delete_batch
+    update_batch: Any = UpdateQuery.update_batch
+
+    @functools.wraps(delete_batch)
+    def delete(self: DeleteQuery, pk_list: Any, using: str) -> int:
+        with _told_by_collector("delete", self, using):
+            count: int = delete_batch(self, pk_list, using)
+            return count
+
+    @functools.wraps(update_batch)
+    def update(self: UpdateQuery, pk_list: Any, values: Any, using: str) -> None:
+        with _told_by_collector("update", self, using):
+            update_batch(self, pk_list, values, using)
+
+    DeleteQuery.delete_batch = delete  # type: ignore[method-assign]
+    UpdateQuery.update_batch = update  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _told_by_collector(verb: Verb, query: Any, using: str) -> Iterator[None]:
+    names: Names | None = connections[using].__dict__.get(_DELETING)
+    if names is None:
+        yield
+        return
+    with told(verb, concrete_of(query.get_meta().model), using):
+        yield
+    collect(names, using)
+    names.clear()
+
+
+def _wrap_save() -> None:
+    original: Any = Model.save_base
+
+    @functools.wraps(original)
+    def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
+        model = type(self)
+        if not is_watched(model):
+            original(self, *args, **kwargs)
+            return
+        # Django passes it by name; somebody else may not.
+        using = kwargs.get("using") or (args[3] if len(args) > 3 else None)
+        using = using or router.db_for_write(model, instance=self)
+        with own_transaction(using):
+            try:
+                original(self, *args, **kwargs)
+            finally:
+                # What no `post_save` of ours has told.
+                if names := take_written(self):
+                    _tell_untold(names, self, using)
+
+    Model.save_base = save_base  # type: ignore[method-assign]
+
+
+def _tell_untold(names: Names, row: Model, using: str) -> None:
+    model = type(row)
+    if row.pk is None:
+        names.table_changed(model)
+    else:
+        names.row_changed(row)
+    names.everything |= functions.has_functions(model)
+    collect(names, using)
+
+
+def _wrap_save_table() -> None:
+    original: Any = Model._save_table  # type: ignore[attr-defined]  # noqa: SLF001 - no other place knows when, and what
+
+    @functools.wraps(original)
+    def save_table(
+        self: Model,
+        raw: bool = False,
+        cls: type[Model] | None = None,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Collection[str] | None = None,
+    ) -> bool:
+        model = concrete_of(cls or type(self))
+        try:
+            updated: bool = original(
+                self,
+                raw=raw,
+                cls=cls,
+                force_insert=force_insert,
+                force_update=force_update,
+                using=using,
+                update_fields=update_fields,
+            )
+        except (InterfaceError, OperationalError):
+            if is_watched(model) and not connections[cast("str", using)].in_atomic_block:
+                note_written(self).table_changed(model)  # the answer may be what was lost
+            raise
+        if is_watched(model):
+            if update_fields is None:
+                note_written(self).values_written(model, self)
+            else:
+                note_written(self).columns_changed(model, update_fields)
+        return updated
+
+    Model._save_table = save_table  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _wrap_statements_of_save() -> None:
+    model: Any = Model
+    do_update = model._do_update  # noqa: SLF001 - no other place sends only this statement
+    do_insert = model._do_insert  # noqa: SLF001
+
+    @functools.wraps(do_update)
+    def update(self: Model, base_qs: Any, using: str, *args: Any, **kwargs: Any) -> Any:
+        with told("update", concrete_of(base_qs.model), using):
+            return do_update(self, base_qs, using, *args, **kwargs)
+
+    @functools.wraps(do_insert)
+    def insert(self: Model, manager: Any, using: str, *args: Any, **kwargs: Any) -> Any:
+        with told("insert", self, using):
+            return do_insert(self, manager, using, *args, **kwargs)
+
+    model._do_update = update  # noqa: SLF001
+    model._do_insert = insert  # noqa: SLF001
+
+
+def _transaction_for(models: Iterable[type[Model]], using: str) -> contextlib.AbstractContextManager[object]:
+    """Rule 5, for a write to *models*; those that nobody watches are written as if we were not there."""
+    return own_transaction(using) if any(map(is_watched, models)) else contextlib.nullcontext()
+
+
+def _models_of(collector: Collector) -> set[type[Model]]:
+    columns = (column for column, _ in collector.field_updates)
+    return {*collector.data, *(rows.model for rows in collector.fast_deletes), *(column.model for column in columns)}
+
+
+def _names_of_known_rows(collector: Collector) -> Names:
+    names = Names()
+    for model, rows in collector.data.items():
+        if rows and is_watched(model):
+            _add_deleted(names, model, rows, collector)
+    # The stubs take the values for rows; they are lists of collections of rows.
+    field_updates: dict[tuple[Field[Any, Any], Any], list[Collection[Model]]] = cast("Any", collector.field_updates)
+    for (column, value), groups in field_updates.items():
+        if is_watched(column.model):
+            for updated in groups:
+                _add_updated(names, column, value, updated)
+    return names
+
+
+def _add_deleted(names: Names, model: type[Model], rows: Iterable[Model], collector: Collector) -> None:
+    _add_rows(names, model, list(rows))
+    names.dependents_changed(model)
+    if not functions.has_functions(model):
+        return
+    if functions.is_historical(model):
+        names.everything = True
+    elif isinstance(collector.origin, Model):
+        # What the application holds in its hands may have been changed since it was read.
+        names.update(functions.names_in_database(model, [row.pk for row in rows], collector.using))
+    else:
+        _add_named(names, rows)
+
+
+def _add_rows(names: Names, model: type[Model], rows: Collection[Model]) -> None:
+    if len(rows) > KNOWN_ROWS:
+        names.table_changed(model)
+        return
+    for row in rows:
+        names.row_changed(row)
+
+
+def _add_updated(names: Names, column: Field[Any, Any], value: object, rows: Collection[Model]) -> None:
+    """Add the names for rows of which Django will set *column* to *value* because its target is deleted."""
+    if isinstance(rows, QuerySet) and rows._result_cache is None:  # noqa: SLF001 - as Collector.delete itself asks
+        return  # Django updates these by a query, which tells
+    _add_rows(names, column.model, rows)
+    names.columns_changed(column.model, [column.name])
+    if functions.has_functions(column.model):
+        for row in rows:
+            after = copy.copy(row)
+            setattr(after, column.name if isinstance(value, Model) else column.attname, value)
+            _add_named(names, (row, after))
+
+
+def _add_named(names: Names, rows: Iterable[Model]) -> None:
+    for row in rows:
+        if functions.is_historical(type(row)):
+            names.everything = True
+            return
+        names.update(functions.names_of(row))
