@@ -1,7 +1,7 @@
 """
 Reading through the default near cache: `cache` and `cached`, which can be imported before there is one.
 
-What their loaders read through the ORM is recorded and becomes the tags of the value (`tracking/`).
+What their loaders read through the ORM is recorded and becomes the tags of the value (`dependencies/`).
 
 Rule 1: what is invalidated through them leaves after the commit, like everything else in this app. Only `bus()`
 is the bare library, which knows of no transaction.

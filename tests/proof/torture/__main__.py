@@ -6,7 +6,7 @@ read was staler than promised, if a request raised because of the cache, if a wr
 if a round has proved nothing.
 
 `--deps` plays something else, in one process: random queries in cached functions and random writes, after each of which
-nothing that changed may be served (tests/unit/django_integration/tracking/random_world.py).
+nothing that changed may be served (tests/unit/django_integration/dependencies/random_world.py).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else SystemRandom().randrange(10**6)
     print(f"seed {seed}", file=sys.stderr)
     if options.deps:
-        from tests.unit.django_integration.tracking import long_run  # which needs Django
+        from tests.unit.django_integration.dependencies import long_run  # which needs Django
 
         return 0 if long_run.play(seed, options.minutes or 1.0) else 1
     results: list[rounds.Result] = []

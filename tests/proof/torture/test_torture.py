@@ -31,5 +31,5 @@ def test_no_read_is_staler_than_promised_while_messages_are_lost_connections_die
 
 
 def test_random_queries_and_writes_are_played_in_a_process_of_their_own() -> None:
-    """One world; tests/unit/django_integration/tracking plays others, where Django is set up already."""
+    """One world; tests/unit/django_integration/dependencies plays others, where Django is set up already."""
     assert " 0 stale" in play("--deps", "--minutes", "0.001", "--seed", "5000")

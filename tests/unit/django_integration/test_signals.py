@@ -1,235 +1,187 @@
-"""Saves and many-to-many changes publish the tags of rows and models."""
+"""The signals `invalidated` and `flushed`: real receivers on a real bus."""
 
-import contextlib
-from collections.abc import Callable
+import logging
+import queue
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core import serializers
-from django.core.management import call_command
-from django.db import IntegrityError, connection, transaction
-from django.db.models import F
-from django.db.models.signals import post_save
-from django.test.utils import CaptureQueriesContext
+from django.test import override_settings
+from django.utils import timezone
 
-from django_integration import bus, cache
-from django_integration.writes.receivers import connect
+from django_integration import bus, flushed, invalidate, invalidated, signals, tag
+from django_integration.reads.default_cache import default_cache
+from invalidator import Invalidator
+from invalidator.ledger_file import writing
 
-from .conftest import WAIT_S, Wire
-from .zoo.models import Animal, Aquarium, Building, Cage, Chip, Duty, Food, Keeper, Pet, Ticket
+from .conftest import WAIT_S
 
-pytestmark = pytest.mark.usefixtures("db")
+ROOT = Path(__file__).resolve().parents[3]
+NEW = {"URL": "memory://", "NAMESPACE": "signals", "MAX_STALENESS": 60}
+
+
+class Ear:
+    """A receiver that hands over what it is told."""
+
+    def __init__(self) -> None:
+        self._told: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def __call__(self, **told: Any) -> None:
+        self._told.put(told)
+
+    def next(self) -> dict[str, Any]:
+        """What it was told next."""
+        return self._told.get(timeout=WAIT_S)
 
 
 @pytest.fixture
-def food(db: None) -> Food:
-    return Food.objects.create()
+def heard() -> Iterator[Ear]:
+    """Everything `invalidated` says, from now on."""
+    ear = Ear()
+    invalidated.connect(ear, weak=False)
+    assert bus().wait_until_leased(WAIT_S)
+    yield ear
+    invalidated.disconnect(ear)
 
 
-def row(*rows: Cage | Animal | Food | Keeper) -> set[str]:
-    return {tag for one in rows for tag in (one._meta.label_lower, f"{one._meta.label_lower}:{one.pk}")}
+@pytest.fixture
+def flushes() -> Iterator[Ear]:
+    """Everything `flushed` says."""
+    ear = Ear()
+    flushed.connect(ear, weak=False)
+    yield ear
+    flushed.disconnect(ear)
 
 
-SAVES: dict[str, Callable[[Cage], object]] = {
-    "save": lambda cage: cage.save(),
-    "update_fields": lambda cage: cage.save(update_fields=["name"]),
-    "update_or_create": lambda cage: Cage.objects.update_or_create(pk=cage.pk, defaults={"name": "x"}),
-    "a row that was not read": lambda cage: Cage(pk=cage.pk, name="x").save(),
-    "a row with deferred columns": lambda cage: Cage.objects.only("pk").get(pk=cage.pk).save(),
-    "the base save of fixtures": lambda cage: cage.save_base(raw=True),
-}
+def callbacks() -> int:
+    return len(bus()._callbacks)
 
 
-@pytest.mark.parametrize("save", SAVES.values(), ids=SAVES.keys())
-def test_every_save_publishes_the_row_and_its_model(cage: Cage, wire: Wire, save: Callable[[Cage], object]) -> None:
-    tags = row(cage)
-    save(cage)
-    message = wire.message()
-    assert message.tags == tags
-    assert not message.keys
+def test_it_tells_what_this_process_said(heard: Ear) -> None:
+    began = timezone.now()
+    invalidate("product:42", tag("prices"))
+    told = heard.next()
+    assert (told["keys"], told["tags"], told["everything"]) == (("product:42",), ("prices",), False)
+    assert told["local"] is True
+    assert told["node"] == bus().node
+    assert told["id"]
+    assert began <= told["received_at"] <= timezone.now()
+    assert told["sender"] is Invalidator
 
 
-COLUMNS: dict[str, tuple[Callable[[Cage], object], set[str]]] = {
-    "all of them": (lambda cage: cage.save(), {"zoo.cage[id={pk}]", "zoo.cage[name=]"}),
-    "update_fields": (lambda cage: cage.save(update_fields=["name"]), {"zoo.cage[name=*]"}),
-    "update_or_create": (
-        lambda cage: Cage.objects.update_or_create(pk=cage.pk, defaults={"name": "x"}),
-        {"zoo.cage[name=*]"},
-    ),
-}
+def test_it_tells_what_others_said(heard: Ear) -> None:
+    with Invalidator("memory://", namespace="tests") as other:
+        assert bus().wait_until_leased(WAIT_S)
+        other.invalidate("product:42")
+        told = heard.next()
+    assert (told["keys"], told["local"], told["node"]) == (("product:42",), False, other.node)
 
 
-@pytest.mark.parametrize(("save", "columns"), COLUMNS.values(), ids=COLUMNS.keys())
-def test_a_save_publishes_the_columns_it_writes(
-    cage: Cage, wire: Wire, save: Callable[[Cage], object], columns: set[str]
+def test_it_tells_of_a_clear(heard: Ear) -> None:
+    bus().clear()
+    told = heard.next()
+    assert (told["keys"], told["tags"], told["everything"]) == ((), (), True)
+
+
+def test_flushed_tells_why(flushes: Ear, heard: Ear) -> None:
+    """The first subscription of a process voids what it had before."""
+    with override_settings(INVALIDATOR=NEW):
+        assert bus().wait_until_leased(WAIT_S)
+        told = flushes.next()
+        assert told["reason"] == bus().status().last_flush.reason
+        bus().clear()  # a clear is an invalidation, and no flush
+        assert heard.next()["everything"] is True
+        bus().flushed("the chain is broken", bus().clock())
+        assert flushes.next()["reason"] == "the chain is broken"
+
+
+def test_a_receiver_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture, heard: Ear) -> None:
+    def broken(**_: object) -> None:
+        raise RuntimeError("no such flag")
+
+    invalidated.disconnect(heard)
+    invalidated.connect(broken)
+    invalidated.connect(heard)  # after it
+    with caplog.at_level(logging.ERROR):
+        invalidate("a")
+        assert heard.next()["keys"] == ("a",)
+        invalidate("b")
+        assert heard.next()["keys"] == ("b",)
+    assert "no such flag" in caplog.text
+    invalidated.disconnect(broken)
+
+
+def test_nobody_connected_costs_nothing() -> None:
+    assert not signals.is_wanted()
+    before = callbacks()
+    ear = Ear()
+    invalidated.connect(ear)
+    flushed.connect(ear)
+    assert callbacks() == before + 1
+    invalidated.disconnect(ear)
+    assert callbacks() == before + 1
+    flushed.disconnect(ear)
+    assert callbacks() == before
+
+
+def test_a_new_bus_is_heard_too(heard: Ear) -> None:
+    with override_settings(INVALIDATOR=NEW):
+        assert bus().wait_until_leased(WAIT_S)
+        invalidate("on the new one")
+        assert heard.next()["keys"] == ("on the new one",)
+    assert bus().wait_until_leased(WAIT_S)
+    invalidate("on the old one again")
+    assert heard.next()["keys"] == ("on the old one again",)
+
+
+def test_a_sidecars_worker_says_that_it_will_hear_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, heard: Ear
 ) -> None:
-    save(cage)
-    assert wire.message().columns == {column.format(pk=cage.pk) for column in columns}
+    path = tmp_path / "tests.ledger"
+    setting = {"URL": "memory://", "NAMESPACE": "tests", "SIDECAR": path}
+    with writing(path, namespace="tests", slots=64), override_settings(INVALIDATOR=setting):
+        assert bus() is bus()
+    assert [record.getMessage() for record in caplog.records if "signals_not_sent" in record.getMessage()] == [
+        'signals_not_sent reason="a sidecar\'s worker gets no messages"'
+    ]
 
 
-def test_a_row_with_deferred_columns_publishes_no_value(animal: Animal, wire: Wire) -> None:
-    """What Django does not write may have changed since the row was read."""
-    row = Animal.objects.defer("name").get(pk=animal.pk)
-    Animal.objects.filter(pk=animal.pk).update(weight=9)
-    wire.messages()
-    row.save()
-    assert wire.message().columns == {"zoo.animal[weight=*]", "zoo.animal[cage_id=*]"}
+CONNECTED = """
+import os, threading
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
+import django
+from django_integration import bus, invalidated, runtime
+told = threading.Event()
+heard = lambda **_: told.set()
+invalidated.connect(heard)
+django.setup()
+assert runtime.made_bus() is None and threading.active_count() == 1
+if pid := os.fork():
+    assert os.waitpid(pid, 0)[1] == 0
+else:
+    bus().wait_until_leased(20)
+    bus().invalidate("a")
+    os._exit(0 if told.wait(20) else 1)
+"""
 
 
-def test_get_or_create_publishes_what_it_creates(wire: Wire) -> None:
-    cage, _ = Cage.objects.get_or_create(name="new")
-    assert wire.message().tags == row(cage)
-    Cage.objects.get_or_create(name="new")
-    assert wire.messages() == []
+def test_connecting_starts_nothing_and_a_forked_child_hears() -> None:
+    done = subprocess.run([sys.executable, "-c", CONNECTED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
-def test_a_save_sends_no_query_of_ours(cage: Cage) -> None:
-    with CaptureQueriesContext(connection) as queries:
-        cage.save()
-        Cage.objects.create()
-    assert len(queries) == 2, queries.captured_queries
+def test_a_receiver_may_use_the_bus() -> None:
+    """It runs in the listener's thread, without a lock of ours."""
+    answers: queue.Queue[str] = queue.Queue()
 
-
-@pytest.mark.parametrize("around", [contextlib.nullcontext, transaction.atomic])
-def test_a_receiver_of_the_application_reads_what_was_saved(cage: Cage, around: Callable[[], Any]) -> None:
-    """Those that a module of models connects are there before ours, and would read the row as it was."""
-    names = []
-
-    def name() -> str:
-        return str(cache.get_or_set("name", lambda: Cage.objects.get(pk=cage.pk).name))
-
-    def receiver(**_: object) -> None:
-        names.append(name())
+    def look(**_: object) -> None:
+        answers.put(default_cache().get_or_set("flags", lambda: "loaded anew"))
 
     assert bus().wait_until_leased(WAIT_S)
-    assert name() == ""
-    cage.name = "new"
-    post_save.connect(receiver, sender=Cage)
-    try:
-        post_save.receivers.insert(0, post_save.receivers.pop())
-        connect()
-        with around():
-            cage.save()
-    finally:
-        post_save.disconnect(receiver, sender=Cage)
-    assert names == ["new"]
-
-
-def test_many_saves_in_a_transaction_are_one_message(wire: Wire) -> None:
-    with transaction.atomic():
-        cages = [Cage.objects.create() for _ in range(3)]
-        cages[0].save()
-    assert wire.message().tags == row(*cages)
-
-
-def test_a_failed_save_publishes_nothing(cage: Cage, wire: Wire) -> None:
-    with pytest.raises(IntegrityError):
-        Cage.objects.create(pk=cage.pk)
-    assert wire.messages() == []
-
-
-def test_a_save_to_another_database_waits_for_its_commit(wire: Wire) -> None:
-    with transaction.atomic(using="other"):
-        cage = Cage.objects.using("other").create()
-        assert wire.messages() == []
-    assert wire.message().tags == row(cage)
-
-
-def test_a_save_through_a_proxy_is_a_save_of_the_model(animal: Animal, wire: Wire) -> None:
-    Pet.objects.get(pk=animal.pk).save()
-    assert wire.message().tags == row(animal)
-
-
-def test_a_child_saves_its_parent_too_and_both_are_one_message(wire: Wire) -> None:
-    aquarium = Aquarium.objects.create(name="shark")
-    expected = {f"zoo.{name}{suffix}" for name in ("building", "aquarium") for suffix in ("", f":{aquarium.pk}")}
-    assert wire.message().tags == expected
-    Building.objects.get(pk=aquarium.pk).save()
-    assert wire.message().tags == expected
-
-
-def test_a_row_with_a_key_of_its_own_making(wire: Wire) -> None:
-    chip = Chip.objects.create()
-    assert wire.message().tags == {"zoo.chip", f"zoo.chip:{chip.pk}"}
-
-
-def test_an_expression_is_saved_like_a_value(animal: Animal, wire: Wire) -> None:
-    animal.weight = F("weight") + 1
-    animal.save()
-    assert wire.message().tags == row(animal)
-
-
-def test_fixtures_publish_what_they_load(cage: Cage, wire: Wire, tmp_path: Path) -> None:
-    fixture = tmp_path / "zoo.json"
-    fixture.write_text(serializers.serialize("json", [cage]))
-    call_command("loaddata", str(fixture), verbosity=0)
-    assert wire.message().tags == row(cage)
-
-
-def test_fixtures_of_a_model_with_functions_clear_everything(wire: Wire, tmp_path: Path) -> None:
-    """While a fixture is loaded, what a row points at may not be there yet, so no function is asked."""
-    fixture = tmp_path / "zoo.json"
-    fixture.write_text(serializers.serialize("json", [Ticket(pk=1, day=1, photo_id=5)]))
-    Ticket.objects.all().delete()
-    wire.messages()
-    with connection.constraint_checks_disabled(), pytest.raises(IntegrityError):
-        call_command("loaddata", str(fixture), verbosity=0)
-    assert wire.messages() == []
-    fixture.write_text(serializers.serialize("json", [Ticket(pk=1, day=1)]))
-    call_command("loaddata", str(fixture), verbosity=0)
-    assert wire.message().everything
-
-
-# ------------------------------------------------------------------------------------------- many-to-many
-
-THROUGH = {"zoo.animal_foods", "zoo.animal_foods:*"}
-
-
-def test_links_change_both_sides_and_the_table_between(animal: Animal, food: Food, wire: Wire) -> None:
-    animal.foods.add(food)
-    assert wire.message().tags == row(animal, food) | THROUGH
-    animal.foods.add(food)
-    assert wire.messages() == [], "it was there already"
-    animal.foods.remove(food)
-    assert row(animal, food) | THROUGH <= wire.message().tags
-
-
-def test_links_from_the_other_side_are_the_same(animal: Animal, food: Food, wire: Wire) -> None:
-    food.animal_set.add(animal)
-    assert wire.message().tags == row(animal, food) | THROUGH
-    food.animal_set.set([])
-    assert row(animal, food) | THROUGH <= wire.message().tags
-
-
-def test_clearing_links_changes_rows_nobody_has_read(animal: Animal, food: Food, wire: Wire) -> None:
-    animal.foods.add(food)
-    wire.messages()
-    animal.foods.clear()
-    assert row(animal) | THROUGH | {"zoo.food", "zoo.food:*"} <= wire.message().tags
-
-
-def test_setting_links_is_one_message(animal: Animal, food: Food, wire: Wire) -> None:
-    other = Food.objects.create()
-    animal.foods.add(other)
-    wire.messages()
-    animal.foods.set([food])
-    assert row(animal, food, other) | THROUGH <= wire.message().tags
-
-
-def test_links_of_a_rolled_back_transaction_stay_unsaid(animal: Animal, food: Food, wire: Wire) -> None:
-    with transaction.atomic():
-        animal.foods.add(food)
-        transaction.set_rollback(True)
-    assert wire.messages() == []
-
-
-def test_a_through_model_changes_the_rows_it_links(cage: Cage, wire: Wire) -> None:
-    keeper = Keeper.objects.create()
-    wire.messages()
-    duty = Duty.objects.create(keeper=keeper, cage=cage)
-    assert wire.message().tags == row(keeper, cage) | {"zoo.duty", f"zoo.duty:{duty.pk}"}
-    other = Cage.objects.create()
-    wire.messages()
-    keeper.cages.add(other, through_defaults={"day": 3})
-    assert row(keeper, other) <= wire.message().tags
+    invalidated.connect(look)
+    invalidate("flags")
+    assert answers.get(timeout=WAIT_S) == "loaded anew"
+    invalidated.disconnect(look)

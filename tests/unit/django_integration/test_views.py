@@ -14,7 +14,7 @@ from django_integration.testing import isolated_bus
 from invalidator.ledger_file import writing
 
 from .conftest import WAIT_S
-from .test_status import AWAY, CACHES
+from .monitoring.test_status import AWAY, CACHES
 
 PAGE = "/caches/"
 
@@ -135,7 +135,9 @@ def test_a_key_that_cannot_be_is_said(staff: Client) -> None:
 
 
 def test_a_key_is_explained_without_calling_anything(staff: Client) -> None:
-    found = staff.get(PAGE, {"format": "json", "key": "tests.unit.django_integration.test_calls.doubled(n=4)"}).json()
+    found = staff.get(
+        PAGE, {"format": "json", "key": "tests.unit.django_integration.monitoring.test_calls.doubled(n=4)"}
+    ).json()
     assert not found["explained"]["loaded_now"]
     assert found["explained"]["entry"] is None
 
