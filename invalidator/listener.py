@@ -1,8 +1,9 @@
 """
-The thread that drives a subscription over a link into a ledger.
+Carries out what a subscription decides, over a link, into a ledger.
 
-It carries out what `protocol/subscription.py` decides, and decides nothing itself. It may die, starve, or be stopped
-at any line: every read checks the lease, so that nobody needs to notice.
+`protocol/subscription.py` decides; this module decides nothing. Its work is a generator of steps that a thread drives
+(`steps.py`). The thread may die, starve, or be stopped at any line: every read checks the lease, so nobody needs to
+notice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol
 
 from .errors import LinkDown
 from .ledger import Clock, Ledger
@@ -23,6 +25,7 @@ from .protocol.frames import Frame
 from .protocol.journal import Journal, write_journal
 from .protocol.states import State
 from .protocol.subscription import Subscription
+from .steps import MakeWorker, Pause, Steps, ThreadWorker
 
 log = logging.getLogger("invalidator.listener")
 
@@ -40,9 +43,23 @@ class Audience(Protocol):
         """The ledger was voided."""
 
 
+class Act(Enum):
+    """A step of a listener, besides the effects that it carries out."""
+
+    CONNECT = "open a connection"
+    SETTLE = "count what was stamped, record the position, then notify the audience"
+    HANG_UP = "close the connection"
+
+
+class Receive(NamedTuple):
+    """A step of a listener: wait for frames until this time (nanoseconds), then go on."""
+
+    until: int
+
+
 class Listener:
     """
-    One thread, one subscription, one ledger.
+    One subscription and one ledger, and the thread that keeps them together.
 
     Args:
         subscription: decides.
@@ -51,6 +68,7 @@ class Listener:
         audience: told what was applied.
         clock: that of the ledger.
         pace: of the ledger's count.
+        make_worker: what drives the steps.
     """
 
     def __init__(
@@ -61,6 +79,7 @@ class Listener:
         audience: Audience,
         clock: Clock,
         pace: Pace | None = None,
+        make_worker: MakeWorker = ThreadWorker,
     ) -> None:
         self.subscription = subscription
         self.turned_at = 0
@@ -75,15 +94,16 @@ class Listener:
         self._proven = threading.Condition()
         self._logged: dict[str, int] = {}
         # Stored, but not settled yet.
-        self._is_uncounted = False
+        self.is_uncounted = False
+        """Whether a stamp is in the ledger that no reader is told of yet."""
         self._moved: Journal | None = None
         self._heard: list[tuple[Body, str, int]] = []
-        self._thread = threading.Thread(target=self._run, name="invalidator-listener", daemon=True)
+        self._worker = make_worker("invalidator-listener", self.steps())
 
     def start(self) -> None:
         """Begin to listen."""
         self.turned_at = self._clock()
-        self._thread.start()
+        self._worker.start()
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
         """
@@ -102,63 +122,68 @@ class Listener:
         connection = self._connection
         if connection is not None:
             connection.interrupt()
-        if self._thread is not threading.current_thread() and self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._worker.join(timeout_s)
 
     def let_go(self) -> None:
         """In a forked child: close the inherited descriptor. The parent's connection lives on."""
         if self._connection is not None:
             self._connection.close()
 
-    # The thread.
+    # The steps.
 
-    def _run(self) -> None:
+    def steps(self) -> Steps:
+        """
+        All that is to be done until `close`: effects, `Act`, `Receive` and `Pause`, each announced before it is taken.
+        """
         while not self._closing.is_set():
             self.turned_at = self._clock()
-            self._carry_out(self.subscription.connecting(self.turned_at))
+            yield from self._carry_out(self.subscription.connecting(self.turned_at))
+            reason = "closed"
             try:
-                self._connection = self._link.connect()
-                self._converse()
+                yield from self._converse()
             except LinkDown as error:
                 reason = str(error)
             except Exception as error:
                 # A bug of ours must not end the listening: void what it may have missed, and begin again.
                 log.exception("listener failed channel=%s", self.subscription.names.channel)
                 reason = f"{type(error).__name__}: {error}"
-                self._void(f"the listener failed ({type(error).__name__})")
-            else:
-                reason = "closed"
+                yield from self._void(f"the listener failed ({type(error).__name__})")
+            yield Act.HANG_UP
             self._hang_up()
+            yield None
             if not self._closing.is_set():
-                self._carry_out(self.subscription.disconnected(reason, self._clock()))
-                self._closing.wait(max(0, self.subscription.retry_at - self._clock()) / 1e9)
-        self._carry_out(self.subscription.close())
+                yield from self._carry_out(self.subscription.disconnected(reason, self._clock()))
+                yield Pause(max(0, self.subscription.retry_at - self._clock()) / 1e9, unless=self._closing)
+        yield from self._carry_out(self.subscription.close())
 
-    def _void(self, reason: str) -> None:
+    def _void(self, reason: str) -> Steps:
         try:
-            self._carry_out(self.subscription.failed(reason, self._clock()))
+            yield from self._carry_out(self.subscription.failed(reason, self._clock()))
         except Exception:
             log.exception("nobody could be told of a flush channel=%s", self.subscription.names.channel)
 
-    def _converse(self) -> None:
-        """Talk until we close, or the connection ends, which raises LinkDown. Leaves nothing unsettled."""
-        connection = self._connection
-        assert connection is not None
-        try:
-            self._carry_out(self.subscription.connected(self._clock()))
-            while not self._closing.is_set():
-                frames = connection.receive(max(0, self._next_turn() - self._clock()) / 1e9)
-                self._carry_out(self._hear(frames))
-                self.turned_at = self._clock()
-                self._carry_out(self.subscription.tick(self.turned_at))
-        finally:
-            self._settle()
+    def _converse(self) -> Steps:
+        """Connect and talk until we close, or the connection ends, which raises LinkDown. Leaves nothing unsettled."""
+        yield Act.CONNECT
+        connection = self._connection = self._link.connect()
+        yield None
+        yield from self._and_then(self._settle, self._talk(connection))
+
+    def _talk(self, connection: Connection) -> Steps:
+        yield from self._carry_out(self.subscription.connected(self._clock()))
+        while not self._closing.is_set():
+            until = self._next_turn()
+            yield Receive(until)
+            frames = connection.receive(max(0, until - self._clock()) / 1e9)
+            yield None
+            yield from self._carry_out(self._hear(frames))
+            self.turned_at = self._clock()
+            yield from self._carry_out(self.subscription.tick(self.turned_at))
 
     def _next_turn(self) -> int:
         """When there is something to do, whether or not anything comes."""
         next_tick = self.subscription.next_tick()
-        return min(next_tick, self._pace.due()) if self._is_uncounted else next_tick
+        return min(next_tick, self._pace.due()) if self.is_uncounted else next_tick
 
     def _hear(self, frames: Sequence[Frame]) -> Effects:
         for frame in frames:
@@ -169,12 +194,29 @@ class Listener:
         if connection is not None:
             connection.close()
 
-    def _carry_out(self, effects: Effects) -> None:
+    def _carry_out(self, effects: Effects) -> Steps:
+        return self._and_then(self._settle_in_time, self._carry_out_each(effects))
+
+    def _carry_out_each(self, effects: Effects) -> Steps:
+        for effect in effects:
+            yield effect
+            self._carry_out_one(effect)
+            yield None
+
+    @staticmethod
+    def _and_then(settle: Callable[[], None], steps: Steps) -> Steps:
+        """Take *steps*, then *settle*, even if one of them fails."""
+        # Not `finally`: a generator that is given up in the middle must neither yield nor settle anything.
         try:
-            for effect in effects:
-                self._carry_out_one(effect)
-        finally:
-            self._settle_in_time()
+            yield from steps
+        except Exception:
+            yield Act.SETTLE
+            settle()
+            yield None
+            raise
+        yield Act.SETTLE
+        settle()
+        yield None
 
     def _carry_out_one(self, effect: Effect) -> None:
         match effect:
@@ -209,7 +251,7 @@ class Listener:
         if not own:
             apply_to_ledger(self._ledger, body, now, count=False)
             self._pace.heard(now)
-            self._is_uncounted = True
+            self.is_uncounted = True
         self._heard.append((body, id, now))
 
     def _settle_in_time(self) -> None:
@@ -217,13 +259,13 @@ class Listener:
         As `_settle`, once for all that was read in one piece; in a storm not before the pace allows it. Something else
         (a proof, a flush, the end of the connection) settles earlier, and `_next_turn` at the latest.
         """
-        if not self._is_uncounted or self._pace.due() <= self._clock():
+        if not self.is_uncounted or self._pace.due() <= self._clock():
             self._settle()
 
     def _settle(self) -> None:
         """Finish what was carried out: count the stamps, move the position, then tell the audience."""
-        if self._is_uncounted:
-            self._is_uncounted = False
+        if self.is_uncounted:
+            self.is_uncounted = False
             self._pace.counted(self._clock())
             self._ledger.touch()
         if self._moved is not None:

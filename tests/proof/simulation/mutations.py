@@ -139,7 +139,7 @@ MUTATIONS = (
             (
                 "            apply_to_ledger(self._ledger, body, now, count=False)\n"
                 "            self._pace.heard(now)\n"
-                "            self._is_uncounted = True\n"
+                "            self.is_uncounted = True\n"
             ),
             "            self._ledger.touch()\n            apply_to_ledger(self._ledger, body, now, count=False)\n",
         ),
@@ -150,7 +150,7 @@ MUTATIONS = (
     ),
     mutation(
         "what waits for its count wakes the listener",
-        ("listener", "min(next_tick, self._pace.due()) if self._is_uncounted else next_tick", "next_tick"),
+        ("listener", "min(next_tick, self._pace.due()) if self.is_uncounted else next_tick", "next_tick"),
         tests="tests/unit/invalidator/test_listener.py",
     ),
     mutation(
@@ -166,8 +166,8 @@ MUTATIONS = (
         "nothing stays uncounted when the connection ends",
         (
             "listener",
-            "        finally:\n            self._settle()\n\n    def _next",
-            "        finally:\n            pass\n\n    def _next",
+            "yield from self._and_then(self._settle, self._talk(connection))",
+            "yield from self._talk(connection)",
         ),
         tests="tests/unit/invalidator/test_listener.py",
     ),
@@ -529,7 +529,7 @@ class _Mutator(MetaPathFinder):
         self._sources: dict[str, str] = {}
         for edit in edits:
             name = f"invalidator.{edit.module}"
-            source = self._sources.get(name) or source_of(edit.module).readto_text()
+            source = self._sources.get(name) or source_of(edit.module).read_text()
             self._sources[name] = replace_once(source, edit)
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:

@@ -1,16 +1,16 @@
 """
-A process: the real bus, cache and publisher, with threads that are steps.
+A process: the real bus, cache, listener and publisher. Only the threads are the world's.
 
-What the real code does in threads of its own is done here by generators, which stop wherever a thread could be
-stopped: `_listen` is `Listener._run`, `_deliver` is `Publisher._deliver`, each effect and each store a step. Everything
-they call is the real thing.
+The real code does its background work in steps (`invalidator.steps`), and here the world takes them instead of a
+thread: a process may be left, stopped or killed between any two. What a listener stores in the ledger is taken apart
+further, each store a step.
 """
 
 from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -23,18 +23,16 @@ from weakref import WeakSet
 from invalidator import Invalidator, NearCache
 from invalidator import bus as bus_module
 from invalidator import hearing as hearing_module
-from invalidator.errors import LinkDown
 from invalidator.hearing import OwnHearing
 from invalidator.ledger import HEADER_WORDS, Ledger, LedgerView
-from invalidator.listener import Listener
+from invalidator.listener import Act, Listener, Receive
 from invalidator.message import Body
-from invalidator.outbox import Batch
 from invalidator.pace import Pace
-from invalidator.protocol.effects import Apply, Effect, Effects, Flush, Move, Prove
+from invalidator.protocol.effects import Apply, Effect, Flush, Move, Prove
 from invalidator.protocol.frames import Frame, Push
 from invalidator.protocol.journal import Journal, read_journal
 from invalidator.protocol.subscription import Subscription
-from invalidator.publisher import FIRST_RETRY_S, LAST_RETRY_S, Publisher
+from invalidator.steps import Pause, Steps
 from invalidator.store import Store
 
 from .checks import EVERYTHING
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
 SLOTS = 64
 NAMESPACE = "sim"
 NOT_YET = 2**62
+LISTENER, COURIER = "invalidator-listener", "invalidator-publisher"
 
 
 class SimBus(Invalidator):
@@ -70,8 +69,10 @@ class SimHearing(OwnHearing):
         process = self.process
         subscription = self._make_subscription(self._journal)
         pace = Pace(burst=0) if process.world.setup.storm else Pace()
-        self._listener = Listener(subscription, self._link, self.own, process.audience, process.local_now, pace)
-        process.begin_to_listen(self._listener)
+        self._listener = process.listener = Listener(
+            subscription, self._link, self.own, process.audience, process.local_now, pace, process.make_worker
+        )
+        self._listener.start()
 
 
 class SimLedgerFile:
@@ -88,15 +89,11 @@ class SimLedgerFile:
 _mapping: ContextVar[SteppedWords] = ContextVar("mapping")
 
 
-class SimPublisher(Publisher):
-    """A `Publisher` whose courier is the world's."""
+class LongestDelay(Random):
+    """Draws the longest delay between two attempts to publish."""
 
-    process: Process
-
-    def _queue(self, batch: Batch) -> None:
-        self._outbox.put(batch)
-        if self._courier is None:
-            self._courier = self.process.begin_to_deliver()  # type: ignore[assignment]
+    def uniform(self, a: float, b: float) -> float:
+        return b
 
 
 class DeferredAudience:
@@ -122,13 +119,22 @@ class Thread:
     It yields when it goes on: a time of the world, or a condition with a time; None for at once.
     """
 
-    def __init__(self, process: Process, life: Iterator[Any]) -> None:
+    def __init__(self, process: Process, name: str, life: Iterator[Any]) -> None:
         self._process = process
+        self._name = name
         self._life = life
         self._at = 0
         self._or_when: Callable[[], bool] | None = None
         self.ended = False
         self.running = False
+
+    def start(self) -> None:
+        """From now on the world may choose it."""
+        self._process.threads_by_name[self._name] = self
+
+    def join(self, timeout_s: float) -> bool:
+        """Nobody waits here."""
+        return self.ended
 
     def is_ready(self) -> bool:
         if self.ended or self.running or not self._process.can_run():
@@ -187,6 +193,8 @@ class Process:
         self.heard_again = False
         self._heard_before: list[Frame] = []
         self._in_hand: list[Frame] = []
+        self.listener: Listener | None = None
+        self.connection: SimConnection | None = None
         self.has_position = False
         self.damages_known = 0
         self.damages_at_connect = 0
@@ -196,8 +204,7 @@ class Process:
         self._uncounted: dict[str, int] = {}
         self._held: dict[tuple[str, str], int] = {}
         self._held_uncounted: dict[tuple[str, str], int] = {}
-        self.listener_thread: Thread | None = None
-        self.courier: Thread | None = None
+        self.threads_by_name: dict[str, Thread] = {}
         self.audience = DeferredAudience()
 
     def _make_bus(self) -> SimBus:
@@ -218,14 +225,14 @@ class Process:
                 queue_size=setup.queue_size,
             )
         bus_module._living.discard(bus)
-        bus._publisher.__class__ = SimPublisher
         bus._publisher._journal_length = setup.journal_length
+        bus._publisher._make_worker = self.make_worker
+        bus._publisher._random = LongestDelay()
         self._adopt(bus)
         return bus
 
     def _adopt(self, bus: SimBus) -> None:
         bus.process = self
-        bus._publisher.process = self  # type: ignore[attr-defined]
         self.audience.bus = bus
 
     def _begin_ledger(self) -> None:
@@ -325,90 +332,79 @@ class Process:
     # The listener.
 
     @property
-    def subscription(self) -> Subscription:
-        """Its state machine."""
-        assert self.hearing._listener is not None
-        return self.hearing._listener.subscription
+    def listener_thread(self) -> Thread | None:
+        """What takes the steps of its listener."""
+        return self.threads_by_name.get(LISTENER)
 
     @property
-    def connection(self) -> SimConnection | None:
-        """Its subscription's connection."""
-        return self.hearing._listener._connection if self.listener_thread else None
+    def subscription(self) -> Subscription:
+        """Its state machine."""
+        assert self.listener is not None
+        return self.listener.subscription
 
-    def begin_to_listen(self, listener: Listener) -> None:
-        """A listener was made."""
-        self.listener_thread = Thread(self, self._listen(listener))
+    def make_worker(self, name: str, steps: Steps) -> Thread:
+        """Called in the place of a thread's constructor."""
+        return Thread(self, name, self._listen(steps) if name == LISTENER else self._deliver(steps))
 
-    def _listen(self, listener: Listener) -> Iterator[Any]:
-        """As `Listener._run`."""
-        subscription = listener.subscription
+    def _listen(self, steps: Steps) -> Iterator[Any]:
+        """Take the steps of the listener."""
+        step = next(steps)
         while True:
-            yield from self._carry_out(listener, subscription.connecting(self.local_now()))
-            try:
-                listener._connection = listener._link.connect()
-                yield
-                yield from self._converse(listener)
-            except LinkDown as error:
-                reason = str(error)
-            listener._hang_up()
-            yield
-            yield from self._carry_out(listener, subscription.disconnected(reason, self.local_now()))
-            yield self.world_time(subscription.retry_at)
+            match step:
+                case Act.CONNECT:
+                    after = next(steps)
+                    if after is None:
+                        yield
+                        self.damages_at_connect = self.world.checks.reasons_to_flush
+                case Act.HANG_UP:
+                    after = next(steps)
+                    yield
+                case Pause():
+                    yield self.world_time(self.subscription.retry_at)
+                    after = None
+                case Receive(until):
+                    yield self.world_time(until), self._has_arrived
+                    after = next(steps)
+                case Act.SETTLE:
+                    after = yield from self._act(partial(next, steps))
+                    if not self.listener.is_uncounted:
+                        self._note_settled()
+                case _:
+                    yield
+                    after = yield from self._carry_out(step, steps)
+            step = next(steps) if after is None else after  # of a step that failed there is no end
 
-    def _converse(self, listener: Listener) -> Iterator[Any]:
-        """As `Listener._converse`."""
-        subscription = listener.subscription
-        connection: Any = listener._connection
-        self.damages_at_connect = self.world.checks.reasons_to_flush
-        try:
-            yield from self._carry_out(listener, subscription.connected(self.local_now()))
-            while True:
-                next_turn = self.world_time(listener._next_turn())
-                yield next_turn, lambda: connection.has_arrived() or connection.is_down()
-                self._in_hand = connection.read()
-                yield from self._carry_out(listener, listener._hear(self._look_at_each(self._in_hand)))  # type: ignore[arg-type]
-                yield from self._carry_out(listener, subscription.tick(self.local_now()))
-        except LinkDown:
-            yield from self._settle(listener, listener._settle)
-            raise
+    def _has_arrived(self) -> bool:
+        return self.connection is not None and (self.connection.has_arrived() or self.connection.is_down())
 
-    def _look_at_each(self, frames: list[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            is_message = isinstance(frame, Push) and frame.kind == b"message"
-            if is_message and not any(frame is earlier for earlier in self._heard_before):
-                self.heard_again = True
-            yield frame
+    def _carry_out(self, effect: Effect, steps: Steps) -> Iterator[Any]:
+        self.world.note(lambda: f"{self.name}: {effect}")
+        if isinstance(effect, Flush):
+            self.world.checks.flushed(self, effect.reason)
+        began_at = self.world.now
+        if isinstance(effect, Apply) and effect.body.op == "release":
+            self.released(effect.body.owner)
+        after = yield from self._act(partial(next, steps))
+        self._note_effect(effect, began_at)
+        return after
 
-    def _carry_out(self, listener: Listener, effects: Effects) -> Iterator[None]:
-        """As `Listener._carry_out`, each effect and each store a step."""
-        try:
-            for effect in effects:
-                yield
-                self.world.note(lambda effect=effect: f"{self.name}: {effect}")
-                if isinstance(effect, Flush):
-                    self.world.checks.flushed(self, effect.reason)
-                began_at = self.world.now
-                if isinstance(effect, Apply) and effect.body.op == "release":
-                    self.released(effect.body.owner)
-                yield from self._act(partial(listener._carry_out_one, effect))
-                self._note_effect(effect, began_at)
-        except LinkDown:
-            yield from self._settle(listener, listener._settle_in_time)
-            raise
-        yield from self._settle(listener, listener._settle_in_time)
+    def read(self, frames: list[Frame]) -> list[Frame]:
+        """The listener has read *frames*, and looks at one after the other."""
+        self._in_hand = frames
+        return Watched(frames, self._look_at)
 
-    def _settle(self, listener: Listener, settle: Callable[[], None]) -> Iterator[None]:
-        yield from self._act(settle)
-        if not listener._is_uncounted:
-            self._note_settled()
+    def _look_at(self, frame: Frame) -> None:
+        is_message = isinstance(frame, Push) and frame.kind == b"message"
+        if is_message and not any(frame is earlier for earlier in self._heard_before):
+            self.heard_again = True
 
-    def _act(self, act: Callable[[], None]) -> Iterator[None]:
-        """Let the listener do something, each of its stores a step of its own."""
+    def _act(self, act: Callable[[], object]) -> Generator[None, None, object]:
+        """Let the listener do something, each of its stores a step of its own. Returns what *act* does."""
         while self.is_in_section():
             yield
         self.words.recording = True
         try:
-            act()
+            result = act()
         finally:
             self.words.recording = False
         while self.words.unstored:
@@ -420,6 +416,7 @@ class Process:
         for call in calls:
             yield
             call()
+        return result
 
     def _note_effect(self, effect: Effect, began_at: int) -> None:
         match effect:
@@ -452,39 +449,17 @@ class Process:
 
     # The courier.
 
-    def begin_to_deliver(self) -> Thread:
-        """Something waits in the outbox."""
-        self.courier = Thread(self, self._deliver())
-        return self.courier
-
-    def _deliver(self) -> Iterator[Any]:
-        """As `Publisher._deliver`."""
-        publisher = self.bus._publisher
-        delay_s = FIRST_RETRY_S
-        while True:
-            yield
-            batch = publisher._outbox.take()
-            if batch is None:
-                publisher._courier = None
-                return
-            yield
-            try:
-                accepted = publisher._say(batch)
-            except LinkDown as error:
-                publisher._note_down(error)
-                publisher._outbox.failed()
-                yield self.world.now + int(delay_s * S)
-                delay_s = min(2 * delay_s, LAST_RETRY_S)
-                continue
-            delay_s = FIRST_RETRY_S
-            publisher.last_error = None
-            yield
-            publisher._outbox.delivered(*accepted)
+    def _deliver(self, steps: Steps) -> Iterator[Any]:
+        """Take the steps of the courier."""
+        for step in steps:
+            if step is not None:
+                yield self.world.now + int(step.seconds * S) if isinstance(step, Pause) else None
 
     def threads(self) -> list[Thread]:
         """What runs by itself."""
-        listener = self.listener_thread if self.stalled_until <= self.world.now else None
-        return [thread for thread in (listener, self.courier) if thread is not None]
+        is_stalled = self.stalled_until > self.world.now
+        names = (COURIER,) if is_stalled else (LISTENER, COURIER)
+        return [self.threads_by_name[name] for name in names if name in self.threads_by_name]
 
     # Death and birth.
 
@@ -522,6 +497,7 @@ class Process:
         bus._link = SimLink(self)
         bus._publisher = copy.copy(parent._publisher)
         bus._publisher._link = bus._link
+        bus._publisher._make_worker = self.make_worker
         bus._caches = WeakSet()
         bus._callbacks = dict(parent._callbacks)
         self._adopt(bus)
@@ -557,6 +533,19 @@ class Process:
         cache._store.lock.acquire()
         self.bus.attach(cache)
         return cache
+
+
+class Watched(list[Frame]):
+    """Frames of which *look* learns one by one, as they are iterated over."""
+
+    def __init__(self, frames: list[Frame], look: Callable[[Frame], None]) -> None:
+        super().__init__(frames)
+        self._look = look
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            self._look(frame)
+            yield frame
 
 
 class _InheritedConnection:
