@@ -1,8 +1,8 @@
 """
 `python -m benchmarks [NAME…]`: measure, against peers, in one run.
 
-Figures go to stdout, progress to stderr. The exit status says whether everything could be measured; a missed target
-is a figure like any other.
+Figures go to stdout, progress to stderr. The exit status is 0 if everything could be measured, whether
+targets are met or missed.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ FIELDS = {f"field{number}": f"value {number}" for number in range(10)}
 
 @dataclass
 class Record:
-    """What is neither plain nor unchanging: copied as OPTIONS["COPY"] says."""
+    """What is neither plain nor unchanging: copied as OPTIONS["COPY"] demands."""
 
     name: str = "a lamp"
     fields: dict[str, str] = field(default_factory=lambda: dict(FIELDS))
@@ -38,7 +38,7 @@ def measure(run: Run) -> list[Figure]:
     keys = {kind: [f"{kind}:{number}" for number in range(KEYS)] for kind in ("text", "dict", "record")}
     for cache in caches.values():
         for kind, value in (("text", "a lamp"), ("dict", FIELDS), ("record", Record())):
-            cache.get_many(keys[kind])  # so that what follows is a fill, of which nobody is told
+            cache.get_many(keys[kind])  # so that what follows is a fill, which publishes nothing
             cache.set_many(dict.fromkeys(keys[kind], value), TTL_S)
             cache.get_many(keys[kind])  # near copies, where another cache has filled the second level
     is_leased()

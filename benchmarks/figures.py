@@ -44,7 +44,7 @@ class Figure:
         what: a few words.
         value: in *unit*.
         times: how many times the base of this benchmark that is, if it has one.
-        target: what it should be, if an issue says so.
+        target: what it should be, if an issue sets one.
     """
 
     what: str

@@ -17,7 +17,7 @@ class Child:
     """
     A process that runs *main* with its end of a pipe and *arguments*, until it receives None or the pipe ends.
 
-    Its first message says that it is ready.
+    Its first message means that it is ready.
     """
 
     def __init__(self, main: Callable[..., None], *arguments: Any) -> None:
@@ -34,7 +34,7 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):  # it is gone, and its own message says why
+        with contextlib.suppress(OSError):  # it is gone, and its own message has the reason
             self._pipe.send(None)
         self._process.join(PATIENCE_S)
         self._process.kill()

@@ -1,14 +1,14 @@
 """
 From `invalidate()` called in one process to the old value no longer served in another, against a bare PUBLISH.
 
-How the other process tells: its cache's `drop`, which the listener calls right after it has stamped the ledger, reads
+How the other process reports: its cache's `drop`, which the listener calls right after it has stamped the ledger, reads
 the clock first thing and then makes sure that a read would refuse the value. So the figure is an upper bound, by about
 a microsecond. (`on_evict` and `on_invalidate` come a little later, when the entry has left.) Looking at `cache.get` in
 a tight loop instead would measure the interpreter's 5 ms switch interval: the loop holds the GIL that the listener's
 thread waits for.
 
 Both processes read one clock (`now_ns`, which all processes of a host share). Ours and the bare one take turns, in an
-order drawn anew each round, after the same pause, during which everybody is asleep in a system call.
+order drawn for each round, after the same pause, during which everybody is asleep in a system call.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class TellingCache(NearCache):
 
 def reader_process(pipe: Connection, url: str, namespace: str, is_busy: bool) -> None:
     """
-    Caches a value when asked to, and tells when it became void.
+    Caches a value when asked to, and reports when it became void.
 
     Args:
         is_busy: whether another thread keeps the interpreter busy all the time.
@@ -124,7 +124,7 @@ def _compute() -> None:
 
 
 def take_turns(run: Run, measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each of *measures* returned, in *rounds* rounds, each in an order drawn anew."""
+    """What each of *measures* returned, in *rounds* rounds, each in an order drawn for each round."""
     times: dict[str, list[float]] = {name: [] for name in measures}
     order = list(measures.items())
     with no_garbage():
@@ -138,13 +138,13 @@ def take_turns(run: Run, measures: dict[str, Callable[[], float]], rounds: int) 
     return times
 
 
-def time_of_arrival(other: Child, say: Callable[[], object]) -> float:
-    """Microseconds from before *say* to the time that *other* reports."""
+def time_of_arrival(other: Child, publish: Callable[[], object]) -> float:
+    """Microseconds from before *publish* to the time that *other* reports."""
     other.ask()
     time.sleep(PAUSE_S)
     begun = now_ns()
-    say()
+    publish()
     arrived: int = other.answer()
     if arrived <= begun:
-        raise RuntimeError(f"it arrived {begun - arrived} ns before it was said")
+        raise RuntimeError(f"it arrived {begun - arrived} ns before it was published")
     return (arrived - begun) / 1000

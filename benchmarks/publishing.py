@@ -1,5 +1,5 @@
 """
-What the journal costs who invalidates: the publish script against a bare PUBLISH of the same body.
+What the journal costs a publisher: the publish script against a bare PUBLISH of the same body.
 
 Both go through redis-py with hiredis, over connections of our link's pool, to one subscriber in another process that
 reads both channels.

@@ -2,7 +2,7 @@
 What a dropped connection costs: the time until there is a new proof, and the entries that are lost.
 
 Recovered means a lease that rests on the new connection: a PING that was sent after the kill has been answered. (The
-old lease is still good meanwhile: nobody stops being served.) We look at the ledger in steps of 0.1 ms, asleep in
+old lease is still good meanwhile, and reads go on.) We look at the ledger in steps of 0.1 ms, asleep in
 between, so that the listener's thread has the interpreter for itself.
 """
 
@@ -76,7 +76,7 @@ def measure_survivors(run: Run) -> list[Figure]:
             receipts = [writer.invalidate(key) for key in stale]
             _wait_for_proof(bus, begun)
             if any(receipt.listeners for receipt in receipts):
-                continue  # it was back before the last was said: no trial
+                continue  # it was back before the last was published: no trial
             served = cache.get_many(keys)
             if not served.keys().isdisjoint(stale):
                 raise RuntimeError("an invalidated value is served")

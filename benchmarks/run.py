@@ -1,4 +1,4 @@
-"""What every benchmark is handed: how thorough to be, a server of our own, and a place to say how far it is."""
+"""What every benchmark gets: how thorough to be, a server of its own, and a place to report progress."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _sidecar(run: Run, main: Any) -> Iterator[tuple[str, Path, Child]]:
 
 
 def sidecar_process(pipe: Connection, url: str, namespace: str, path: str, cores: frozenset[int] = frozenset()) -> None:
-    """A sidecar of one namespace. Tells its process id to who asks."""
+    """A sidecar of one namespace. Reports its process id when asked."""
     move(cores)
     ward = _started(Ward(url, Config(namespace=namespace, slots=DEFAULT_SLOTS), Path(path)))
     pipe.send("ready")
@@ -101,7 +101,7 @@ class TellingWard(Ward):
 
 
 def telling_sidecar_process(pipe: Connection, url: str, namespace: str, path: str) -> None:
-    """A sidecar that is asked before each message, and tells when it was in force."""
+    """A sidecar that is asked before each message, and reports when that was in force."""
     ward = TellingWard(url, Config(namespace=namespace, slots=DEFAULT_SLOTS), Path(path))
     _started(ward)
     pipe.send("ready")
@@ -266,16 +266,16 @@ def measure_host(run: Run) -> list[Figure]:
 
 @contextlib.contextmanager
 def _workers(url: str, namespace: str, path: Path | None, count: int) -> Iterator[str]:
-    """So many worker processes under *namespace*, which is also what this returns. Each hears: that is checked."""
+    """So many worker processes under *namespace*, which is also what this returns. It is checked that each receives."""
     with Child(workers_process, url, namespace, path and str(path), count) as workers:
         yield namespace
         deaf: int = workers.ask()
     if deaf:
-        raise RuntimeError(f"{deaf} of {count} workers did not hear that the value became stale")
+        raise RuntimeError(f"{deaf} of {count} workers did not notice that the value became stale")
 
 
 def workers_process(pipe: Connection, url: str, namespace: str, path: str | None, count: int) -> None:
-    """Forks *count* workers, each with a value in its cache; asked, tells how many have it still."""
+    """Forks *count* workers, each with a value in its cache; asked, reports how many still have it."""
     ready, life = os.pipe(), os.pipe()
     workers = []
     for _ in range(count):

@@ -48,7 +48,7 @@ CALM_S = 0.05
 STORM_HELD = 0.95
 """A window counts if the storm had so much of its rate…"""
 STORM_HEARD = 0.8
-"""… and the ledger's count moved so often, compared with other windows: nobody who hears it was kept from it."""
+"""… and the ledger's count moved so often, compared with other windows: no receiver was kept from it."""
 
 
 class Window(NamedTuple):
@@ -123,7 +123,7 @@ def _quiet_and_storm(run: Run, cores: Cores, namespace: str, ledger: str | None,
 
 
 def _those_that_count(storms: Sequence[Window]) -> list[Window]:
-    """Those in which the storm was published, and heard."""
+    """Those in which the storm was published, and received."""
     usual = statistics.median(window.counts_s for window in storms)
     held = [
         window
@@ -173,7 +173,7 @@ def worker_process(
 def _read(cache: NearCache, batches: Sequence[Sequence[str]], until: int) -> list[int]:
     """
     Nanoseconds that each batch took, one after the other. What was voided (its slot is that of a name of the storm) is
-    filled anew.
+    filled again.
     """
     get, clock = cache.get, now_ns
     times = []

@@ -64,7 +64,7 @@ def _hidden(variables: Mapping[str, Any]) -> dict[str, Any]:
 def interleaved_ns(
     run: Run, calls: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 50
 ) -> dict[str, list[int]]:
-    """Time each call *rounds* times, one after the other in an order drawn anew each round. Returns all times."""
+    """Time each call *rounds* times, one after the other in an order drawn for each round. Returns all times."""
     times: dict[str, list[int]] = {name: [] for name in calls}
     order = list(calls.items())
     with no_garbage():

@@ -208,7 +208,7 @@ class _Load:
     def _look(self, *, check_all: bool) -> None:
         there = set(self._reads())
         for read in [read for read in self._values if read not in there]:
-            del self._values[read]  # of a row that is gone: nobody asks for it
+            del self._values[read]  # of a row that is gone, which nothing reads
         for read in there:
             if read not in self._values:
                 self._read(read)

@@ -3,7 +3,7 @@ The setting INVALIDATOR: one typed, live property per key.
 
 Live: every read looks at the settings of this moment, so `override_settings` works and importing reads
 nothing. The keys are the options of `Invalidator` and `NearCache`, in capitals, and how models are written; whether a
-URL or a namespace can work is the library's to say (`checks.py` asks it).
+URL or a namespace can work is decided by the library (`checks/setting.py` asks it).
 
 Rule 1: a key that is not in `KEYS` is a mistake, never ignored.
 Rule 2: every message names what is wrong, every hint what would be right.
@@ -27,7 +27,7 @@ SETTING = "INVALIDATOR"
 EXAMPLE = 'INVALIDATOR = {"URL": "redis://localhost:6379/0", "NAMESPACE": "shop"}'
 
 LOCAL_CACHES = ("sites", "contenttypes", "waffle", "constance")
-"""Whose process-local caches we can make coherent: `local_caches`."""
+"""Applications whose process-local caches we can make coherent: `local_caches`."""
 
 Publish = Literal["queue", "raise"]
 Writes = Literal["after_commit", "strict"]
@@ -153,7 +153,7 @@ KEYS: Mapping[str, Key] = {
 
 
 def given() -> Mapping[str, object]:
-    """What the project's settings say, empty if nothing or not a dict. Nothing is checked."""
+    """The setting as the project wrote it, unchecked; empty if it is missing or not a dict."""
     value = getattr(settings, SETTING, None)
     return value if isinstance(value, dict) else {}
 
@@ -250,7 +250,7 @@ class Conf:
 
     @property
     def journal_length(self) -> int:
-        """Messages that Redis keeps for who was away."""
+        """Messages that Redis keeps for processes that were disconnected."""
         return cast("int", _read("JOURNAL_LENGTH"))
 
     @property
@@ -270,12 +270,12 @@ class Conf:
 
     @property
     def sidecar(self) -> str | Path | None:
-        """Who listens: None for this process itself, "auto" for the host's sidecar if one is alive, or its ledger."""
+        """The listener: None for this process itself, "auto" for the host's sidecar if one is alive, or its ledger."""
         return cast("str | Path | None", _read("SIDECAR"))
 
     @property
     def local_caches(self) -> Literal["auto"] | tuple[str, ...]:
-        """Whose process-local caches are made coherent; looked at once, when Django starts."""
+        """The applications whose process-local caches are made coherent; read once, when Django starts."""
         given = _read("LOCAL_CACHES")
         return "auto" if given == "auto" else tuple(given)
 

@@ -55,7 +55,7 @@ class _Record:
                 }
             )
 
-    def tell(self, keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
+    def published(self, keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
         self.counts["messages"] += 1
         if len(self.messages) < MOST_SHOWN:
             self.messages.append({"everything": everything, **_names("keys", keys), **_names("tags", tags)})
@@ -88,9 +88,9 @@ class _Watcher:
 _watcher = _Watcher()
 
 
-def _hear(keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
+def _publishing(keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
     if (record := _record.get()) is not None:
-        record.tell(keys, tags, everything)
+        record.published(keys, tags, everything)
 
 
 class InvalidatorPanel(Panel):
@@ -114,13 +114,13 @@ class InvalidatorPanel(Panel):
         self._recorded = _Record()
         self._token = _record.set(self._recorded)
         observing.watch(_watcher)
-        runtime.publish_observers.append(_hear)
+        runtime.publish_observers.append(_publishing)
 
     def disable_instrumentation(self) -> None:
         """End that."""
         if self._token is None:
             return
-        runtime.publish_observers.remove(_hear)
+        runtime.publish_observers.remove(_publishing)
         observing.unwatch(_watcher)
         try:
             _record.reset(self._token)

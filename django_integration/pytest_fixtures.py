@@ -1,5 +1,5 @@
 """
-Fixtures for pytest-django, loaded by `invalidator_pytest.py`: every test is isolated, and can see what it tells.
+Fixtures for pytest-django, loaded by `invalidator_pytest.py`: every test is isolated, and can see what it publishes.
 
     def test_a_new_price_reaches_the_pages(db, product, invalidations):
         product.set_price(20)
@@ -44,6 +44,6 @@ def invalidator_bus(_invalidator_isolation: IsolatedBus | None) -> IsolatedBus:
 
 @pytest.fixture
 def invalidations(_invalidator_isolation: IsolatedBus | None) -> Iterator[Invalidations]:
-    """What this test has told so far, one object for each message: see `capture_invalidations`."""
-    with capture_invalidations() as told:
-        yield told
+    """What this test has published so far, one object for each message: see `capture_invalidations`."""
+    with capture_invalidations() as captured:
+        yield captured

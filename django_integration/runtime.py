@@ -4,7 +4,7 @@ The one bus of this process.
 It is made on first use, never at import or in `ready()`: preloading servers fork after that. When the setting changes
 (`override_settings`), it is closed, and the next use makes a new one.
 
-Rule 1: nobody keeps what `bus()` returned beyond one call, or registers with `on_reset` to forget it.
+Rule 1: a caller keeps what `bus()` returned for one call only, or registers with `on_reset` to forget it.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def make_bus() -> Invalidator:
 
 
 def do_without_sidecar() -> None:
-    """Let this process listen for itself, whatever the setting says. For a command, on a host that has no sidecar."""
+    """Let this process listen for itself, whatever the setting asks for: for a command on a host without a sidecar."""
     _runtime.has_sidecar = False
 
 

@@ -1,28 +1,28 @@
 """
-Django signals for what this process hears: `invalidated` and `flushed`.
+Django signals for what this process receives: `invalidated` and `flushed`.
 
     from django_integration import flushed, invalidated
 
     @receiver(invalidated)
     def reload_flags(sender, keys, tags, everything, **kwargs): ...
 
-`invalidated` is sent for every message of the namespace that was applied here, said by whomever:
+`invalidated` is sent for every message of the namespace that was applied here, whichever process published it:
 
     keys, tags   tuples of names; empty if `everything`
     everything   the whole namespace was cleared
-    local        whether this process said it
-    node, id     who said it; its id in the journal
+    local        whether this process published it
+    node, id     the process that published it; the message's id in the journal
     received_at  as `django.utils.timezone.now()` gives it
 
 `flushed` is sent when this process voided everything it had, because it may have missed something, and once when it
-begins to hear: `reason` (text), `received_at`.
+begins to listen: `reason` (text), `received_at`.
 
-Rule 1: whoever has no receiver pays nothing: we are called by the bus only while a receiver is connected.
-Rule 2: connecting starts nothing, so that it is safe in `ready()`, before a preloading server forks. What is heard is
-sent from the first use of the process' bus on; who does nothing but hear calls `bus().start()`.
+Rule 1: without receivers this costs nothing: the bus calls this module only while one is connected.
+Rule 2: connecting starts nothing, so that it is safe in `ready()`, before a preloading server forks. Signals are sent
+from the first use of the process' bus on; a process that only receives calls `bus().start()`.
 Rule 3: receivers run in the listener's thread, without a request or a transaction. What one raises is logged by Django,
-and neither the others nor the listener notice. One that waits holds up the proof that everything was heard.
-Rule 4: in a sidecar's worker nothing is sent, as it is told nothing; the log says so once (`signals_not_sent`).
+and neither the others nor the listener notice. One that waits delays the proof that everything was received.
+Rule 4: a sidecar's worker receives no messages, so no signal is sent there; the log says so once (`signals_not_sent`).
 A listener of our own would be ahead of the ledger by which the worker's cache reads.
 """
 
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 class BusSignal(Signal):
-    """A signal of which the bus is to know whether anybody wants it."""
+    """A signal that listens on the bus only while it has receivers."""
 
     def connect(self, *args: Any, **options: Any) -> None:
         """See Django."""
@@ -60,7 +60,7 @@ class BusSignal(Signal):
 
 
 class _Relay:
-    """Hangs on the process' bus while there is a receiver."""
+    """Listens on the process' bus while a signal has a receiver."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a receiver may connect another
@@ -92,7 +92,7 @@ class _Relay:
         self._bus = self._end = None
 
     def renew_lock(self) -> None:
-        """In a forked child: who held it does not exist here."""
+        """In a forked child: the thread that held it does not exist here."""
         self._lock = threading.RLock()
 
 
@@ -102,20 +102,20 @@ def is_wanted() -> bool:
 
 
 def _send(bus: Invalidator) -> Callable[[Invalidation], None]:
-    """What the bus calls."""
+    """Return the callback for the bus."""
 
-    def send(said: Invalidation) -> None:
-        if not said.is_message:
-            flushed.send_robust(Invalidator, reason=said.reason, received_at=timezone.now())
+    def send(applied: Invalidation) -> None:
+        if not applied.is_message:
+            flushed.send_robust(Invalidator, reason=applied.reason, received_at=timezone.now())
             return
         invalidated.send_robust(
             Invalidator,
-            keys=said.keys,
-            tags=said.tags,
-            everything=said.everything,
-            local=said.node == bus.node,
-            node=said.node,
-            id=said.id,
+            keys=applied.keys,
+            tags=applied.tags,
+            everything=applied.everything,
+            local=applied.node == bus.node,
+            node=applied.node,
+            id=applied.id,
             received_at=timezone.now(),
         )
 

@@ -1,11 +1,14 @@
 """
-Whether the near caches of this process have to look closer at hits.
+Why hits of this process have to take the slow path.
 
-Usually nobody is in a transaction that has written, and nobody records what a loader reads. Then a hit asks no more
-than whether this is empty.
+Usually no thread is in a transaction that has written, and no loader is being recorded. Then `reasons` is empty, and a
+hit asks no more than that.
 """
 
 from __future__ import annotations
 
 reasons: dict[int, object] = {}
-"""By `id`: the batches that were neither sent nor rolled back (`transactions.py`), and the recorders at work."""
+"""
+By `id`: batches that were neither published nor rolled back (`transactions/batches.py`), and recorders at work
+(`dependencies/recorder.py`).
+"""

@@ -39,19 +39,19 @@ TEMPLATE = "invalidator/status.html"
 @require_safe
 @staff_member_required
 def status(request: HttpRequest) -> HttpResponse:
-    """How the process that answers is doing, for staff."""
+    """The state of the process that answers, for staff."""
     return page(request, admin.site.each_context(request))
 
 
 def page(request: HttpRequest, context: Mapping[str, Any]) -> HttpResponse:
-    """Answer, to whoever may see it, in the *context* of an admin site."""
+    """Answer in the *context* of an admin site. The caller has checked that the user may see it."""
     found = look()
     explained, problem = _explain(request.GET.get("key", ""))
     if request.GET.get("format") == "json":
-        said = {**found, "explained": explained} if "key" in request.GET else found
+        answer = {**found, "explained": explained} if "key" in request.GET else found
         if problem:
-            said["problems"] = [*found["problems"], problem]
-        return JsonResponse(said, json_dumps_params={"indent": 2})
+            answer["problems"] = [*found["problems"], problem]
+        return JsonResponse(answer, json_dumps_params={"indent": 2})
     return render(
         request,
         TEMPLATE,
@@ -68,7 +68,7 @@ def page(request: HttpRequest, context: Mapping[str, Any]) -> HttpResponse:
 
 
 def _explain(key: str) -> tuple[Explanation | None, str | None]:
-    """What is known of the entry of *key* in this process, and why nothing is. Calls no function."""
+    """What is known of the entry of *key* in this process, or why nothing is. Loads nothing."""
     if not key:
         return None, None
     try:
@@ -83,10 +83,10 @@ def _verdict(found: ProcessStatus) -> tuple[str, str]:
     if bus is None:
         return "error", "There is no bus, so nothing is invalidated by this process: see the problems below."
     if bus["queued"]:
-        return "warning", f"{bus['queued']} names wait for Redis: other servers have not heard of them yet."
+        return "warning", f"{bus['queued']} names wait for Redis: other servers still serve the old values."
     if bus["leased"]:
         return "success", "Everything that was invalidated up to a moment ago is known here."
     if bus["state"] == "idle":
         return "info", "Nothing was cached in this process yet, so it does not listen."
     why, then = bus["last_error"] or bus["state"], found["settings"]["WHEN_UNLEASED"]
-    return "warning", f"Nothing proves that this process hears everything ({why}). What it serves: {_SERVED.get(then)}."
+    return "warning", f"Nothing proves that this process misses no message ({why}). It serves {_SERVED.get(then)}."

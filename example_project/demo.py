@@ -11,8 +11,8 @@ writes the ledger that they read.
 
 It runs until Ctrl-C or SIGTERM (exit code 0), or until one of its servers ends by itself (exit code 1).
 
-A sidecar that is killed or told to stop is no such end, because watching that is what the demo is for: its workers go
-on without a lease, and a new sidecar starts after `RESTART_AFTER_S`, as systemd would start one. A sidecar that fails
+A sidecar that is killed or stopped does not end the demo, which is there for watching just that: its workers go on
+without a lease, and a new sidecar starts after `RESTART_AFTER_S`, as systemd would start one. A sidecar that fails
 (any other exit code) is one.
 
 Rule 1: nothing is left behind. Every process started here ends with this one, however this one ends: see `tether.py`
@@ -60,7 +60,7 @@ RESTART_AFTER_S = 5.0  # longer than a lease: one can watch it end
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why, and what to do."""
+    """The demo cannot go on; the message has the reason, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Child:
         return self.process.poll() is not None
 
     @property
-    def was_told_to_end(self) -> bool:
-        """Whether it has ended because somebody killed it or asked it to, and not because it failed."""
+    def was_stopped(self) -> bool:
+        """Whether it has ended because somebody stopped or killed it, and not because it failed."""
         return self.ended and self.process.returncode <= 0
 
     def check(self) -> None:
@@ -96,7 +96,7 @@ class Child:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all processes of its group, if any is left."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the second of a group of zombies
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the second for a group of zombies
             os.killpg(self.process.pid, number)
 
     def let_go(self) -> None:
@@ -135,7 +135,7 @@ class Server:
         return [child for child in (self.web, self.sidecar) if child is not None]
 
     def start_sidecar(self) -> None:
-        """Start the sidecar; `has_lease` says when it is ready."""
+        """Start the sidecar; it is ready when `has_lease`."""
         environment = self._environment
         self.sidecar = start(
             f"{self.name}'s sidecar",
@@ -150,7 +150,7 @@ class Server:
         )
 
     def has_lease(self) -> bool:
-        """Whether the sidecar has proved that it hears everything, as a worker would see it."""
+        """Whether the sidecar has proved that it receives everything, as a worker would see it."""
         environment = self._environment
         try:
             bus = Invalidator(
@@ -165,7 +165,7 @@ class Server:
             return bus.wait_until_leased(0)
 
     def start_web(self, fleet: str) -> None:
-        """Start gunicorn; `answers` says when it is ready."""
+        """Start gunicorn; it is ready when it `answers`."""
         self.web = start(
             self.name,
             self._directory / f"{self.name}.log",
@@ -187,7 +187,7 @@ class Server:
         assert self.web is not None
         assert self.sidecar is not None
         self.web.check()
-        if not self.sidecar.was_told_to_end:
+        if not self.sidecar.was_stopped:
             self.sidecar.check()
         elif self._restart_at is None:
             self._restart_at = time.monotonic() + RESTART_AFTER_S
@@ -253,7 +253,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace, stack: contextlib.ExitStack, stop: threading.Event) -> None:
-    """Start everything, tell, and wait for the end. Raises DemoError when a server ends first."""
+    """Start everything, print where, and wait for the end. Raises DemoError when a server ends first."""
     directory = Path(
         stack.enter_context(tempfile.TemporaryDirectory(prefix="invalidator-demo-", ignore_cleanup_errors=True))
     )

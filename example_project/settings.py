@@ -89,7 +89,7 @@ DATABASES = {
         "CONN_MAX_AGE": None,
         "OPTIONS": {
             # Several servers write one file: readers do not wait for a writer (WAL), writers wait for each other, and a
-            # transaction that will write says so at its start, because SQLite cannot wait later.
+            # transaction that will write takes its lock at the start, because SQLite cannot wait later.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",

@@ -18,13 +18,12 @@ import logging
 import os
 import secrets
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from . import message
+from . import forks, message
 from .config import Config, check_number
 from .entry import ValidityRule
 from .errors import InvalidMessage, InvalidName, InvalidSetting, JournalUnread, LedgerFileError, LinkDown, PublishError
@@ -41,6 +40,7 @@ from .protocol.subscription import Happening, Subscription
 from .publisher import Publisher
 from .receipt import Receipt
 from .status import Invalidation, Journaled, Past, Status
+from .weak_list import WeakList
 
 log = logging.getLogger("invalidator.bus")
 
@@ -61,12 +61,6 @@ class Attached(Protocol):
 
     def sweep(self) -> object:
         """Let every entry leave that may not be served."""
-
-    def before_fork(self) -> None:
-        """Take the locks, so that the child finds everything whole."""
-
-    def after_fork(self, *, in_child: bool) -> None:
-        """Release the locks; in the child, make new ones and forget whoever was at work."""
 
 
 class Invalidator:
@@ -114,7 +108,7 @@ class Invalidator:
             when_down=self.config.publish,
             queue_size=self.config.queue_size,
         )
-        self._caches: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._caches: WeakList[Attached] = WeakList()
         self._callbacks: dict[object, tuple[Callback, frozenset[str], frozenset[str]]] = {}
         self._closed = False
         self._closing = threading.Lock()
@@ -122,6 +116,7 @@ class Invalidator:
         self.slots = self._hearing.view.slots
         self.watched: Words = self._hearing.view.words
         _living.add(self)
+        forks.register(self)
 
     def _choose_hearing(self, sidecar: str | os.PathLike[str] | None) -> Hearing:
         """By the sidecar if there is to be one. "auto" asks whether one is alive, once."""
@@ -326,6 +321,11 @@ class Invalidator:
 
         return end
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether `on_invalidate` has been given any that did not end."""
+        return bool(self._callbacks)
+
     def invalidated(self, body: Body, id: str, now: int) -> None:
         """Called by the listener: a message was applied to the ledger."""
         if body.node != self.node:
@@ -349,16 +349,16 @@ class Invalidator:
 
     def _drop(self, keys: Iterable[str], loaded_before: int) -> None:
         if keys:
-            for cache in list(self._caches):
+            for cache in self._caches:
                 cache.drop(keys, loaded_before)
 
     def _watch(self, words: Words) -> None:
         self.watched = words
-        for cache in list(self._caches):
+        for cache in self._caches:
             cache.watch(words)
 
     def _sweep(self) -> None:
-        for cache in list(self._caches):
+        for cache in self._caches:
             cache.sweep()
 
     def _make_subscription(self, journal: Journal | None) -> Subscription:
@@ -474,52 +474,35 @@ class Invalidator:
     def __repr__(self) -> str:
         return f"<Invalidator namespace={self.namespace} node={self.node} state={self.status().state}>"
 
-    def before_fork(self) -> None:
-        """Hold everything still."""
-        self._hearing.before_fork()
-        for cache in list(self._caches):
-            cache.before_fork()
+    def fork_locks(self) -> Iterable[forks.Lock]:
+        """See `forks.ForkOwner`."""
+        return self._hearing.fork_locks()
 
-    def after_fork(self, *, in_child: bool) -> None:
-        """Go on; in the child, as a new node."""
-        for cache in list(self._caches):
-            cache.after_fork(in_child=in_child)
-        if in_child:
+    def after_fork_in_child(self) -> None:
+        """Go on as a new node, without the parent's connections, queue and listener."""
+        self._closing = threading.Lock()
+        if not self._closed:
             self.node = secrets.token_hex(6)
-            self._closing = threading.Lock()
             self._link.after_fork()
             self._publisher.after_fork(self.node)
-        self._hearing.after_fork(in_child=in_child)
-        if in_child and self._callbacks:
-            self.start()  # they wait for changes, not for a fill
+        self._hearing.after_fork_in_child()
 
 
-_living: weakref.WeakSet[Invalidator] = weakref.WeakSet()
-_forking: list[Invalidator] = []
+_living: WeakList[Invalidator] = WeakList()
 
 
-def _before_fork() -> None:
-    _forking[:] = _living
-    for bus in _forking:
-        bus.before_fork()
-
-
-def _after_fork(*, in_child: bool) -> None:
-    for bus in _forking:
-        bus.after_fork(in_child=in_child)
-    _forking.clear()
+@forks.in_child
+def _start_those_with_callbacks() -> None:
+    for bus in _living:
+        if bus.has_callbacks:  # they wait for changes, not for a fill
+            bus.start()
 
 
 def _close_all() -> None:
-    for bus in list(_living):
+    for bus in _living:
         bus.close()
 
 
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=lambda: _after_fork(in_child=False),
-    after_in_child=lambda: _after_fork(in_child=True),
-)
 atexit.register(_close_all)
 
 

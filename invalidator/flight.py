@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from . import forks
 from .entry import AnyEntry
 
 
@@ -54,14 +54,14 @@ class Flight:
         try:
             return self._landing.result()
         finally:
-            _get_off(self, blocking=True)
+            _waiting.end(self, blocking=True)
 
     async def await_landing(self) -> Landing:
         """Wait until it lands, without blocking the event loop."""
         try:
             return await asyncio.wrap_future(self._landing)
         finally:
-            _get_off(self, blocking=False)
+            _waiting.end(self, blocking=False)
 
 
 class Flights:
@@ -92,12 +92,12 @@ class Flights:
         """
         if alone:
             return _take_off(Flight(now(), slots, tags)), True
-        with _lock:
+        with _waiting.lock:
             flight = self._flying.get(key)
             if flight is not None:
                 both = (*flight.slots, *slots) if slots != flight.slots else slots
-                if still_good(both, flight.loaded_at) and not _would_wait_for_itself(flight, blocking=blocking):
-                    _get_on(flight, blocking=blocking)
+                if still_good(both, flight.loaded_at) and not _waiting.is_circular(flight, blocking=blocking):
+                    _waiting.begin(flight, blocking=blocking)
                     return flight, False
             flight = self._flying[key] = Flight(now(), slots, tags)
         return _take_off(flight), True
@@ -105,7 +105,7 @@ class Flights:
     def leave(self, key: str, flight: Flight) -> None:
         """*flight* is about to land: nobody boards it any more. Called by who flies it."""
         _flown_here.set(tuple(number for number in _flown_here.get() if number != flight.number))
-        with _lock:
+        with _waiting.lock:
             if self._flying.get(key) is flight:
                 del self._flying[key]
 
@@ -113,63 +113,75 @@ class Flights:
         return len(self._flying)
 
 
-# All flights of the process share one lock, held for microseconds on a miss: circles of waiting run through several
-# caches.
-_lock = threading.Lock()
-_numbers = itertools.count()
 # A context, and not a task or a thread: what a loader starts (tasks, a loop, asyncio.to_thread) inherits it.
 _flown_here: ContextVar[tuple[int, ...]] = ContextVar("invalidator_flown_here", default=())
-_waiting: dict[int, list[Flight]] = {}
-"""By the number of a flight: those that its loader waits for."""
-_blocked: dict[int, Flight] = {}
-"""By thread: the flight that it waits for, and with it every task it runs."""
+_numbers = itertools.count()
+
+
+class _Waiting:
+    """
+    Who waits for which flights, in all caches of this process: circles of waiting run through several of them.
+
+    Attributes:
+        lock: that of all flights, held for microseconds on a miss.
+        by_flight: by the number of a flight, those that its loader waits for.
+        by_thread: the flight that a thread waits for, and with it every task it runs.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_flight: dict[int, list[Flight]] = {}
+        self.by_thread: dict[int, Flight] = {}
+        forks.register(self)
+
+    def begin(self, flight: Flight, *, blocking: bool) -> None:
+        """The caller, who holds the lock, waits for *flight* from now on."""
+        for number in _flown_here.get():
+            self.by_flight.setdefault(number, []).append(flight)
+        if blocking:
+            self.by_thread[threading.get_ident()] = flight
+
+    def end(self, flight: Flight, *, blocking: bool) -> None:
+        """The caller waits no longer."""
+        with self.lock:
+            for number in _flown_here.get():
+                flights = self.by_flight.get(number, [])
+                if flight in flights:
+                    flights.remove(flight)
+                if not flights:
+                    self.by_flight.pop(number, None)
+            if blocking:
+                self.by_thread.pop(threading.get_ident(), None)
+
+    def is_circular(self, flight: Flight, *, blocking: bool) -> bool:
+        """Whether the caller would wait for itself if it waited for *flight*."""
+        mine, me = _flown_here.get(), threading.get_ident()
+        seen: set[int] = set()
+        ahead = [flight]
+        while ahead:
+            at = ahead.pop()
+            if at.number in mine or (blocking and at.thread == me):
+                return True
+            if at.number not in seen:
+                seen.add(at.number)
+                ahead += self.by_flight.get(at.number, ())
+                if at.thread in self.by_thread:
+                    ahead.append(self.by_thread[at.thread])
+        return False
+
+    def fork_locks(self) -> Iterable[forks.Lock]:
+        """See `forks.ForkOwner`."""
+        return (self.lock,)
+
+    def after_fork_in_child(self) -> None:
+        """The threads that waited do not exist there."""
+        self.by_flight.clear()
+        self.by_thread.clear()
+
+
+_waiting = _Waiting()
 
 
 def _take_off(flight: Flight) -> Flight:
     _flown_here.set((*_flown_here.get(), flight.number))
     return flight
-
-
-def _get_on(flight: Flight, *, blocking: bool) -> None:
-    for number in _flown_here.get():
-        _waiting.setdefault(number, []).append(flight)
-    if blocking:
-        _blocked[threading.get_ident()] = flight
-
-
-def _get_off(flight: Flight, *, blocking: bool) -> None:
-    with _lock:
-        for number in _flown_here.get():
-            flights = _waiting.get(number, [])
-            if flight in flights:
-                flights.remove(flight)
-            if not flights:
-                _waiting.pop(number, None)
-        if blocking:
-            _blocked.pop(threading.get_ident(), None)
-
-
-def _would_wait_for_itself(flight: Flight, *, blocking: bool) -> bool:
-    mine, me = _flown_here.get(), threading.get_ident()
-    seen: set[int] = set()
-    ahead = [flight]
-    while ahead:
-        at = ahead.pop()
-        if at.number in mine or (blocking and at.thread == me):
-            return True
-        if at.number not in seen:
-            seen.add(at.number)
-            ahead += _waiting.get(at.number, ())
-            if at.thread in _blocked:
-                ahead.append(_blocked[at.thread])
-    return False
-
-
-def _go_on_in_child() -> None:
-    """The threads that waited do not exist in a forked child."""
-    _waiting.clear()
-    _blocked.clear()
-    _lock.release()
-
-
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_go_on_in_child)

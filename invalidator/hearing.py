@@ -11,12 +11,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from .config import Config
 from .errors import LedgerFileError
+from .forks import Lock
 from .ledger import CHANGES, FLUSHED_AT, FOREVER, PROVEN_AT, Clock, Ledger, LedgerView, Words
 from .ledger_file import LedgerFile
 from .link import Link
@@ -63,11 +64,11 @@ class Hearing(Protocol):
     def close(self, timeout_s: float) -> None:
         """Hear no more."""
 
-    def before_fork(self) -> None:
-        """Take the locks."""
+    def fork_locks(self) -> Iterable[Lock]:
+        """See `forks.ForkOwner`."""
 
-    def after_fork(self, *, in_child: bool) -> None:
-        """Release the locks; in the child, forget what only the parent has."""
+    def after_fork_in_child(self) -> None:
+        """Forget what only the parent has."""
 
 
 class OwnHearing:
@@ -147,14 +148,11 @@ class OwnHearing:
         if listener is not None:
             listener.close(timeout_s)
 
-    def before_fork(self) -> None:
-        self._lock.acquire()
-        self.own.lock.acquire()
+    def fork_locks(self) -> Iterable[Lock]:
+        return (self._lock, self.own.lock)
 
-    def after_fork(self, *, in_child: bool) -> None:
-        self.own.lock.release()
-        self._lock.release()
-        if in_child and self._listener is not None:
+    def after_fork_in_child(self) -> None:
+        if self._listener is not None:
             self._journal = self._listener.subscription.journal
             self.own.touch()  # what it says was applied may have been stamped, and not counted yet
             self._listener.let_go()
@@ -308,14 +306,11 @@ class SidecarHearing:
     def close(self, timeout_s: float) -> None:
         pass
 
-    def before_fork(self) -> None:
-        self._lock.acquire()
-        self.own.lock.acquire()
+    def fork_locks(self) -> Iterable[Lock]:
+        return (self._lock, self.own.lock)
 
-    def after_fork(self, *, in_child: bool) -> None:
-        self.own.lock.release()
-        self._lock.release()
-        if in_child and self._in_doubt:
+    def after_fork_in_child(self) -> None:
+        if self._in_doubt:
             self._saying = 0  # the threads that say it, and their receipts, are the parent's
             self._unsettled.clear()
             self._orphans += 1

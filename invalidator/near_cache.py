@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from . import forks
 from .bus import Invalidator
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, KeySpec, TagsSpec, cached_function
 from .entry import AnyEntry, Entry, Parts, parts_of
@@ -158,6 +159,7 @@ class NearCache:
         self._attention = self._source.attention
         self.as_of = self._source.as_of
         self.bus.attach(self)
+        forks.register(self)
 
     # Reading.
 
@@ -720,17 +722,15 @@ class NearCache:
         """Called by the bus: a hit compares with `words[CHANGES]` from now on."""
         self._words = words
 
-    def before_fork(self) -> None:
-        """Called by the bus: take the locks."""
-        self._lock.acquire()
-        self._store.lock.acquire()
+    # Forking.
 
-    def after_fork(self, *, in_child: bool) -> None:
-        """Called by the bus: release the locks. In the child nobody is loading."""
-        self._store.lock.release()
-        self._lock.release()
-        if in_child:
-            self._flights = Flights()
+    def fork_locks(self) -> Iterable[forks.Lock]:
+        """See `forks.ForkOwner`."""
+        return (self._lock, self._store.lock)
+
+    def after_fork_in_child(self) -> None:
+        """Nobody is loading in a forked child."""
+        self._flights = Flights()
 
     # Counting.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
+
+from .forks import FreshLock
 
 
 class Receipt:
@@ -81,13 +82,5 @@ class Receipt:
         return f"<Receipt {'queued' if self.queued else f'lost: {self._lost_because}'}>"
 
 
-_lock = threading.Lock()
+_lock = FreshLock()
 """Of all receipts, held for a few instructions."""
-
-
-def _free_lock() -> None:
-    global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_free_lock)

@@ -30,10 +30,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from invalidator import forks
 from invalidator.errors import LinkDown
 from invalidator.link import Accepted, Post
 from invalidator.link.memory import Deliver, MemoryServer, close_server, open_server
@@ -53,7 +53,7 @@ from invalidator.names import RedisNames
 from invalidator.protocol.frames import Frame, Push
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 __all__ = [
@@ -244,7 +244,7 @@ class EmbeddedServer:
         self._port: int | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0
-        _servers.add(self)
+        forks.register(self)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -435,23 +435,16 @@ class EmbeddedServer:
             self._guardian.wait(STOP_TIMEOUT_S)
             self._guardian = None
 
-    def _disown(self) -> None:
-        """In a forked child: let go of the pipe, so that the server ends with the parent and not with us."""
+    def fork_locks(self) -> Iterable[forks.Lock]:
+        """See `forks.ForkOwner`: it has none."""
+        return ()
+
+    def after_fork_in_child(self) -> None:
+        """Let go of the guardian's pipe, so that the server ends with the parent and not with this process."""
         if self._guardian is not None:
             if self._guardian.stdin is not None:
                 self._guardian.stdin.close()
             self._guardian.returncode = 0  # not our child: nothing to wait for, nothing to warn about
-
-
-_servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for server in list(_servers):
-        server._disown()  # noqa: SLF001 - the same module
-
-
-os.register_at_fork(after_in_child=_disown_all)
 
 
 def _free_port() -> int:

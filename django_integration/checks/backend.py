@@ -1,7 +1,7 @@
 """
-System checks of the cache backend, run by `manage.py check` and before every management command.
+System checks of the cache backend.
 
-    invalidator.W020  a second level lies in the Redis database of the bus: its `clear` deletes the journal
+    invalidator.W020  a second level uses the Redis database of the bus: its `clear` deletes the journal
     invalidator.W021  sessions live in a near cache without a second level: other servers do not have them
     invalidator.W022  two aliases with different LOCATION make equal keys: a write to one empties the other
     invalidator.E023  a second level is itself a near cache
@@ -30,7 +30,7 @@ def check_l2_database(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     bus = _database(conf.given().get("URL"))
     return [
         Warning(
-            f"CACHES[{l2_alias(params)!r}] lies in the Redis database of INVALIDATOR['URL']: its clear() is FLUSHDB "
+            f"CACHES[{l2_alias(params)!r}] uses the Redis database of INVALIDATOR['URL']: its clear() is FLUSHDB "
             "and deletes the journal of the bus, too. That is correct, and flushes every server.",
             hint="Give it another database number, such as the /1 of redis://localhost:6379/1.",
             id="invalidator.W020",

@@ -1,5 +1,5 @@
 """
-System checks of INVALIDATOR["LOCAL_CACHES"], run by `manage.py check` and before every management command.
+System checks of INVALIDATOR["LOCAL_CACHES"].
 
     invalidator.W050  an adapter is named whose application is not installed
     invalidator.W051  constance keeps its settings in the memory of each process, and nowhere else
@@ -27,7 +27,7 @@ def check_installed(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
         Warning(
             f"{conf.SETTING}['LOCAL_CACHES'] names {name!r}, but {local_caches.ADAPTERS[name]!r} is not in "
             "INSTALLED_APPS.",
-            hint='Take it out, or install the application; "auto" stands for those that are installed.',
+            hint='Take it out, or install the application; "auto" means those that are installed.',
             id="invalidator.W050",
         )
         for name in local_caches.wanted()
@@ -42,8 +42,8 @@ def check_memory_backend(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "CONSTANCE_BACKEND keeps settings in the memory of the process that changed them: no other has them, and "
-            "no invalidation can tell it what they are.",
+            "CONSTANCE_BACKEND keeps settings in the memory of the process that changed them: no other process has "
+            "them, and an invalidation carries no values.",
             hint='Use "constance.backends.database.DatabaseBackend".',
             id="invalidator.W051",
         )

@@ -1,5 +1,5 @@
 """
-System checks of the project around this app, run by `manage.py check` and before every management command.
+System checks of the project around this app.
 
     invalidator.W030  an alias in CACHES is LocMemCache: no write reaches the other processes
     invalidator.W031  a second level is a cache that lives in one process, or nowhere
@@ -40,9 +40,9 @@ from ..backend.aliases import is_backend, l2_alias, near_cache_aliases
 from ..names import is_watched
 
 HIREDIS = (3, 5, 0)
-"""Older ones leak with every message that is heard."""
+"""Older ones leak memory with every message that is received."""
 REACH_TIMEOUT_S = 5.0
-"""How long Redis may take until it has proved that it is heard."""
+"""How long the first proof of a connection may take."""
 MOST_NAMED = 5
 """Models in one message."""
 
@@ -52,7 +52,7 @@ _Apps = Sequence[AppConfig] | None
 def check_local_memory(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """W030: a cache that is written in one process is right in the others."""
     if not settings.is_overridden("CACHES") or _is_alone():  # type: ignore[misc]
-        return []  # Django's own default says nothing about who uses it
+        return []  # Django's own default: nobody may be using it
     below = set(map(l2_alias, near_cache_aliases().values()))
     return [
         Warning(
@@ -82,14 +82,14 @@ def check_l2_is_shared(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 
 
 def check_hiredis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
-    """W032: the parser of what is heard keeps nothing."""
+    """W032: the parser of Redis' replies does not leak."""
     with contextlib.suppress(PackageNotFoundError):
         installed = version("hiredis")
         if tuple(map(int, re.findall(r"\d+", installed)[:3])) >= HIREDIS:
             return []
         return [
             Warning(
-                f"hiredis {installed} leaks memory with every message that is heard.",
+                f"hiredis {installed} leaks memory with every message that is received.",
                 hint="pip install --upgrade 'hiredis>=3.5.0'",
                 id="invalidator.W032",
             )
@@ -98,12 +98,12 @@ def check_hiredis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 
 
 def check_redis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
-    """W033: what is told through Redis is heard."""
+    """W033: what this project publishes through Redis is received."""
     if conf.problems() or _is_for_development() or (error := _why_unheard()) is None:
         return []
     return [
         Warning(
-            f"Nothing is heard through INVALIDATOR['URL'] from here: {error}",
+            f"Nothing is received through INVALIDATOR['URL'] from here: {error}",
             hint="Start it or mend the URL; `manage.py invalidator doctor` finds what is wrong, and names the repair.",
             id="invalidator.W033",
         )
@@ -116,7 +116,7 @@ def check_reach(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            f"INVALIDATOR['URL'] is {conf.given()['URL']!r}: no other server hears of a write.",
+            f"INVALIDATOR['URL'] is {conf.given()['URL']!r}: no write reaches another server.",
             hint='Name a Redis, such as "redis://localhost:6379/0".',
             id="invalidator.W034",
         )
@@ -171,12 +171,12 @@ def check_replicas(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 
 
 def check_receivers(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
-    """W038: whoever waits for a signal hears."""
+    """W038: receivers of our signals are called."""
     if conf.problems() or conf.conf.sidecar is None or not signals.is_wanted():
         return []
     return [
         Warning(
-            "Receivers of `invalidated` or `flushed` are connected, but a worker of a sidecar is told nothing.",
+            "Receivers of `invalidated` or `flushed` are connected, but the worker of a sidecar receives no messages.",
             hint="Connect them only in a process with INVALIDATOR['SIDECAR'] = None.",
             id="invalidator.W038",
         )

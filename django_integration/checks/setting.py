@@ -55,7 +55,7 @@ def check_values(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 def check_library(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """E005: the library takes the values."""
     if conf.problems():
-        return []  # said above; the library would only say it again
+        return []  # reported by the checks above; the library would repeat it
     try:
         runtime.make_bus().close()
     except InvalidSetting as refusal:

@@ -1,12 +1,12 @@
 """
-Calls of cached functions as a person, or a key, writes them.
+Calls of cached functions, as people write them and as keys spell them.
 
     shop.pages.product(42, lang="en")       a call
     shop.pages.product@1(lang='en', pk=42)  the key that such a call has
     shop.pages.product 42 lang=en           words of a command line
 
-Rule 1: arguments are literals, or dates, times, decimals and UUIDs as their `repr` writes them. Nothing else is carried
-out but the function itself.
+Rule 1: arguments are literals, or dates, times, decimals and UUIDs as their `repr` writes them. No other code than the
+function itself is run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read(text: str, words: Sequence[str] = ()) -> Call:
     Return the call that *text*, with *words* as arguments, means.
 
     Raises:
-        InvalidName: it means none; the message says why.
+        InvalidName: *text* is no such call; the message says why.
     """
     if match := _CALL.fullmatch(text):
         if words:
@@ -74,7 +74,7 @@ def read(text: str, words: Sequence[str] = ()) -> Call:
 
 
 def of_key(key: str) -> Call | None:
-    """Return the call of which *key* is the key, or None: not every key tells."""
+    """Return the call whose key is *key*, or None: many keys do not name a function and its arguments."""
     try:
         call = read(key)
         return call if call.key == key else None
@@ -110,7 +110,7 @@ def _word(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text  # a word without quotes is a text
+        return text  # a word without quotes is a string
 
 
 def _arguments(text: str, inside: str) -> tuple[tuple[Any, ...], dict[str, Any]]:

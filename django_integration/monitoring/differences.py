@@ -1,5 +1,5 @@
 """
-Whether two values are the same, for who reads them: deeper than `==`, which calls two rows equal by their primary key.
+Whether two values look the same to a reader: deeper than `==`, which takes two rows with one primary key for equal.
 
 Rule 1: rows, query sets, containers, dataclasses and responses are compared by what is in them; a field of a dataclass
 that does not compare (`field(compare=False)`) does not count.
@@ -31,11 +31,11 @@ _short.maxstring = _short.maxother = 80
 
 class Difference(NamedTuple):
     """
-    The first one that was found.
+    The first difference that was found.
 
     Args:
         where: such as `['prices'][0].amount`; "" for the value itself.
-        was, is_now: the two, shortened. They may be personal: who logs them has to think.
+        was, is_now: the two, shortened. They may be personal data: think before you log them.
     """
 
     where: str
@@ -59,7 +59,7 @@ def short(value: Any) -> str:
     """Return *value* as a text for people: not long, and never an error."""
     try:
         return _short.repr(value)
-    except Exception:  # noqa: BLE001 - a value that cannot say what it is
+    except Exception:  # noqa: BLE001 - a broken __repr__
         return f"<{type(value).__name__}>"
 
 

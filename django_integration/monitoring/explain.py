@@ -4,11 +4,12 @@ What an entry depends on, when it was loaded, and what voided it last.
     explain("shop.pages.product@1(pk=42)")
     explain(product_page.key(42))
 
-Rule 1: entries live in the memory of each process. What is said of one is true of the process that answers; another has
-loaded its own, with dependencies of its own. Where there is none, a key that tells its function (`calls.py`) is loaded
-here if that is asked for.
-Rule 2: what voided it is read from the journal in Redis, which all processes share, and by the rule of the ledger: a
-message voids an entry whose slots it names. It reaches back some 100,000 messages, of which at most `most` are read.
+Rule 1: entries live in the memory of each process. The answer is about this process; another one has loaded its own
+entry, with its own dependencies. If there is no entry here, and the key names its function (`calls.py`), the caller may
+ask for a load.
+Rule 2: what voided it is read from the journal in Redis, which all processes share, and judged as the ledger does: a
+message voids an entry if it names one of the entry's slots. The journal keeps some 100,000 messages; at most `most` of
+them are read.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class EntryExplained(TypedDict):
         verdict: "valid"; or why it is not served any more: "invalidated", "expired", "unleased" (not at the moment).
         loaded_at: when its load began.
         expires_in_s: seconds; None for never.
-        tags: what it depends on, besides its key.
+        tags: what it depends on, apart from its key.
         parts: how many other entries its value was made from: it falls with them.
     """
 
@@ -60,7 +61,7 @@ class Voided(TypedDict):
         operation: "invalidate", "clear", "hold" or "release".
         names: of its names, those that concern the entry.
         by: how they do: "key", "tag", "everything", or "slot": another name's, or that of an entry it was made from.
-        local: whether the process that answers has said it.
+        local: whether this process published it.
     """
 
     at: str
@@ -78,7 +79,7 @@ class Explanation(TypedDict):
 
     Attributes:
         cache: where the entry is; "" if nowhere in this process.
-        call: the function behind the key, if the key tells.
+        call: the function behind the key, if the key names one.
         voided: None if none of the messages that were read voids it.
         read: how many messages of the journal were read, and from when the oldest is.
         problem: why the journal could not be read.
@@ -98,7 +99,7 @@ class Explanation(TypedDict):
 
 def explain(key: str | Call, *, load: bool = False, most: int = MOST_READ) -> Explanation:
     """
-    Say what is known of the entry of *key*: plain values, ready for JSON.
+    Return what is known of the entry of *key*: plain values, ready for JSON.
 
     Args:
         key: of `cache` or `cached`; of a cache backend, its name (`key_name`).
@@ -148,7 +149,7 @@ def explain(key: str | Call, *, load: bool = False, most: int = MOST_READ) -> Ex
 
 
 def near_caches() -> Iterator[tuple[str, NearCache]]:
-    """Those that this process has opened, and where they are."""
+    """Yield the near caches that this process has opened, each with where it is."""
     if (near := made_cache()) is not None:
         yield "cache, cached", near
     for location, near in places.near_caches().items():
@@ -217,9 +218,7 @@ def as_lines(found: Explanation) -> Iterator[str]:
         yield f"function    {found['call']}"
     entry = found["entry"]
     if entry is None:
-        yield "entry       none in this process" + (
-            ", and the key does not tell its function" if not found["call"] else ""
-        )
+        yield "entry       none in this process" + (", and the key names no function" if not found["call"] else "")
     else:
         loaded = (
             "loaded now, here" if found["loaded_now"] else f"loaded {entry['loaded_at']}, {entry['age_s']:.1f} s ago"
@@ -238,7 +237,7 @@ def _voided_text(found: Explanation) -> Iterator[str]:
     if (voided := found["voided"]) is not None:
         names = " ".join(itertools.islice(voided["names"], 20))
         yield f"{voided['at']} by {voided['operation']} of {voided['by']} {names}".rstrip()
-        yield f", said by node {voided['node'] or '(unknown)'}" + (" (this process)" if voided["local"] else "")
+        yield f", published by node {voided['node'] or '(unknown)'}" + (" (this process)" if voided["local"] else "")
         yield f", message {voided['id']}"
     elif found["problem"]:
         yield f"unknown: {found['problem']}"

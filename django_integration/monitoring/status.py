@@ -1,9 +1,10 @@
 """
-How this process is doing, as one JSON-ready dict: for the page of the admin, for monitoring, for a shell.
+The state of this process as one JSON-ready dict: for the admin's page, for monitoring, for a shell.
 
-Rule 1: looking changes nothing and connects to nothing. A process that has cached nothing yet does not listen, and says
-"idle". The one thing that a look begins is to remember what is heard from then on, where something is heard already.
-Rule 2: it never raises. What cannot be said (a setting that cannot work, a sidecar that is not there) is in `problems`.
+Rule 1: looking changes nothing and connects to nothing. A process that has cached nothing yet does not listen; its
+state is "idle". The first look at a process that listens makes it remember the invalidations that it receives from then
+on.
+Rule 2: it never raises. What cannot be found out (a setting that cannot work, a missing sidecar) stands in `problems`.
 Rule 3: no password leaves this module.
 """
 
@@ -67,7 +68,7 @@ class NearCacheStatus(TypedDict):
 
 
 class Recent(TypedDict):
-    """What was heard since a look first asked, newest first; `since` is None where nothing is remembered."""
+    """What was received since the first look, newest first; `since` is None where nothing is remembered."""
 
     since: str | None
     invalidations: list[dict[str, Any]]
@@ -87,7 +88,7 @@ class ProcessStatus(TypedDict):
 
 
 def look() -> ProcessStatus:
-    """Return how this process is doing: plain values, ready for JSON."""
+    """Return the state of this process: plain values, ready for JSON."""
     problems: list[str] = []
     bus = _bus(problems)
     return {
@@ -177,44 +178,44 @@ def _plain(value: object) -> Any:
 
 
 class _Memory:
-    """The last things that were heard."""
+    """The invalidations and flushes that this process applied last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bus: Invalidator | None = None
         self._since: str | None = None
-        self._heard: deque[dict[str, Any]] = deque(maxlen=MOST_REMEMBERED)
+        self._received: deque[dict[str, Any]] = deque(maxlen=MOST_REMEMBERED)
 
     def recent(self, bus: Invalidator | None) -> Recent:
-        """What was heard on *bus*; from now on, if this is the first look."""
+        """What was received on *bus*; from now on, if this is the first look."""
         with self._lock:
             if bus is not self._bus:
-                self._heard.clear()
+                self._received.clear()
                 self._since, self._bus = None, None
             if bus is not None and self._bus is None and bus.status().state in _LISTENING:
                 self._bus, self._since = bus, _now()
                 bus.on_invalidate(self._remember(bus))
-        return {"since": self._since, "invalidations": list(self._heard)[::-1]}
+        return {"since": self._since, "invalidations": list(self._received)[::-1]}
 
     def _remember(self, bus: Invalidator) -> Callable[[Invalidation], None]:
-        def remember(said: Invalidation) -> None:
-            self._heard.append(
+        def remember(applied: Invalidation) -> None:
+            self._received.append(
                 {
                     "at": _now(),
-                    "type": said.reason if said.is_message else "flush",
-                    "reason": None if said.is_message else said.reason,
-                    "keys": list(said.keys[:NAMES_REMEMBERED]),
-                    "tags": list(said.tags[:NAMES_REMEMBERED]),
-                    "more": max(0, len(said.keys) - NAMES_REMEMBERED) + max(0, len(said.tags) - NAMES_REMEMBERED),
-                    "local": said.node == bus.node,
-                    "id": said.id,
+                    "type": applied.reason if applied.is_message else "flush",
+                    "reason": None if applied.is_message else applied.reason,
+                    "keys": list(applied.keys[:NAMES_REMEMBERED]),
+                    "tags": list(applied.tags[:NAMES_REMEMBERED]),
+                    "more": max(0, len(applied.keys) - NAMES_REMEMBERED) + max(0, len(applied.tags) - NAMES_REMEMBERED),
+                    "local": applied.node == bus.node,
+                    "id": applied.id,
                 }
             )
 
         return remember
 
     def renew_lock(self) -> None:
-        """In a forked child: who held it does not exist here."""
+        """In a forked child: the thread that held it does not exist here."""
         self._lock = threading.Lock()
 
 

@@ -1,17 +1,19 @@
 """
-The stale-read verifier: reloads some of what was hit, and reports what was stale and was never invalidated.
+The stale-read verifier: it loads some hits once more, and reports those that were stale though nothing had invalidated
+them.
 
     INVALIDATOR = {..., "VERIFY": 0.01}          on staging: one hit in a hundred, see `conf.py`
-    manage.py invalidator verify /products/1/    a reader that runs beside the servers, see `verifying.py`
-    with verify_reads(): ...                     in tests, every hit, see `testing.py`
+    manage.py invalidator verify /products/1/    a reader that runs beside the servers
+    with verify_reads(): ...                     in tests, every hit, see `testing/verifying.py`
 
 A hit is reloaded in the request that hit it, by its own loader, and the caller gets the cached value all the same.
 
 Rule 1: a difference is a suspicion. It is a finding only if, after `settle_s` and a proof that everything accepted up
-to then was heard, the entry's names were still not invalidated. Until then an invalidation may have been under way.
-Rule 2: a loader that gives two answers in a row says nothing: it is counted as "not deterministic", once for each key.
+to then was received, the entry's names were still not invalidated. Until then an invalidation may be under way.
+Rule 2: a loader that gives two different answers in a row proves nothing: its key is counted once, as "not
+deterministic".
 Rule 3: nothing grows without bound, and nothing is reloaded more often than `per_second` allows.
-Rule 4: values are not logged; they may be personal.
+Rule 4: values are not logged; they may be personal data.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from django.db import Error
 from django.utils import timezone
 
 from invalidator import Invalidator, NearCache
@@ -84,7 +87,7 @@ class Finding:
     Attributes:
         cache: of which near cache.
         age_s: seconds since its load began, when it was found.
-        tags: those it carries. What is missing in them, or was not told, is the mistake.
+        tags: those it carries. A tag that is missing here, or was never published, is the mistake.
         difference: the first one, with the values, shortened.
         at: when it was found.
     """
@@ -229,7 +232,7 @@ class Verifier:
             self._changed.notify_all()
 
     def renew_locks(self) -> None:
-        """In a forked child: the thread that judges does not exist here, nor does who held the lock."""
+        """In a forked child: neither the thread that judges nor the one that held the lock exists here."""
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._suspects.clear()
@@ -331,8 +334,7 @@ def _finding(suspect: _Suspect) -> Finding:
 
 
 def _could_not(fresh: Outcome) -> bool:
-    """Whether a reload says nothing about the value."""
-    from django.db import Error
+    """Whether a reload proves nothing about the value."""
 
     return isinstance(fresh.error, NothingToReloadError | Error | OSError)
 
@@ -387,7 +389,7 @@ def report() -> Report | None:
 
 
 def install() -> None:
-    """Begin with the process' bus, if the setting says so."""
+    """Begin with the process' bus, if INVALIDATOR["VERIFY"] asks for it."""
     runtime.on_made(_of_the_setting.begin)
     runtime.on_reset(_of_the_setting.end)
 

@@ -4,7 +4,7 @@ Arguments of cached functions that are Django's: rows, query sets, model classes
 Rule 1: a row is named by its model and primary key, whatever its columns hold in memory: "shop.Product:42".
 Rule 2: a query set is named by its query, never by its result: a hash of its SQL, its parameters and what it makes of
 rows.
-Rule 3: what has no name that is the same in every process is refused, and the message says what would do.
+Rule 3: a value without a name that is the same in every process is refused, and the message says what would work.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@ Reading through the default near cache: `cache` and `cached`, which can be impor
 
 What their loaders read through the ORM is recorded and becomes the tags of the value (`dependencies/`).
 
-Rule 1: what is invalidated through them leaves after the commit, like everything else in this app. Only `bus()`
+Rule 1: what is invalidated through them is published after the commit, like everything else in this app. Only `bus()`
 is the bare library, which knows of no transaction.
-Rule 2: who reads a cached value while a loader is recorded depends on it. The cache itself says so (`source.py`).
-Rule 3: a row that is an argument of a cached function is read anew before the function is called. Nobody knows when the
-caller has read it, or what he did to it since, and what is made of it is for everybody.
+Rule 2: a loader that is being recorded depends on the cached values that it reads. The near cache reports them itself
+(`transactions/view.py`).
+Rule 3: a row that is an argument of a cached function is read again before the function is called. The caller may have
+read it long ago, or changed it since, and the result is for everybody.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class DefaultCache(_NearCache):
         return "<the default near cache>"
 
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt | None:  # type: ignore[override]
-        """Tell everybody that *keys* and *tags* became stale, after the commit: see `invalidate` of this app."""
+        """Invalidate *keys* and *tags* on every server, after the commit: see `invalidate` of this app."""
         return invalidate(*keys, *(name if isinstance(name, Tag) else tag(name) for name in tags))
 
     @overload
@@ -227,7 +228,7 @@ class TrackedFunction(CachedFunction[P, R]):
         return await function(*args, **kwargs)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Receipt | None:  # type: ignore[override]
-        """Tell everybody, after the commit, that the result for these arguments became stale."""
+        """Invalidate the result for these arguments on every server, after the commit."""
         return cache.invalidate(self.key(*args, **kwargs))
 
 

@@ -1,7 +1,7 @@
 """
 The default near cache of this process: what `cache` and `cached` read.
 
-It is made on first use, on the bus of that moment, and anew after the setting INVALIDATOR has changed.
+It is made on first use, on the bus of that moment, and made again after the setting INVALIDATOR has changed.
 
 Rule 1: nobody keeps what `default_cache()` returned beyond one call. A cached function finds its hits through `front`,
 which always points at the cache of this moment.

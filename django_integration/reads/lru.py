@@ -3,10 +3,10 @@
 
     from django_integration import coherent_lru_cache  # instead of: from functools import lru_cache
 
-Rule 1: `cache_clear` empties the cache of this process at once, and leaves for the others after the commit, like every
+Rule 1: `cache_clear` empties the cache of this process at once, and those of the others after the commit, like every
 invalidation of this app.
 Rule 2: a transaction that has written leaves nothing in it, unless *tags* say what a result is made of, and it has
-written something else (`source.py`). The name of a function does not say.
+written something else (`transactions/view.py`). The function's own tag says nothing about that.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def coherent_lru_cache(
         tags=tags,
         ttl=ttl,
         name=name,
-        tell=_tell_after_commit,
+        tell=_publish_after_commit,
         source=TransactionView(tags_tell=bool(tags)),
     )
 
 
-def _tell_after_commit(*tags: str) -> Receipt | None:
+def _publish_after_commit(*tags: str) -> Receipt | None:
     return invalidate(*map(tag, tags))

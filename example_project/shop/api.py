@@ -38,7 +38,7 @@ View: TypeAlias = Callable[..., object]
 
 
 class BadRequest(Exception):
-    """The request cannot be carried out; the message says what would be right."""
+    """The request cannot be carried out; the message has what would be right."""
 
     def __init__(self, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message)
@@ -115,7 +115,7 @@ def labels(request: HttpRequest, pk: int) -> object:
 
 @endpoint("POST")
 def rollback(request: HttpRequest, pk: int) -> object:
-    """Change a product in a transaction that is rolled back: nobody's copy may be lost for it."""
+    """Change a product in a transaction that is rolled back: no copy may be lost for it."""
     row = Product.objects.get(pk=pk)
     body = _body(request, {"name", "price", "category"})
     with transaction.atomic():
@@ -162,7 +162,7 @@ def copies(request: HttpRequest) -> object:
 
 @endpoint("GET")
 def status(request: HttpRequest) -> object:
-    """This worker's bus (state, lease, who listens) and the counters of its near cache."""
+    """This worker's bus (state, lease, listener) and the counters of its near cache."""
     return worker_status()
 
 

@@ -22,11 +22,11 @@ AGREE_WITHIN_S = 10.0  # what a person waits; the library's bound is 2 s
 
 
 class Refused(Exception):
-    """A server did not save; its answer says why."""
+    """A server did not save; its answer has the reason."""
 
 
 class Place(NamedTuple):
-    """Where one worker answers, and nobody else."""
+    """The address of one worker, at which no other answers."""
 
     server: str
     worker: int
@@ -63,7 +63,7 @@ def _places(servers: Iterable[str]) -> list[Place]:
 
 
 def _ask(places: list[Place]) -> list[Answer]:
-    """Ask all at once. Who does not answer is `{"server", "worker", "url", "error"}`."""
+    """Ask all at once. A worker that does not answer is `{"server", "worker", "url", "error"}`."""
 
     def ask(place: Place) -> Answer:
         try:
@@ -116,7 +116,7 @@ def save_and_time(server: str, path: str, change: Answer) -> Answer:
 
 
 class Line:
-    """An open connection to one worker; the next request opens it anew if it broke."""
+    """An open connection to one worker; the next request opens another if it broke."""
 
     def __init__(self, url: str) -> None:
         self._connection = HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_S)

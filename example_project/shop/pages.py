@@ -48,7 +48,7 @@ def switch_flag(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _saved() -> HttpResponse:
-    # The page that follows may be made by another worker, and must show the new value: it says who did what.
+    # The page that follows may be made by another worker, and must show the new value: it names the worker that saved.
     return redirect(f"/?saved_by={settings.WORKER}")
 
 

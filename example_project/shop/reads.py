@@ -1,7 +1,7 @@
 """
 Every read of the shop, through this worker's near cache.
 
-A read says where its value came from and which copy it is, for the pages to show. A shop of your own needs only the
+A read reports where its value came from and which copy it is, for the pages to show. A shop of your own needs only the
 line with `cache.get_or_set`.
 """
 
@@ -25,7 +25,7 @@ _copies = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A value as it lies in this worker's near cache. Nobody changes it: all readers share it."""
+    """A value as it is in this worker's near cache. It is never changed: all readers share it."""
 
     value: Value
     number: int = field(compare=False)
@@ -42,7 +42,7 @@ class Read:
     source: Literal["cache", "database"]
 
     def as_dict(self) -> Value:
-        """The value with what the pages and the API say about it."""
+        """The value with what the pages and the API show of it."""
         return {
             **self.copy.value,
             **identity(),

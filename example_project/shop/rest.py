@@ -78,5 +78,5 @@ class ProductViewSet(viewsets.ModelViewSet):
 
 
 def _about(read: Any, *arguments: Any) -> Data:
-    """Who answers, and from where."""
+    """The worker that answers, and where the value came from."""
     return {**identity(), "from": "cache" if read.key(*arguments) in cache else "database"}

@@ -15,13 +15,13 @@ PRODUCTS = (
     ("Notebook", "6.40", "Office", ()),
 )
 STAFF = "staff"
-"""Name and password of who may use the admin."""
+"""Name and password of the user of the admin."""
 FLAGS = ("free-shipping", "new-checkout")
 
 
 @transaction.atomic
 def seed() -> None:
-    """Create the products, their categories and labels, the flags, and who may use the admin, if not there yet."""
+    """Create the products, their categories and labels, the flags, and the admin's user, if they are not there yet."""
     if not User.objects.filter(username=STAFF).exists():
         User.objects.create_superuser(STAFF, password=STAFF)
     for name, price, category, labels in PRODUCTS:

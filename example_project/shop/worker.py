@@ -11,12 +11,12 @@ from django_integration import bus, cache
 
 
 def identity() -> dict[str, Any]:
-    """What every answer says about who gave it. A worker that takes the place of a dead one takes its number."""
+    """The worker that gave an answer; every answer carries this. The successor of a dead worker takes its number."""
     return {"server": settings.SERVER_NAME, "worker": settings.WORKER, "pid": os.getpid()}
 
 
 def status() -> dict[str, Any]:
-    """This worker's bus (state, lease, who listens) and the counters of its near cache."""
+    """This worker's bus (state, lease, listener) and the counters of its near cache."""
     state = bus().status().as_dict()
     return {
         **identity(),

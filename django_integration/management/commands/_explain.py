@@ -2,7 +2,7 @@
 `manage.py invalidator explain`: what an entry depends on, when it was loaded, and what voided it last.
 
 Rule 1: the command is a process of its own and has cached nothing: it loads the value by the function that the target,
-or the key itself, names. What a server has in its memory, its status page tells (`?key=`).
+or the key itself, names. What a server has in its memory, its status page shows (`?key=`).
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def stale_names(texts: Iterable[str], note: Callable[[str], object]) -> dict[str
     Rows are read from the database, for what `@invalidates` functions name for them.
 
     Args:
-        note: told, in a sentence each, what the caller should know.
+        note: called with a sentence for each thing that the caller should know.
 
     Raises:
         InvalidName: a text can mean nothing.

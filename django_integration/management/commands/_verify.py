@@ -1,11 +1,11 @@
 """
 `manage.py invalidator verify`: a reader beside the servers, all of whose hits are verified.
 
-The command is a process like any other: it caches what it reads and hears what the servers invalidate. So what they
-write and do not tell leaves something stale here, and is found here, whatever server wrote it.
+The command is a process like any other: it caches what it reads, and receives what the servers invalidate. A write that
+no server publishes leaves a stale entry here, and is found here, whichever server wrote it.
 
-Rule 1: it reads what it is told to read, paths and cached functions, over and over, and nothing else.
-Rule 2: one that has verified nothing has failed: a check that looks at nothing must not pass.
+Rule 1: it reads the paths and cached functions that it was given, over and over, and nothing else.
+Rule 2: a run that has verified nothing has failed: a check that looks at nothing must not pass.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def add_arguments(parser: ArgumentParser, _: Project) -> None:
     parser.add_argument(
         "--ignore", action="append", default=[], metavar="PATTERN", help='keys to leave alone, such as "clock:*"'
     )
-    parser.add_argument("--user", metavar="NAME", help="who asks for the paths; nobody if not given")
+    parser.add_argument("--user", metavar="NAME", help="read the paths as this user; default: nobody")
     parser.add_argument("--host", metavar="NAME", help="the host of the paths; the first of ALLOWED_HOSTS if not given")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
@@ -86,7 +86,7 @@ def run(options: Namespace) -> None:
         raise Misuse("nothing to read: name paths (/products/1/) or cached functions (shop.pages.product(1))")
     reader = _Reader(texts, options)
     if not bus().wait_until_leased(LEASE_TIMEOUT_S):
-        raise StaleReads(f"nothing is heard, so nothing can be verified: {bus().status().last_error}")
+        raise StaleReads(f"nothing is received, so nothing can be verified: {bus().status().last_error}")
     verifier = Verifier(options.sample, ignore=options.ignore)
     observing.review(verifier)
     try:
@@ -96,8 +96,8 @@ def run(options: Namespace) -> None:
         observing.end_review(verifier)
     report = verifier.wait()
     if options.json:
-        said = {"reads": reader.reads, "problems": reader.problems, **report.as_dict(with_values=True)}
-        print(json.dumps(said, indent=2), flush=True)
+        found = {"reads": reader.reads, "problems": reader.problems, **report.as_dict(with_values=True)}
+        print(json.dumps(found, indent=2), flush=True)
     else:
         _show(report)
     if report.counts.stale:
@@ -239,12 +239,12 @@ def _show(report: Report) -> None:
 
 def _show_counts(report: Report) -> None:
     counts = report.counts
-    said = (
+    summary = (
         f"{counts.reloaded} hits verified: {counts.same} as cached, {counts.stale} stale and never invalidated, "
         f"{counts.invalidated} being invalidated, {counts.not_deterministic} not deterministic, "
         f"{counts.not_reloaded} not reloaded, {counts.undecided} undecided"
     )
-    print(said, flush=True)
+    print(summary, flush=True)
     if report.not_deterministic:
         print(f"not deterministic: {' '.join(map(one_line, report.not_deterministic))}", flush=True)
 

@@ -27,7 +27,7 @@ ACCEPT_TIMEOUT_S = 2.0
 
 
 class DjangoProject(Project):
-    """Knows models, waits for the commit, and tells by the process' own bus."""
+    """Knows models, waits for the commit, and publishes on the process' own bus."""
 
     metavar = "TARGET"
     help = "a row (shop.Product:42), a model (shop.Product) or a key"
@@ -51,7 +51,7 @@ class DjangoProject(Project):
         return _targets.entry_names(targets_)
 
     def invalidate(self, options: Namespace) -> Said:
-        """See `Project.invalidate`. The names of `@invalidates` functions are told with their rows."""
+        """See `Project.invalidate`. A row brings the names of its `@invalidates` functions."""
         by_alias = _stale(options)
         names = Names()
         for part in by_alias.values():
@@ -62,12 +62,12 @@ class DjangoProject(Project):
         receipt = outgoing.publish_after_commit(by_alias)
         if receipt is not None and not receipt.wait(ACCEPT_TIMEOUT_S):
             error = receipt.lost_because or bus().status().last_error or "Redis does not answer"
-            raise PublishError(f"Redis did not accept the invalidation, so other servers have not heard of it: {error}")
+            raise PublishError(f"Redis did not accept the invalidation, and other servers serve the old value: {error}")
         return Said(list(names.keys), list(names.tags), names.everything, receipt)
 
 
 class Command(BaseCommand):
-    """One argparse tree with the shell's command; nothing of it is said twice."""
+    """The argparse tree of the shell's command, with the project's settings as its defaults."""
 
     help = "Invalidate rows, models, keys and tags, and watch invalidations, with the settings of this project."
     requires_system_checks: list[str] = []  # noqa: RUF012 - as Django declares it; a wrong setting is named by the CLI

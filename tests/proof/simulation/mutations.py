@@ -201,7 +201,7 @@ MUTATIONS = (
     ),
     mutation(
         "nobody boards a stale flight",
-        ("flight", "if still_good(both, flight.loaded_at) and not _would", "if not _would"),
+        ("flight", "if still_good(both, flight.loaded_at) and not _waiting", "if not _waiting"),
     ),
     mutation(
         "tags that the loader added are checked when a flight lands",
@@ -405,7 +405,7 @@ MUTATIONS = (
     ),
     mutation(
         "a forked child is a new node",
-        ("bus", "            self.node = secrets.token_hex(6)\n            self._closing", "            self._closing"),
+        ("bus", "            self.node = secrets.token_hex(6)\n            self._link", "            self._link"),
     ),
     mutation(
         "a forked child has a listener of its own",

@@ -18,11 +18,11 @@ from random import Random
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
-from weakref import WeakSet
 
 from invalidator import Invalidator, NearCache
 from invalidator import bus as bus_module
 from invalidator import hearing as hearing_module
+from invalidator.forks import Fork
 from invalidator.hearing import OwnHearing
 from invalidator.ledger import HEADER_WORDS, Ledger, LedgerView
 from invalidator.listener import Act, Listener, Receive
@@ -34,6 +34,7 @@ from invalidator.protocol.journal import Journal, read_journal
 from invalidator.protocol.subscription import Subscription
 from invalidator.steps import Pause, Steps
 from invalidator.store import Store
+from invalidator.weak_list import WeakList
 
 from .checks import EVERYTHING
 from .choices import MS, S
@@ -472,7 +473,8 @@ class Process:
     def fork(self, name: str) -> Process:
         """`os.fork`, with the real hooks around it."""
         parent = self.bus
-        parent.before_fork()
+        fork = Fork((parent, self.cache))
+        fork.take_locks()
         child = copy.copy(self)
         child._become_new()
         child.name = name
@@ -486,19 +488,22 @@ class Process:
         child.bus = child._copy_bus(parent)
         child.cache = child._copy_cache(self.cache)
         child.words.between = child.let_others_go_on
-        parent.after_fork(in_child=False)
-        child.bus.after_fork(in_child=True)
+        fork.release_locks()
+        child.bus.after_fork_in_child()
+        child.cache.after_fork_in_child()
+        if child.bus.has_callbacks:
+            child.bus.start()
         return child
 
     def _copy_bus(self, parent: SimBus) -> SimBus:
-        """The parent's memory, as the child finds it: locks are held by the hook."""
+        """The parent's memory, as the child finds it."""
         bus = copy.copy(parent)
         bus.clock = self.clock
         bus._link = SimLink(self)
         bus._publisher = copy.copy(parent._publisher)
         bus._publisher._link = bus._link
         bus._publisher._make_worker = self.make_worker
-        bus._caches = WeakSet()
+        bus._caches = WeakList()
         bus._callbacks = dict(parent._callbacks)
         self._adopt(bus)
         bus._hearing = hearing = copy.copy(parent._hearing)
@@ -506,7 +511,6 @@ class Process:
         hearing._clock, hearing._link, hearing._audience = self.clock, bus._link, bus
         hearing._make_subscription = bus._make_subscription
         hearing._lock = Lock()
-        hearing._lock.acquire()
         if hearing._listener is not None:
             hearing._listener = copy.copy(hearing._listener)
             hearing._listener._connection = _InheritedConnection() if self.connection else None
@@ -514,7 +518,6 @@ class Process:
         hearing.own.words = bus.watched = self.words
         hearing.own._holds = copy.deepcopy(parent.ledger._holds)
         hearing.own.lock = SectionLock(self.words)
-        hearing.own.lock.acquire()
         return bus
 
     def _copy_cache(self, parent: NearCache) -> NearCache:
@@ -529,8 +532,6 @@ class Process:
         cache._clock = self.bus.clock
         cache._counts, cache._evictions = dict(parent._counts), dict(parent._evictions)
         cache._lock = Lock()
-        cache._lock.acquire()
-        cache._store.lock.acquire()
         self.bus.attach(cache)
         return cache
 

@@ -154,7 +154,7 @@ class World:
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
-        flight._waiting.clear()
+        flight._waiting.after_fork_in_child()
         with (
             self.loop.running(),
             patch.object(subscription, "PAGE", self.setup.page),
@@ -204,7 +204,7 @@ class World:
         ready: list[Thread | Handle] = [
             thread for process in self.everybody() for thread in process.threads() if thread.is_ready()
         ]
-        if not flight._lock.locked():
+        if not flight._waiting.lock.locked():
             ready += [handle for handle in self.loop.ready if self._may_run(handle.owner)]
         return ready
 

@@ -100,7 +100,7 @@ def test_a_redis_that_is_away(staff: Client) -> None:
 def test_a_redis_that_never_was_there(staff: Client) -> None:
     with override_settings(INVALIDATOR=AWAY):
         assert not bus().wait_until_leased(0.1)
-        assert "Nothing proves that this process hears everything" in text_of(staff)
+        assert "Nothing proves that this process misses no message" in text_of(staff)
 
 
 def test_a_setting_that_cannot_work(staff: Client) -> None:

@@ -14,8 +14,8 @@ from tests.support import Thread, wait_until
 @pytest.fixture
 def flights(monkeypatch) -> Flights:
     """No loads under way, and nobody who waits: the tests of this module abandon many."""
-    for name in ("_waiting", "_blocked"):
-        monkeypatch.setattr(f"invalidator.flight.{name}", {})
+    for name in ("by_flight", "by_thread"):
+        monkeypatch.setattr(flight_module._waiting, name, {})
     return Flights()
 
 
@@ -291,9 +291,9 @@ class TestNobodyWaitsForHimself:
 
         flight, _ = board(flights)
         passengers = [Thread(wait) for _ in range(3)]
-        wait_until(lambda: len(flight_module._blocked) == 3)
+        wait_until(lambda: len(flight_module._waiting.by_thread) == 3)
         flight.land(Landing(ENTRY))
         for passenger in passengers:
             passenger.outcome()
-        assert not flight_module._waiting
-        assert not flight_module._blocked
+        assert not flight_module._waiting.by_flight
+        assert not flight_module._waiting.by_thread

@@ -59,7 +59,7 @@ const COUNTERS = {
   "loads": s => s.cache.loads,
   "invalidated": s => s.cache.evictions.invalidated ?? 0,
   "entries": s => s.cache.size,
-  "messages heard": s => s.bus.received,
+  "messages received": s => s.bus.received,
   "published": s => s.bus.published,
   "process": s => s.pid,
 };

@@ -59,7 +59,7 @@ def test_the_last_message_that_voids_it_is_named() -> None:
     voided = explain("a")["voided"]
     assert voided is not None
     assert (voided["by"], voided["names"], voided["operation"], voided["local"]) == ("tag", ["t"], "invalidate", True)
-    assert "by invalidate of tag t, said by node" in text("a")
+    assert "by invalidate of tag t, published by node" in text("a")
 
 
 def test_another_server_is_named(memory: IsolatedBus) -> None:
@@ -112,7 +112,7 @@ def test_a_message_about_a_part_is_by_its_slot() -> None:
 def test_nothing_is_known_of_what_nobody_said() -> None:
     found = explain("a")
     assert (found["entry"], found["voided"], found["call"]) == (None, None, None)
-    assert "the key does not tell its function" in text("a")
+    assert "the key names no function" in text("a")
     assert "not in the 0 messages" in text("a")
 
 
