@@ -8,32 +8,32 @@ further, each store a step.
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import copyreg
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from random import Random
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from threading import Lock, RLock, local
+from typing import TYPE_CHECKING, Any, TypeVar
 from unittest.mock import patch
 
 from invalidator import Invalidator, NearCache
-from invalidator import bus as bus_module
-from invalidator import hearing as hearing_module
+from invalidator.feeds import sidecar_feed
+from invalidator.feeds.count_throttle import CountThrottle
+from invalidator.feeds.listener import Act, Listener, Receive, make_listener
 from invalidator.forks import Fork
-from invalidator.hearing import OwnHearing
 from invalidator.ledger import HEADER_WORDS, Ledger, LedgerView
-from invalidator.listener import Act, Listener, Receive
 from invalidator.message import Body
-from invalidator.pace import Pace
+from invalidator.names import redis_names
 from invalidator.protocol.effects import Apply, Effect, Flush, Move, Prove
 from invalidator.protocol.frames import Frame, Push
 from invalidator.protocol.journal import Journal, read_journal
 from invalidator.protocol.subscription import Subscription
+from invalidator.publisher import Publisher
 from invalidator.steps import Pause, Steps
-from invalidator.store import Store
 from invalidator.weak_list import WeakList
 
 from .checks import EVERYTHING
@@ -44,6 +44,8 @@ from .words import SectionLock, SteppedWords
 if TYPE_CHECKING:
     from .world import World
 
+T = TypeVar("T")
+
 SLOTS = 64
 NAMESPACE = "sim"
 NOT_YET = 2**62
@@ -51,43 +53,62 @@ LISTENER, COURIER = "invalidator-listener", "invalidator-publisher"
 
 
 class SimBus(Invalidator):
-    """An `Invalidator` whose threads are the world's."""
+    """An `Invalidator` whose threads and link are the world's."""
 
-    process: Process
-
-    def _make_subscription(self, journal: Journal | None) -> Subscription:
-        subscription = super()._make_subscription(journal)
-        subscription._random = Random(self.process.world.choices.draw(1000))
-        return subscription
-
-
-class SimHearing(OwnHearing):
-    """An `OwnHearing` whose listener is the world's."""
-
-    process: Process
-
-    def _start(self) -> None:
-        process = self.process
-        subscription = self._make_subscription(self._journal)
-        pace = Pace(burst=0) if process.world.setup.storm else Pace()
-        self._listener = process.listener = Listener(
-            subscription, self._link, self.own, process.audience, process.local_now, pace, process.make_worker
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        setup = process.world.setup
+        super().__init__(
+            "memory://unused",
+            namespace=NAMESPACE,
+            sidecar=None if process.listens else "a file",
+            clock=process.clock,
+            link=process.link,
+            slots=SLOTS,
+            when_unleased=setup.when_unleased,
+            replica_lag=setup.replica_lag_ns / 1e9,
+            publish=setup.publish,
+            queue_size=setup.queue_size,
         )
-        self._listener.start()
+
+    def _make_publisher(self) -> Publisher:
+        return Publisher(
+            self.process.link,
+            redis_names(NAMESPACE),
+            node=self.node,
+            journal_length=self.process.world.setup.journal_length,
+            when_down=self.config.publish,
+            queue_size=self.config.queue_size,
+            random=LongestDelay(),
+            make_worker=self.process.make_worker,
+        )
+
+    def _make_listener(self, ledger: Ledger, journal: Journal | None) -> Listener:
+        process, world = self.process, self.process.world
+        process.listener = make_listener(
+            self.config,
+            process.link,
+            ledger,
+            process.audience,
+            node=self.node,
+            clock=process.local_now,
+            journal=journal,
+            random=Random(world.choices.draw(1000)),
+            throttle=CountThrottle(burst=0) if world.setup.storm else None,
+            make_worker=process.make_worker,
+        )
+        return process.listener
 
 
 class SimLedgerFile:
     """A sidecar's ledger, as a worker maps it."""
 
-    def __init__(self, path: Path, *, namespace: str, any_owner: bool) -> None:
+    def __init__(self, words: SteppedWords, path: Path, *, namespace: str, any_owner: bool) -> None:
         self.path = path
-        self.view = LedgerView(_mapping.get())
+        self.view = LedgerView(words)
 
     def was_replaced(self) -> bool:
         return False
-
-
-_mapping: ContextVar[SteppedWords] = ContextVar("mapping")
 
 
 class LongestDelay(Random):
@@ -179,11 +200,12 @@ class Process:
         self._become_new()
         self.words = SteppedWords(memory or _new_memory(), _nothing)
         self.bus = self._make_bus()
-        self._begin_ledger()
         if memory and self.listens:
-            self._take_over_ledger()
+            self.bus.ledger.touch()  # as `ledger_file.writing` does with an earlier sidecar's
+            self.has_position = read_journal(self.bus.ledger) is not None
         self.cache = NearCache(self.bus, maxsize=world.setup.maxsize)
-        self.words.between = self.let_others_go_on
+        for words in (self.words, self.bus.ledger.words):
+            words.between = self.let_others_go_on
 
     def _become_new(self) -> None:
         self.dead = False
@@ -195,6 +217,7 @@ class Process:
         self._heard_before: list[Frame] = []
         self._in_hand: list[Frame] = []
         self.listener: Listener | None = None
+        self.link = SimLink(self)
         self.connection: SimConnection | None = None
         self.has_position = False
         self.damages_known = 0
@@ -209,58 +232,20 @@ class Process:
         self.audience = DeferredAudience()
 
     def _make_bus(self) -> SimBus:
-        setup = self.world.setup
-        if not self.listens:
-            _mapping.set(self.words)
-        with patch.object(hearing_module, "LedgerFile", SimLedgerFile):
-            bus = SimBus(
-                "memory://unused",
-                namespace=NAMESPACE,
-                sidecar=None if self.listens else "a file",
-                clock=self.clock,
-                link=SimLink(self),
-                slots=SLOTS,
-                when_unleased=setup.when_unleased,
-                replica_lag=setup.replica_lag_ns / 1e9,
-                publish=setup.publish,
-                queue_size=setup.queue_size,
-            )
-        bus_module._living.discard(bus)
-        bus._publisher._journal_length = setup.journal_length
-        bus._publisher._make_worker = self.make_worker
-        bus._publisher._random = LongestDelay()
-        self._adopt(bus)
+        with (
+            patch.object(Ledger, "private", self._make_ledger),
+            patch.object(sidecar_feed, "LedgerFile", partial(SimLedgerFile, self.words)),
+        ):
+            bus = SimBus(self)
+        self.audience.bus = bus
         return bus
 
-    def _adopt(self, bus: SimBus) -> None:
-        bus.process = self
-        self.audience.bus = bus
-
-    def _begin_ledger(self) -> None:
-        """Put watched memory under what this process writes: all that it hears, or only what it says itself."""
-        hearing: Any = self.bus._hearing
+    def _make_ledger(self, *, slots: int, namespace: str) -> Ledger:
+        """One in watched memory: for all that this process receives, or only for what it invalidates itself."""
         words = self.words if self.listens else SteppedWords(_new_memory(), _nothing)
-        hearing.own = Ledger(words, slots=SLOTS, namespace=NAMESPACE)
-        hearing.own.lock = SectionLock(words)
-        if self.listens:
-            hearing.__class__ = SimHearing
-            hearing.process = self
-            hearing.view = hearing.own
-            self.bus.watched = self.words
-        words.between = self.let_others_go_on
-
-    def _take_over_ledger(self) -> None:
-        """As a sidecar does that finds the ledger of an earlier one (`ledger_file.writing`, `daemon.Ward`)."""
-        self.words.between = _nothing
-        hearing: Any = self.bus._hearing
-        hearing.own.touch()
-        hearing._journal = read_journal(hearing.own)
-        self.has_position = hearing._journal is not None
-
-    @property
-    def hearing(self) -> Any:
-        """How it hears: the real thing."""
-        return self.bus._hearing
+        ledger = Ledger(words, slots=slots, namespace=namespace)
+        ledger.lock = SectionLock(words)
+        return ledger
 
     def __repr__(self) -> str:
         return self.name
@@ -291,8 +276,8 @@ class Process:
         self.world.let_others_go_on(self)
 
     def is_in_section(self) -> bool:
-        """Whether one of its threads was stopped while it holds the ledger's lock."""
-        return self.bus.ledger.lock.held or self.hearing._lock.locked()  # type: ignore[attr-defined]
+        """Whether one of its threads was stopped while it holds a lock that the listener takes."""
+        return any(lock.locked() for lock in self.bus.fork_locks())
 
     def can_run(self) -> bool:
         """Whether anything of it runs."""
@@ -472,8 +457,7 @@ class Process:
 
     def fork(self, name: str) -> Process:
         """`os.fork`, with the real hooks around it."""
-        parent = self.bus
-        fork = Fork((parent, self.cache))
+        fork = Fork((self.bus, self.cache))
         fork.take_locks()
         child = copy.copy(self)
         child._become_new()
@@ -484,56 +468,28 @@ class Process:
         child.deaf, child.heard_again = self.deaf, self.heard_again
         child._held = dict(self._held)
         child.own_versions, child.applied = dict(self.own_versions), dict(self.applied)
-        child.words = SteppedWords(array("q", self.words.memory), _nothing)
-        child.bus = child._copy_bus(parent)
-        child.cache = child._copy_cache(self.cache)
-        child.words.between = child.let_others_go_on
+        child.words, child.bus, child.cache, fork_in_child = copy_memory(
+            (self.words, self.bus, self.cache, fork), self._what_a_child_finds(child)
+        )
+        child.audience.bus = child.bus
         fork.release_locks()
+        fork_in_child.release_locks()
         child.bus.after_fork_in_child()
         child.cache.after_fork_in_child()
         if child.bus.has_callbacks:
             child.bus.start()
         return child
 
-    def _copy_bus(self, parent: SimBus) -> SimBus:
-        """The parent's memory, as the child finds it."""
-        bus = copy.copy(parent)
-        bus.clock = self.clock
-        bus._link = SimLink(self)
-        bus._publisher = copy.copy(parent._publisher)
-        bus._publisher._link = bus._link
-        bus._publisher._make_worker = self.make_worker
-        bus._caches = WeakList()
-        bus._callbacks = dict(parent._callbacks)
-        self._adopt(bus)
-        bus._hearing = hearing = copy.copy(parent._hearing)
-        hearing.process = self
-        hearing._clock, hearing._link, hearing._audience = self.clock, bus._link, bus
-        hearing._make_subscription = bus._make_subscription
-        hearing._lock = Lock()
-        if hearing._listener is not None:
-            hearing._listener = copy.copy(hearing._listener)
-            hearing._listener._connection = _InheritedConnection() if self.connection else None
-        hearing.own = hearing.view = copy.copy(parent.ledger)
-        hearing.own.words = bus.watched = self.words
-        hearing.own._holds = copy.deepcopy(parent.ledger._holds)
-        hearing.own.lock = SectionLock(self.words)
-        return bus
-
-    def _copy_cache(self, parent: NearCache) -> NearCache:
-        cache = copy.copy(parent)
-        cache.bus = self.bus
-        cache._rule = self.bus.make_rule()
-        cache._still_holds = cache._rule.still_holds
-        cache._store = Store(self.world.setup.maxsize)
-        for key, entry in parent._store._entries.items():
-            cache._store._entries[key] = copy.copy(entry)
-        cache._by_key = cache._store.by_key
-        cache._clock = self.bus.clock
-        cache._counts, cache._evictions = dict(parent._counts), dict(parent._evictions)
-        cache._lock = Lock()
-        self.bus.attach(cache)
-        return cache
+    def _what_a_child_finds(self, child: Process) -> list[tuple[object, object]]:
+        """What is not simply copied: the world is the same, threads are gone, the rest is the child's own."""
+        return [
+            (self.world, self.world),
+            (self, child),
+            (self.link, child.link),
+            (self.audience, child.audience),
+            *[(thread, None) for thread in self.threads_by_name.values()],
+            *([(self.connection, InheritedConnection())] if self.connection else []),
+        ]
 
 
 class Watched(list[Frame]):
@@ -549,11 +505,45 @@ class Watched(list[Frame]):
             yield frame
 
 
-class _InheritedConnection:
+class InheritedConnection:
     """A descriptor that a child has inherited."""
 
     def close(self) -> None:
         """The parent's connection lives on."""
+
+
+def copy_memory(memory: T, found: Iterable[tuple[object, object]]) -> T:
+    """
+    Copy objects with all that they refer to, as a fork does.
+
+    Args:
+        found: what a child finds in the place of some objects.
+    """
+    reducers = {
+        type(Lock()): lambda lock: (copy_lock, (lock.locked(),)),
+        type(RLock()): lambda lock: (RLock, ()),
+        local: lambda it: (local, ()),
+        WeakList: lambda items: (copy_weak_list, (list(items),)),
+        asyncio.Task: lambda task: (lambda: task, ()),
+    }
+    with patch.dict(copyreg.dispatch_table, reducers):
+        return copy.deepcopy(memory, {id(parents): childs for parents, childs in found})
+
+
+def copy_lock(is_locked: bool) -> Any:
+    """A lock in the same state."""
+    lock = Lock()
+    if is_locked:
+        lock.acquire()
+    return lock
+
+
+def copy_weak_list(items: list[object]) -> WeakList[object]:
+    """A list of the same, which live as long as their parents' do."""
+    copied: WeakList[object] = WeakList()
+    for item in items:
+        copied.add(item)
+    return copied
 
 
 def _nothing() -> None:

@@ -12,20 +12,22 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from enum import Enum
+from random import Random
 from typing import NamedTuple, Protocol
 
-from .errors import LinkDown
-from .ledger import Clock, Ledger
-from .link import Connection, Link
-from .message import Body
-from .names import name_slots
-from .pace import Pace
-from .protocol.effects import Apply, Disconnect, Effect, Effects, Enter, Flush, Move, Prove, Refuse, Send
-from .protocol.frames import Frame
-from .protocol.journal import Journal, write_journal
-from .protocol.states import State
-from .protocol.subscription import Subscription
-from .steps import MakeWorker, Pause, Steps, ThreadWorker
+from ..config import Config
+from ..errors import LinkDown
+from ..ledger import Clock, Ledger
+from ..link import Connection, Link
+from ..message import Body
+from ..names import name_slots, redis_names
+from ..protocol.effects import Apply, Disconnect, Effect, Effects, Enter, Flush, Move, Prove, Refuse, Send
+from ..protocol.frames import Frame
+from ..protocol.journal import Journal, write_journal
+from ..protocol.states import State
+from ..protocol.subscription import Subscription
+from ..steps import MakeWorker, Pause, Steps, ThreadWorker
+from .count_throttle import CountThrottle
 
 log = logging.getLogger("invalidator.listener")
 
@@ -67,7 +69,7 @@ class Listener:
         ledger: written here, and by the process' own invalidations.
         audience: told what was applied.
         clock: that of the ledger.
-        pace: of the ledger's count.
+        throttle: of the ledger's count.
         make_worker: what drives the steps.
     """
 
@@ -78,7 +80,7 @@ class Listener:
         ledger: Ledger,
         audience: Audience,
         clock: Clock,
-        pace: Pace | None = None,
+        throttle: CountThrottle | None = None,
         make_worker: MakeWorker = ThreadWorker,
     ) -> None:
         self.subscription = subscription
@@ -88,7 +90,7 @@ class Listener:
         self._ledger = ledger
         self._audience = audience
         self._clock = clock
-        self._pace = pace or Pace()
+        self._throttle = throttle or CountThrottle()
         self._connection: Connection | None = None
         self._closing = threading.Event()
         self._proven = threading.Condition()
@@ -97,7 +99,7 @@ class Listener:
         self.is_uncounted = False
         """Whether a stamp is in the ledger that no reader is told of yet."""
         self._moved: Journal | None = None
-        self._heard: list[tuple[Body, str, int]] = []
+        self._applied: list[tuple[Body, str, int]] = []
         self._worker = make_worker("invalidator-listener", self.steps())
 
     def start(self) -> None:
@@ -176,16 +178,16 @@ class Listener:
             yield Receive(until)
             frames = connection.receive(max(0, until - self._clock()) / 1e9)
             yield None
-            yield from self._carry_out(self._hear(frames))
+            yield from self._carry_out(self._receive(frames))
             self.turned_at = self._clock()
             yield from self._carry_out(self.subscription.tick(self.turned_at))
 
     def _next_turn(self) -> int:
         """When there is something to do, whether or not anything comes."""
         next_tick = self.subscription.next_tick()
-        return min(next_tick, self._pace.due()) if self.is_uncounted else next_tick
+        return min(next_tick, self._throttle.due()) if self.is_uncounted else next_tick
 
-    def _hear(self, frames: Sequence[Frame]) -> Effects:
+    def _receive(self, frames: Sequence[Frame]) -> Effects:
         for frame in frames:
             yield from self.subscription.received(frame, self._clock())
 
@@ -250,29 +252,29 @@ class Listener:
         # Our own names were stamped before they were published; stamping them again would void what was loaded since.
         if not own:
             apply_to_ledger(self._ledger, body, now, count=False)
-            self._pace.heard(now)
+            self._throttle.stamped(now)
             self.is_uncounted = True
-        self._heard.append((body, id, now))
+        self._applied.append((body, id, now))
 
     def _settle_in_time(self) -> None:
         """
-        As `_settle`, once for all that was read in one piece; in a storm not before the pace allows it. Something else
-        (a proof, a flush, the end of the connection) settles earlier, and `_next_turn` at the latest.
+        As `_settle`, once for all that was read in one piece; in a storm not before the throttle allows it. Something
+        else (a proof, a flush, the end of the connection) may settle earlier; `_next_turn` does at the latest.
         """
-        if not self.is_uncounted or self._pace.due() <= self._clock():
+        if not self.is_uncounted or self._throttle.due() <= self._clock():
             self._settle()
 
     def _settle(self) -> None:
         """Finish what was carried out: count the stamps, move the position, then tell the audience."""
         if self.is_uncounted:
             self.is_uncounted = False
-            self._pace.counted(self._clock())
+            self._throttle.counted(self._clock())
             self._ledger.touch()
         if self._moved is not None:
             write_journal(self._ledger, self._moved)
             self._moved = None
-        heard, self._heard = self._heard, []
-        for body, id, now in heard:
+        applied, self._applied = self._applied, []
+        for body, id, now in applied:
             self._audience.invalidated(body, id, now)
 
     def _log_state(self, state: State, reason: str) -> None:
@@ -295,6 +297,40 @@ class Listener:
         log.log(
             level, "%s channel=%s%s", event, self.subscription.names.channel, f" reason={reason!r}" if reason else ""
         )
+
+
+def make_listener(
+    config: Config,
+    link: Link,
+    ledger: Ledger,
+    audience: Audience,
+    *,
+    node: str,
+    clock: Clock,
+    journal: Journal | None,
+    random: Random | None = None,
+    throttle: CountThrottle | None = None,
+    make_worker: MakeWorker = ThreadWorker,
+) -> Listener:
+    """
+    Return a listener of the namespace that *config* names, with a subscription of its own.
+
+    Args:
+        node: the id by which this process recognizes the messages that it published itself.
+        journal: how far an earlier listener of *ledger* has applied which journal, if there was one.
+        random: draws the delays between reconnects.
+    """
+    names = redis_names(config.namespace)
+    subscription = Subscription(
+        names,
+        node=node,
+        proof_interval_ns=config.proof_interval_ns,
+        answer_timeout_ns=config.answer_timeout_ns,
+        open_journal=link.open_journal(names, config.journal_length),
+        journal=journal,
+        random=random,
+    )
+    return Listener(subscription, link, ledger, audience, clock, throttle, make_worker)
 
 
 def apply_to_ledger(ledger: Ledger, body: Body, now: int, *, count: bool = True) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from invalidator.errors import LinkDown
+from invalidator.feeds.count_throttle import BURST, STEP_NS, CountThrottle
+from invalidator.feeds.listener import QUIET_NS, Listener, apply_to_ledger
 from invalidator.ledger import (
     CHANGES,
     EPOCH,
@@ -22,10 +24,8 @@ from invalidator.ledger import (
 )
 from invalidator.link import Post
 from invalidator.link.memory import MemoryServer
-from invalidator.listener import QUIET_NS, Listener, apply_to_ledger
 from invalidator.message import Body, bodies
 from invalidator.names import key_slot, redis_names, tag_slot
-from invalidator.pace import BURST, STEP_NS, Pace
 from invalidator.protocol.effects import Apply, Prove
 from invalidator.protocol.frames import Push
 from invalidator.protocol.states import State
@@ -133,8 +133,8 @@ class Fixture:
             open_journal=("OPEN", NAMES.journal, NAMES.epoch),
             random=Hasty(),
         )
-        self.pace = Pace()
-        self.listener = Listener(self.subscription, self.link, self.ledger, self.audience, clock, self.pace)
+        self.throttle = CountThrottle()
+        self.listener = Listener(self.subscription, self.link, self.ledger, self.audience, clock, self.throttle)
 
     def start(self) -> "Fixture":
         self.listener.start()
@@ -218,7 +218,7 @@ class TestCarryingOut:
             it.link.say(key)
         counted_when_told: list[int] = []
         it.audience.invalidated = lambda body, id, now: counted_when_told.append(words.written.count(CHANGES))
-        take_all(it.listener._carry_out(it.listener._hear(frames)))
+        take_all(it.listener._carry_out(it.listener._receive(frames)))
         stored = [index if index < HEADER_WORDS else "slot" for index in words.written]
         assert stored[:4] == ["slot", "slot", "slot", CHANGES]
         assert set(stored[4:]) == {POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH}
@@ -260,7 +260,7 @@ class TestStorm:
         """More messages than are counted one by one; the last count was just now."""
         it.start()
         for _ in range(2 * BURST):
-            it.pace.heard(it.clock())
+            it.throttle.stamped(it.clock())
         it.link.say("first")
         it.told("invalidated", ("first",), [it.clock()])
         self.counted, self.at = it.ledger.words[CHANGES], it.subscription.journal.position
