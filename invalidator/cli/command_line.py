@@ -26,10 +26,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .. import doctor
 from ..bus import Invalidator
 from ..config import Config
-from ..doctor import Finding
+from ..doctor import Finding, Unhealthy, examine
 from ..errors import InvalidatorError, InvalidName, InvalidSetting
 from ..receipt import Receipt
 from ..sidecar import service
@@ -344,7 +343,7 @@ def _run_doctor(options: Namespace) -> None:
     _check_place(options)
     config = Config(namespace=options.namespace, max_staleness=options.max_staleness)
     findings = []
-    for finding in doctor.examine(options.url, config, path=options.path, slots=options.slots):
+    for finding in examine(options.url, config, path=options.path, slots=options.slots):
         findings.append(finding)
         if not options.json:
             _show_finding(finding)
@@ -353,7 +352,7 @@ def _run_doctor(options: Namespace) -> None:
         said = {"ok": not failures, "findings": [finding.as_dict() for finding in findings]}
         print(json.dumps(said, indent=2), flush=True)
     if failures:
-        raise doctor.Unhealthy(f"failed: {', '.join(failures)}")
+        raise Unhealthy(f"failed: {', '.join(failures)}")
 
 
 def _show_finding(finding: Finding) -> None:

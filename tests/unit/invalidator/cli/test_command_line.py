@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +190,44 @@ class TestWatch:
         code, line = fail(capsys, *MEMORY, "watch", option, "")
         assert code == 2
         assert "must not be empty" in line
+
+
+class TestDoctor:
+    @pytest.fixture
+    def place(self, redis_url: str, namespace: str) -> list[str]:
+        # A bound that a slow machine keeps as well.
+        return ["--url", redis_url, "--namespace", namespace, "doctor", "--max-staleness", "60"]
+
+    def test_all_is_well(self, place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(place) == 0
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert {line.split()[0] for line in said.out.splitlines()} == {"ok", "means:"}
+
+    def test_a_failure_is_1_and_names_the_repair(
+        self, place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main([*place, "--path", str(tmp_path / "ledger")]) == 1
+        said = capsys.readouterr()
+        assert said.err == "invalidator: failed: sidecar\n"
+        lines = said.out.splitlines()
+        at = next(index for index, line in enumerate(lines) if line.startswith("fail  sidecar: "))
+        assert lines[at + 1].startswith("      means: ")
+        assert lines[at + 2].startswith("      repair: invalidator sidecar ")
+
+    def test_a_server_in_memory_is_misuse(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["--url", "memory://", "--namespace", "shop", "doctor"]) == 2
+        assert "nothing to look at" in capsys.readouterr().err
+
+    def test_as_json(self, place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main([*place, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["ok"] is True
+        assert {"check", "level", "found", "means", "repair"} == set(said["findings"][0])
+
+    def test_as_json_with_a_failure(self, place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main([*place, "--json", "--path", str(tmp_path / "ledger")]) == 1
+        assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
 def test_starts_without_rich() -> None:
