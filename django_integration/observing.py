@@ -28,7 +28,8 @@ from typing import Any, Protocol, cast
 
 from django.db import connections, transaction
 
-from invalidator import ABOUT_TO_LOAD, DEFAULT, Entry, Loaded, NearCache, Tag, Ttl
+from invalidator import Entry, Loaded, NearCache, Tag
+from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, Ttl
 
 log = logging.getLogger("invalidator.observing")
 

@@ -115,7 +115,7 @@ class Invalidator:
         self.slots = self._hearing.view.slots
         self.watched: Words = self._hearing.view.words
         _living.add(self)
-        forks.register(self)
+        forks.register_for_forks(self)
 
     def _choose_hearing(self, sidecar: str | os.PathLike[str] | None) -> Hearing:
         """By the sidecar if there is to be one. "auto" asks whether one is alive, once."""
@@ -490,7 +490,7 @@ class Invalidator:
 _living: WeakList[Invalidator] = WeakList()
 
 
-@forks.in_child
+@forks.on_fork_in_child
 def _start_those_with_callbacks() -> None:
     for bus in _living:
         if bus.has_callbacks:  # they wait for changes, not for a fill

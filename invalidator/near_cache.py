@@ -159,7 +159,7 @@ class NearCache:
         self._attention = self._source.attention
         self.as_of = self._source.as_of
         self.bus.attach(self)
-        forks.register(self)
+        forks.register_for_forks(self)
 
     # Reading.
 

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from invalidator import InvalidName, NearCache, check_tag
+from invalidator import InvalidName, NearCache
+from invalidator.extending import check_tag
 
 from .. import observing, runtime
 from ..transactions.view import TransactionView

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import threading
 
-from invalidator import Front, NearCache
+from invalidator import NearCache
+from invalidator.extending import Front
 
 from .. import observing, runtime
 from ..conf import conf

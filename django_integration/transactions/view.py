@@ -22,7 +22,8 @@ from typing import Any
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from invalidator import Entry, name_slots, now_ns
+from invalidator import Entry
+from invalidator.extending import name_slots, now_ns
 
 from .. import slow_path
 from ..dependencies import recorder

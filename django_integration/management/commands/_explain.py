@@ -14,7 +14,8 @@ from argparse import ArgumentParser, Namespace
 
 from django_integration.monitoring import calls
 from django_integration.monitoring.explain import MOST_READ, as_lines, explain
-from invalidator import InvalidatorError, InvalidName, check_key
+from invalidator import InvalidatorError, InvalidName
+from invalidator.extending import check_key
 from invalidator.cli import Misuse, Project, one_line
 
 _FUNCTION = re.compile(r"\w+(\.\w+)+(\(.*\))?", re.DOTALL)
