@@ -35,10 +35,11 @@ from .link import Link, make_link
 from .listener import apply_to_ledger
 from .message import Body
 from .names import Tag, check_key, check_tags, name_slots, redis_names
+from .protocol.journal import Journal
+from .protocol.subscription import Happening, Subscription
 from .publisher import Publisher
 from .receipt import Receipt
 from .status import Invalidation, Journaled, Past, Status
-from .subscription import Happening, Journal, Subscription
 from .weak_list import WeakList
 
 log = logging.getLogger("invalidator.bus")

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from .config import PROOFS_PER_BOUND, Config
@@ -31,7 +31,8 @@ from .ledger_file import LedgerFile, default_path
 from .link import PUBLISH_SCRIPT, Connection, Link, make_link
 from .message import MAX_BODY_BYTES
 from .names import RedisNames, redis_names
-from .subscription import PAGE, Command, Failure, Push, Reply
+from .protocol.frames import Command, Failure, Info, Push, Reply, parse_info, to_text
+from .protocol.subscription import PAGE
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -118,9 +119,6 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """Ready for JSON."""
         return asdict(self)
-
-
-Info = dict[str, str]
 
 
 def examine(url: str, config: Config, *, path: Path | None = None, slots: int = 2**20) -> Iterator[Finding]:
@@ -214,7 +212,7 @@ class Questions:
             return None
         pairs = answer.value
         value = pairs.get(name.encode()) if isinstance(pairs, dict) else pairs[1]
-        return None if value is None else _text(value)
+        return None if value is None else to_text(value)
 
     def _wait(self, command: Command, is_answer: Callable[[object], bool]) -> object:
         self._connection.send([command])
@@ -224,11 +222,6 @@ class Questions:
                 if is_answer(frame):
                     return frame
         raise LinkDown(f"no answer to {command[0]!r} for {self._timeout_s:g} s")
-
-
-def parse_info(text: bytes | str) -> Info:
-    """What INFO says, by field."""
-    return dict(line.split(":", 1) for line in _text(text).splitlines() if ":" in line)
 
 
 def try_rights(server: Questions, names: RedisNames) -> dict[str, str]:
@@ -254,7 +247,7 @@ def try_rights(server: Questions, names: RedisNames) -> dict[str, str]:
         objections["evalsha"] = ""
     if isinstance(scripted, Reply):
         for command, text in zip(SCRIPT_COMMANDS, scripted.value, strict=True):
-            objection = _text(text)
+            objection = to_text(text)
             if not any(words in objection for words in _WRONG_ON_PURPOSE):
                 objections[command] = objections.get(command) or objection
     return objections
@@ -272,11 +265,7 @@ def measure(server: Questions, times: int = PINGS) -> list[float]:
 
 def _user(server: Questions, url: str) -> str:
     answer = server.ask("ACL", "WHOAMI")
-    return _text(answer.value) if isinstance(answer, Reply) else urlsplit(url).username or "default"
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return to_text(answer.value) if isinstance(answer, Reply) else urlsplit(url).username or "default"
 
 
 def _read(path: str) -> str:

@@ -22,8 +22,10 @@ from .ledger import CHANGES, FLUSHED_AT, FOREVER, PROVEN_AT, Clock, Ledger, Ledg
 from .ledger_file import LedgerFile
 from .link import Link
 from .listener import Audience, Listener
+from .protocol.journal import Journal
+from .protocol.states import State
+from .protocol.subscription import Subscription, Tally
 from .receipt import Receipt
-from .subscription import Journal, State, Subscription, Tally
 
 log = logging.getLogger("invalidator.hearing")
 

@@ -1,8 +1,8 @@
 """
 The thread that drives a subscription over a link into a ledger.
 
-It carries out what `subscription.py` decides, and decides nothing itself. It may die, starve, or be stopped at any
-line: every read checks the lease, so that nobody needs to notice.
+It carries out what `protocol/subscription.py` decides, and decides nothing itself. It may die, starve, or be stopped
+at any line: every read checks the lease, so that nobody needs to notice.
 """
 
 from __future__ import annotations
@@ -18,22 +18,11 @@ from .link import Connection, Link
 from .message import Body
 from .names import name_slots
 from .pace import Pace
-from .subscription import (
-    Apply,
-    Disconnect,
-    Effect,
-    Effects,
-    Enter,
-    Flush,
-    Frame,
-    Journal,
-    Move,
-    Prove,
-    Refuse,
-    Send,
-    State,
-    Subscription,
-)
+from .protocol.effects import Apply, Disconnect, Effect, Effects, Enter, Flush, Move, Prove, Refuse, Send
+from .protocol.frames import Frame
+from .protocol.journal import Journal, write_journal
+from .protocol.states import State
+from .protocol.subscription import Subscription
 
 log = logging.getLogger("invalidator.listener")
 
@@ -238,7 +227,7 @@ class Listener:
             self._pace.counted(self._clock())
             self._ledger.touch()
         if self._moved is not None:
-            move_ledger(self._ledger, self._moved)
+            write_journal(self._ledger, self._moved)
             self._moved = None
         heard, self._heard = self._heard, []
         for body, id, now in heard:
@@ -278,9 +267,3 @@ def apply_to_ledger(ledger: Ledger, body: Body, now: int, *, count: bool = True)
             ledger.hold(slots, body.owner, now + body.for_ms * 1_000_000, now, count=count)
         case "release":
             ledger.release(slots, body.owner, now, count=count)
-
-
-def move_ledger(ledger: Ledger, journal: Journal) -> None:
-    """Record in *ledger* how far *journal* has been applied."""
-    ms, _, seq = journal.position.partition("-")
-    ledger.move((int(ms), int(seq)), journal.server, journal.epoch)

@@ -50,7 +50,7 @@ from invalidator.local_server import (
     major_version,
 )
 from invalidator.names import RedisNames
-from invalidator.subscription import Frame, Push
+from invalidator.protocol.frames import Frame, Push
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from invalidator.errors import LinkDown
 from invalidator.link import Accepted, Post
 from invalidator.message import decode
 from invalidator.names import RedisNames
-from invalidator.subscription import Command, Frame
+from invalidator.protocol.frames import Command, Frame
 
 S = 1_000_000_000
 """A second, in nanoseconds."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting
 from ..names import RedisNames
-from ..subscription import Command, Frame
+from ..protocol.frames import Command, Frame
 
 PUBLISH_SCRIPT = """\
 -- KEYS: journal, epoch, holds.

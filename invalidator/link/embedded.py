@@ -50,7 +50,7 @@ from ..local_server import (
     find_server_binary,
 )
 from ..names import RedisNames, check_namespace
-from ..subscription import Command
+from ..protocol.frames import Command
 from . import Accepted, Post
 from .redis import RedisConnection, RedisLink
 

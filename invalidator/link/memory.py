@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from ..errors import LinkDown
 from ..message import seal_envelope
 from ..names import RedisNames
-from ..subscription import Command, Failure, Frame, Push, Reply
+from ..protocol.frames import Command, Failure, Frame, Push, Reply
 from . import Accepted, Post
 
 StreamId = tuple[int, int]

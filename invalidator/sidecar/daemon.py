@@ -21,13 +21,14 @@ from typing import Any, Self
 
 from ..config import Config
 from ..errors import LedgerFileError
-from ..ledger import EPOCH, POSITION_MS, POSITION_SEQ, PROVEN_AT, SERVER_RUN, Ledger, now_ns
+from ..ledger import PROVEN_AT, now_ns
 from ..ledger_file import default_path, writing
 from ..link import make_link
 from ..listener import Listener
 from ..message import Body
 from ..names import redis_names
-from ..subscription import Journal, Subscription
+from ..protocol.journal import read_journal
+from ..protocol.subscription import Subscription
 
 log = logging.getLogger("invalidator.sidecar")
 
@@ -237,11 +238,3 @@ def identity(path: Path) -> tuple[int, int] | None:
 def _start(ward: Ward) -> None:
     ward.start()
     log.info("listening namespace=%s path=%s slots=%d", ward.namespace, ward.path, ward.ledger.slots)
-
-
-def read_journal(ledger: Ledger) -> Journal | None:
-    """How far an earlier writer of *ledger* has applied which journal."""
-    words = ledger.words
-    if not words[POSITION_MS]:
-        return None
-    return Journal(f"{words[POSITION_MS]}-{words[POSITION_SEQ]}", words[SERVER_RUN], words[EPOCH])

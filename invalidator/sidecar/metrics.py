@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from ..subscription import State
+from ..protocol.states import State
 from .daemon import Health
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from invalidator.link import Post, make_link
 from invalidator.link.redis import MAX_CONNECTIONS, RedisConnection, RedisLink
 from invalidator.message import bodies
 from invalidator.names import RedisNames, redis_names
-from invalidator.subscription import Failure, Frame, Push, Reply
+from invalidator.protocol.frames import Failure, Frame, Push, Reply
 from invalidator.testing import EmbeddedServer
 from tests.support import PATIENCE_S, Thread
 

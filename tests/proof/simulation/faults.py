@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from invalidator.names import redis_names
-from invalidator.subscription import Push
+from invalidator.protocol.frames import Push
 
 from .network import SimConnection, SimServer
 

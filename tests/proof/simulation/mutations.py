@@ -158,7 +158,7 @@ MUTATIONS = (
         (
             "listener",
             "            case Move(journal):\n                self._moved = journal\n",
-            "            case Move(journal):\n                move_ledger(self._ledger, journal)\n",
+            "            case Move(journal):\n                write_journal(self._ledger, journal)\n",
         ),
         tests="tests/unit/invalidator/test_listener.py",
     ),
@@ -210,33 +210,33 @@ MUTATIONS = (
     # Proofs.
     mutation(
         "a proof counts from its PING",
-        ("subscription", "            yield Prove(sent_at)", "            yield Prove(now)"),
+        ("protocol.subscription", "            yield Prove(sent_at)", "            yield Prove(now)"),
     ),
     mutation(
         "nothing is proved while replaying",
         (
-            "subscription",
+            "protocol.subscription",
             "        elif self.state is State.LIVE:\n            yield Prove",
             "        else:\n            yield Prove",
         ),
     ),
     mutation(
         "only a primary proves anything",
-        ("subscription", 'elif _text(answer[0]) != "master":', "elif False:"),
+        ("protocol.subscription", 'elif to_text(answer[0]) != "master":', "elif False:"),
     ),
     mutation(
         "silence ends a connection",
-        ("subscription", "if self._awaited and now >= self._answer_due_at():", "if False:"),
+        ("protocol.subscription", "if self._awaited and now >= self._answer_due_at():", "if False:"),
     ),
     # The journal.
     mutation(
         "a predecessor that is not our position is a gap",
-        ("subscription", "elif envelope.predecessor == self.journal.position:", "elif True:"),
+        ("protocol.subscription", "elif envelope.predecessor == self.journal.position:", "elif True:"),
     ),
     mutation(
         "an id that comes again is no duplicate",
         (
-            "subscription",
+            "protocol.subscription",
             "elif self.state is not State.LIVE or self.journal is None:",
             "elif self.state is not State.LIVE or self.journal is None or envelope.id == self.journal.position:",
         ),
@@ -244,7 +244,7 @@ MUTATIONS = (
     mutation(
         "ids are not compared by their order",
         (
-            "subscription",
+            "protocol.subscription",
             "elif self.state is not State.LIVE or self.journal is None:",
             (
                 "elif self.state is not State.LIVE or self.journal is None or "
@@ -254,12 +254,12 @@ MUTATIONS = (
     ),
     mutation(
         "the chain of a replay is checked",
-        ("subscription", 'if _text(fields.get("p", b"")) != self.journal.position:', "if False:"),
+        ("protocol.subscription", 'if to_text(fields.get("p", b"")) != self.journal.position:', "if False:"),
     ),
     mutation(
         "an empty journal proves nothing",
         (
-            "subscription",
+            "protocol.subscription",
             "        if not self._last_id or not self._epoch:\n            yield from self._begin_journal(now)\n",
             (
                 "        if not self._last_id and self.journal is not None:\n            yield from self._go_live()\n"
@@ -269,34 +269,34 @@ MUTATIONS = (
     ),
     mutation(
         "a journal that ends before our position is another one",
-        ("subscription", "if not answer and self.journal.position != self._last_id:", "if False:"),
-        ("subscription", "if self.journal.epoch != self._epoch:", "if False:"),
+        ("protocol.subscription", "if not answer and self.journal.position != self._last_id:", "if False:"),
+        ("protocol.subscription", "if self.journal.epoch != self._epoch:", "if False:"),
     ),
     mutation(
         "another run of the server voids (`run_id`)",
-        ("subscription", "if self.journal.server != self._server:", "if False:"),
+        ("protocol.subscription", "if self.journal.server != self._server:", "if False:"),
     ),
     mutation(
         "another history of the same run voids (`master_replid`)",
-        ("subscription", '("run_id", "master_replid")', '("run_id",)'),
+        ("protocol.subscription", '("run_id", "master_replid")', '("run_id",)'),
     ),
     mutation(
         "a server that does not say its run voids (INFO refused)",
         (
-            "subscription",
+            "protocol.subscription",
             "        if not self._server:\n            return f",
             "        if False:\n            return f",
         ),
-        tests="tests/unit/invalidator/test_subscription.py",
+        tests="tests/unit/invalidator/protocol/test_subscription.py",
     ),
     mutation(
         "another epoch voids",
-        ("subscription", "if self.journal.epoch != self._epoch:", "if False:"),
+        ("protocol.subscription", "if self.journal.epoch != self._epoch:", "if False:"),
     ),
     mutation(
         "the position jumps only with a flush",
         (
-            "subscription",
+            "protocol.subscription",
             "        yield from self._flush(reason, now)\n        yield from self._move(self._last_id)",
             "        yield from self._move(self._last_id)",
         ),
@@ -304,16 +304,16 @@ MUTATIONS = (
     mutation(
         "the journal is asked after the subscription is confirmed",
         (
-            "subscription",
+            "protocol.subscription",
             'yield Send((("INFO",), ("SUBSCRIBE", self.names.channel), *self._ask_journal(now)))',
             'yield Send((("INFO",), *self._ask_journal(now), ("SUBSCRIBE", self.names.channel)))',
         ),
-        ("subscription", "            if not self._subscribed:", "            if False:"),
+        ("protocol.subscription", "            if not self._subscribed:", "            if False:"),
     ),
     mutation(
         "the flush comes after the subscription is confirmed",
         (
-            "subscription",
+            "protocol.subscription",
             "        self._await(self._on_info, now, failure_is_an_answer=True)\n        yield Send(",
             (
                 "        self._await(self._on_info, now, failure_is_an_answer=True)\n"
@@ -321,33 +321,37 @@ MUTATIONS = (
             ),
         ),
         (
-            "subscription",
+            "protocol.subscription",
             "        yield from self._flush(reason, now)\n        yield from self._move(self._last_id)",
             "        yield from self._move(self._last_id)",
         ),
-        ("subscription", 'b"")) != self.journal.position:', 'b"")) == "never":'),
+        ("protocol.subscription", 'b"")) != self.journal.position:', 'b"")) == "never":'),
     ),
     mutation(
         "a reconnect with an intact journal replays and keeps the entries",
         (
-            "subscription",
+            "protocol.subscription",
             "        elif reason := self._why_not_replay():",
             '        elif reason := self._why_not_replay() or "in doubt":',
         ),
     ),
     mutation(
         "a full last page is not the end",
-        ("subscription", "            if self.journal.position == self._asked_after:\n", "            if True:\n"),
+        (
+            "protocol.subscription",
+            "            if self.journal.position == self._asked_after:\n",
+            "            if True:\n",
+        ),
     ),
     mutation(
         "a full page is followed by another",
-        ("subscription", "        if len(answer) == PAGE:", "        if False:"),
+        ("protocol.subscription", "        if len(answer) == PAGE:", "        if False:"),
     ),
     mutation(
         "what cannot be read voids",
-        ("subscription", '        yield from self._flush(f"unreadable', '        yield Refuse(f"unreadable'),
-        ("subscription", "({reason.partition(':')[0]})\", now)", "({reason.partition(':')[0]})\")"),
-        tests="tests/unit/invalidator/test_subscription.py",
+        ("protocol.subscription", '        yield from self._flush(f"unreadable', '        yield Refuse(f"unreadable'),
+        ("protocol.subscription", "({reason.partition(':')[0]})\", now)", "({reason.partition(':')[0]})\")"),
+        tests="tests/unit/invalidator/protocol/test_subscription.py",
     ),
     mutation(
         "a stamp is the time of applying, on this host's clock",
@@ -364,7 +368,7 @@ MUTATIONS = (
     mutation(
         "a message is applied before the position moves",
         (
-            "subscription",
+            "protocol.subscription",
             (
                 "            yield from self._apply(envelope.body, envelope.id, now)\n"
                 "            yield from self._move(envelope.id)"
@@ -374,13 +378,21 @@ MUTATIONS = (
                 "            yield from self._apply(envelope.body, envelope.id, now)"
             ),
         ),
-        tests="tests/unit/invalidator/test_subscription.py",
+        tests="tests/unit/invalidator/protocol/test_subscription.py",
     ),
     # Who says what.
     mutation(
         "the own echo is known by its node",
-        ("subscription", "own=body.node == self.node)", "own=bool(self._own_names & {*body.keys, *body.tags}))"),
-        ("subscription", "        self.node = node\n", "        self.node = node\n        self._own_names = set()\n"),
+        (
+            "protocol.subscription",
+            "own=body.node == self.node)",
+            "own=bool(self._own_names & {*body.keys, *body.tags}))",
+        ),
+        (
+            "protocol.subscription",
+            "        self.node = node\n",
+            "        self.node = node\n        self._own_names = set()\n",
+        ),
         (
             "bus",
             "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)\n",
@@ -468,7 +480,7 @@ MUTATIONS = (
     mutation(
         "who comes late is told of the holds",
         (
-            "subscription",
+            "protocol.subscription",
             '        for data in answer:\n            yield from self._apply(data, "", now)',
             "        yield from ()",
         ),
@@ -517,7 +529,7 @@ class _Mutator(MetaPathFinder):
         self._sources: dict[str, str] = {}
         for edit in edits:
             name = f"invalidator.{edit.module}"
-            source = self._sources.get(name) or source_of(edit.module).read_text()
+            source = self._sources.get(name) or source_of(edit.module).readto_text()
             self._sources[name] = replace_once(source, edit)
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:

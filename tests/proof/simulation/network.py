@@ -17,7 +17,7 @@ from invalidator.link import Accepted, Post
 from invalidator.link.memory import MemoryServer, StreamId, _parse_id
 from invalidator.message import decode
 from invalidator.names import RedisNames
-from invalidator.subscription import Command, Failure, Frame, Push, Reply
+from invalidator.protocol.frames import Command, Failure, Frame, Push, Reply
 
 from .choices import MS, US, S
 

@@ -30,10 +30,12 @@ from invalidator.listener import Listener
 from invalidator.message import Body
 from invalidator.outbox import Batch
 from invalidator.pace import Pace
+from invalidator.protocol.effects import Apply, Effect, Effects, Flush, Move, Prove
+from invalidator.protocol.frames import Frame, Push
+from invalidator.protocol.journal import Journal, read_journal
+from invalidator.protocol.subscription import Subscription
 from invalidator.publisher import FIRST_RETRY_S, LAST_RETRY_S, Publisher
-from invalidator.sidecar.daemon import read_journal
 from invalidator.store import Store
-from invalidator.subscription import Apply, Effect, Effects, Flush, Frame, Journal, Move, Prove, Push, Subscription
 from invalidator.weak_list import WeakList
 
 from .checks import EVERYTHING

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from invalidator import flight, hearing, subscription
+from invalidator import flight, hearing
 from invalidator.ledger import PROVEN_AT
 from invalidator.link import Post
 from invalidator.names import RedisNames
-from invalidator.subscription import State
+from invalidator.protocol import subscription
+from invalidator.protocol.states import State
 
 from . import operations
 from .checks import Checks, Violation

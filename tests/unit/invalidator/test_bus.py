@@ -334,7 +334,7 @@ class TestCallbacks:
             link.connect()
             with link._meeting.lock:
                 for subscribers in link.server.subscribers.values():
-                    from invalidator.subscription import Push
+                    from invalidator.protocol.frames import Push
 
                     for deliver in subscribers:
                         deliver(Push(b"message", bus._names.channel.encode(), b"garbage"))

@@ -26,7 +26,10 @@ from invalidator.listener import QUIET_NS, Listener, apply_to_ledger
 from invalidator.message import Body, bodies
 from invalidator.names import key_slot, redis_names, tag_slot
 from invalidator.pace import BURST, STEP_NS, Pace
-from invalidator.subscription import Apply, Prove, Push, State, Subscription
+from invalidator.protocol.effects import Apply, Prove
+from invalidator.protocol.frames import Push
+from invalidator.protocol.states import State
+from invalidator.protocol.subscription import Subscription
 from tests.support import PATIENCE_S, Clock, RecordingWords, S, wait_until
 
 NAMES = redis_names("shop")

@@ -10,7 +10,7 @@ from invalidator.link import Post, make_link
 from invalidator.link.memory import MemoryLink
 from invalidator.message import bodies
 from invalidator.names import redis_names
-from invalidator.subscription import Failure, Push, Reply
+from invalidator.protocol.frames import Failure, Push, Reply
 from tests.support import PATIENCE_S, Thread
 
 NAMES = redis_names("shop")

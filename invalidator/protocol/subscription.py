@@ -22,18 +22,19 @@ Rule 5: `TRANSITIONS` holds everything that can change `state`.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
-from .errors import InvalidMessage
-from .message import Body, decode, open_envelope
-from .names import RedisNames, fingerprint
-
-Command = tuple[str | bytes | int, ...]
+from ..errors import InvalidMessage
+from ..message import decode, open_envelope
+from ..names import RedisNames, fingerprint
+from .effects import Apply, Disconnect, Effects, Enter, Flush, Move, Prove, Refuse, Send
+from .frames import Command, Failure, Frame, Push, parse_info, to_text
+from .journal import Journal
+from .states import TRANSITIONS, State
 
 PAGE = 200
 """Entries of the journal read at once: at most 4 MiB of bodies."""
@@ -46,127 +47,6 @@ Reconnects are spread over a window that doubles from the first to the last ("fu
 2015).
 """
 MAX_UNANSWERED_PROOFS = 64
-
-
-class State(StrEnum):
-    """Where a subscription stands."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    SUBSCRIBING = "subscribing"
-    REPLAYING = "replaying"
-    LIVE = "live"
-    CLOSED = "closed"
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.IDLE: frozenset({State.CONNECTING, State.CLOSED}),
-    State.CONNECTING: frozenset({State.CONNECTING, State.SUBSCRIBING, State.CLOSED}),
-    State.SUBSCRIBING: frozenset({State.CONNECTING, State.REPLAYING, State.CLOSED}),
-    State.REPLAYING: frozenset({State.CONNECTING, State.LIVE, State.CLOSED}),
-    State.LIVE: frozenset({State.CONNECTING, State.REPLAYING, State.CLOSED}),
-    State.CLOSED: frozenset(),
-}
-
-
-# What the link hands us: one answer of the server.
-
-
-class Reply(NamedTuple):
-    """The answer to one command, in the order of the commands."""
-
-    value: Any
-
-
-class Failure(NamedTuple):
-    """An error answer to one command."""
-
-    text: str
-
-
-class Push(NamedTuple):
-    """What the server says unasked: a confirmed subscription, a message."""
-
-    kind: bytes
-    channel: bytes
-    payload: Any
-
-
-Frame = Reply | Failure | Push
-
-
-# What we ask of our owner.
-
-
-class Send(NamedTuple):
-    """Send these commands, in one piece."""
-
-    commands: tuple[Command, ...]
-
-
-class Apply(NamedTuple):
-    """Carry out a message: stamp the ledger (unless it is our *own* echo), then tell whoever wants to know."""
-
-    body: Body
-    id: str
-    own: bool
-
-
-class Flush(NamedTuple):
-    """Void the ledger."""
-
-    reason: str
-
-
-class Move(NamedTuple):
-    """Record how far the journal has been applied."""
-
-    journal: Journal
-
-
-class Prove(NamedTuple):
-    """The ledger holds everything accepted before this time (nanoseconds)."""
-
-    at: int
-
-
-class Disconnect(NamedTuple):
-    """Close the connection, then call `disconnected` with this reason."""
-
-    reason: str
-
-
-class Enter(NamedTuple):
-    """Nothing to do: the state has changed, for logs and status."""
-
-    state: State
-    reason: str
-
-
-class Refuse(NamedTuple):
-    """Nothing to do: a message could not be read, for logs and counters."""
-
-    reason: str
-
-
-Effect = Send | Apply | Flush | Move | Prove | Disconnect | Enter | Refuse
-Effects = Iterator[Effect]
-
-
-@dataclass(frozen=True, slots=True)
-class Journal:
-    """
-    How far which journal has been applied.
-
-    Args:
-        position: the id of its last applied message.
-        server: a fingerprint of the run of the server it was read from; 0 when that could not be learnt.
-        epoch: a fingerprint of the token that was drawn when it began.
-    """
-
-    position: str
-    server: int
-    epoch: int
 
 
 @dataclass(slots=True)
@@ -369,8 +249,7 @@ class Subscription:
             self._why_no_server = f"INFO refused: {answer.text}"
             self.tally.last_error = self._why_no_server
             return
-        text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
-        info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        info = parse_info(answer)
         # A server that was demoted and promoted again is the same run, with another history: it has drawn a new
         # replication id.
         self._server = fingerprint("/".join(info[field] for field in ("run_id", "master_replid") if field in info))
@@ -383,11 +262,11 @@ class Subscription:
     def _on_role(self, answer: Sequence[bytes | str] | Failure, now: int) -> Effects:
         if isinstance(answer, Failure):
             self._can_ask_role = False
-        elif _text(answer[0]) != "master":
-            yield Disconnect(f"this server has become a {_text(answer[0])}: subscribe to the primary")
+        elif to_text(answer[0]) != "master":
+            yield Disconnect(f"this server has become a {to_text(answer[0])}: subscribe to the primary")
 
     def _on_epoch(self, answer: bytes | str | None, now: int) -> Effects:
-        self._epoch = 0 if answer is None else fingerprint(_text(answer))
+        self._epoch = 0 if answer is None else fingerprint(to_text(answer))
         yield from ()
 
     def _on_holds(self, answer: Sequence[bytes], now: int) -> Effects:
@@ -398,7 +277,7 @@ class Subscription:
     def _on_last(self, answer: Sequence[Any], now: int, *, turn: int) -> Effects:
         if turn != self._turn:
             return
-        self._last_id = _text(answer[0][0]) if answer else ""
+        self._last_id = to_text(answer[0][0]) if answer else ""
         if self.state is State.SUBSCRIBING:
             if not self._subscribed:
                 yield Disconnect("the server answered about the journal before it confirmed the subscription")
@@ -454,7 +333,7 @@ class Subscription:
                 yield Send(self._ask_journal(now))
             return
         for id, fields in answer:
-            yield from self._replay(_text(id), _fields(fields), now)
+            yield from self._replay(to_text(id), _fields(fields), now)
         if len(answer) == PAGE:
             yield Send(self._ask_page(now))
         else:
@@ -463,7 +342,7 @@ class Subscription:
 
     def _replay(self, id: str, fields: dict[str, bytes], now: int) -> Effects:
         assert self.journal is not None
-        if _text(fields.get("p", b"")) != self.journal.position:
+        if to_text(fields.get("p", b"")) != self.journal.position:
             # From here on the chain may be whole again: go on along it.
             yield from self._flush("the chain is broken: the journal was trimmed past us, deleted or rolled back", now)
         yield from self._apply(fields.get("m", b""), id, now)
@@ -476,7 +355,7 @@ class Subscription:
         yield from self._enter(State.LIVE, "")
 
     def _on_pong(self, answer: bytes | str, now: int, *, token: str, sent_at: int) -> Effects:
-        if _text(answer) != token:
+        if to_text(answer) != token:
             yield Disconnect("a PONG does not answer its PING")
         elif self.state is State.LIVE:
             yield Prove(sent_at)
@@ -549,10 +428,6 @@ class Subscription:
         yield Enter(state, reason)
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
 def _fields(flat: Sequence[bytes]) -> dict[str, bytes]:
     """A stream entry's fields, which Redis sends as a flat list in RESP3 too."""
-    return {_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=False)}
+    return {to_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=False)}
