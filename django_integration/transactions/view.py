@@ -39,7 +39,7 @@ class TransactionView:
         tags_tell: whether the tags of a value say what it was computed from. Those of the cache backend do not.
     """
 
-    attention: Sized = slow_path.reasons
+    slow_path: Sized = slow_path.reasons
 
     def __init__(self, *, tags_tell: bool = True) -> None:
         self._tags_tell = tags_tell
