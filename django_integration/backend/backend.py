@@ -35,7 +35,8 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func, memcache_key_warnings
 from django.core.exceptions import ImproperlyConfigured
 
-from invalidator import Change, InvalidName, check_tags
+from invalidator import InvalidName
+from invalidator.extending import Change, check_tags
 
 from .. import conf as configuration
 from .. import observing

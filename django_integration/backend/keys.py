@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from invalidator import InvalidName, check_key
+from invalidator import InvalidName
+from invalidator.extending import check_key
 
 MOST_NAME_BYTES = 500
 """Of a key; the tag of its copies is a little longer, and no name may have more than 512."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from invalidator import InvalidName, NearCache, check_tag
+from invalidator import InvalidName, NearCache
+from invalidator.extending import FreshLock, check_tag
 
 from .. import observing, runtime
 from ..transactions.view import TransactionView
@@ -29,7 +28,7 @@ class Place:
         self.tag = place_tag(location)
         self.tags = (self.tag,)
         self.made: dict[tuple[str, object], dict[str, str]] = {}
-        self._lock = threading.Lock()
+        self._lock = FreshLock()
         self._near: NearCache | None = None
         self.forget()
 
@@ -49,10 +48,6 @@ class Place:
 
     def _open_and_read_many(self, names: Iterable[str]) -> dict[str, Any]:
         return self.near.get_many(names)
-
-    def renew_lock(self) -> None:
-        """In a forked child: who held it does not exist here."""
-        self._lock = threading.Lock()
 
     @property
     def is_open(self) -> bool:
@@ -81,11 +76,6 @@ def _forget_all() -> None:
         place.forget()
 
 
-def _renew_locks() -> None:
-    for place in list(places.values()):
-        place.renew_lock()
-
-
 def _bind_all() -> None:
     for place in list(places.values()):
         place.bind()
@@ -93,7 +83,6 @@ def _bind_all() -> None:
 
 runtime.on_reset(_forget_all)
 observing.on_change(_bind_all)
-os.register_at_fork(after_in_child=_renew_locks)
 
 
 def near_caches() -> dict[str, NearCache]:

@@ -15,7 +15,6 @@ import atexit
 import contextlib
 import logging
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from django.core.cache.backends.base import BaseCache
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
+from invalidator.extending import register_for_forks
 
 from .. import runtime
 from ..conf import conf
@@ -180,7 +180,11 @@ class _Settling:
             self._tasks.clear()
             self._changed.notify_all()
 
-    def go_on_in_child(self) -> None:
+    def fork_locks(self) -> tuple[()]:
+        """See `ForkOwner`: a child begins with nothing to do, so a fork need not wait."""
+        return ()
+
+    def after_fork_in_child(self) -> None:
         """The parent takes care of its own."""
         self.__init__()  # type: ignore[misc]
 
@@ -238,6 +242,7 @@ _KINDS: dict[type, str] = {
     tuple: "sequence",
 }
 settler = _Settling()
+register_for_forks(settler)
 
 
 def settle(timeout: float = 10.0) -> bool:
@@ -261,4 +266,3 @@ def _close_timeout() -> float:
 
 
 atexit.register(lambda: settler.take_all_back(_close_timeout()))
-os.register_at_fork(after_in_child=settler.go_on_in_child)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from invalidator import Change
+from invalidator.extending import Change
 
 from ..backend.backend import NearCacheBackend
 from ..backend.fills import claim

@@ -20,7 +20,8 @@ from django_integration import bus, invalidate, runtime
 from django_integration.backend import NearCacheBackend, fills
 from django_integration.backend.keys import name_of
 from django_integration.backend.places import place_tag
-from invalidator import Invalidator, check_key
+from invalidator import Invalidator
+from invalidator.extending import check_key
 from tests.support import Thread, wait_until
 
 from ..conftest import WAIT_S, Message, Wire
