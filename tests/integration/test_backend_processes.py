@@ -80,7 +80,8 @@ def test_what_one_server_sets_the_others_drop(nodes) -> None:
 )
 def test_every_write_reaches_the_others(nodes, method, arguments) -> None:
     a, b, _ = nodes()
-    b("call", "default", "set", "n", 1)
+    # A fill: the message of a `set` could reach the other server after its own `set`, and void that.
+    b("call", "default", "get_or_set", "n", 1)
     if method != "add":
         a("call", "default", "set", "n", 1)
         wait_until(lambda: b.get("n", "default") is None)
