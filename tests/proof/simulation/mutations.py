@@ -529,7 +529,7 @@ class _Mutator(MetaPathFinder):
         self._sources: dict[str, str] = {}
         for edit in edits:
             name = f"invalidator.{edit.module}"
-            source = self._sources.get(name) or source_of(edit.module).readto_text()
+            source = self._sources.get(name) or source_of(edit.module).read_text()
             self._sources[name] = replace_once(source, edit)
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
