@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from invalidator import now_ns
+from invalidator.extending import now_ns
 
 from ..patching import Patches
 

@@ -62,6 +62,13 @@ def test_servers_that_fill_the_same_keys_publish_nothing_and_do_not_evict_each_o
     assert [node("published") for node in three] == [0, 0, 0]
 
 
+def all_received(here, there) -> None:
+    """Wait until *here* has received all that *there* has published: messages come in order."""
+    here("call", "default", "set", "mark", 1)
+    there("call", "default", "set", "mark", 1)
+    wait_until(lambda: here.get("mark", "default") is None)
+
+
 def test_what_one_server_sets_the_others_drop(nodes) -> None:
     a, b, c = nodes()
     for node in (a, b, c):
@@ -81,6 +88,7 @@ def test_what_one_server_sets_the_others_drop(nodes) -> None:
 def test_every_write_reaches_the_others(nodes, method, arguments) -> None:
     a, b, _ = nodes()
     b("call", "default", "set", "n", 1)
+    all_received(a, b)  # or that message could void what a stores next
     if method != "add":
         a("call", "default", "set", "n", 1)
         wait_until(lambda: b.get("n", "default") is None)
@@ -93,6 +101,7 @@ class TestOverASecondLevel:
     def test_values_are_shared_and_read_near(self, nodes, l2) -> None:
         a, b, _ = nodes()
         assert a("call", "over", "set", "k", {"price": 1}) is None
+        all_received(b, a)  # or that message could void b's near copy
         assert b.get("k") == {"price": 1}
         l2.flushdb()
         assert b.get("k") == {"price": 1}, "a near copy"
