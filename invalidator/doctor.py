@@ -33,13 +33,12 @@ from .message import MAX_BODY_BYTES
 from .names import RedisNames, redis_names
 from .protocol.frames import Command, Failure, Info, Push, Reply, parse_info, to_text
 from .protocol.subscription import PAGE
+from .requirements import LEAST_HIREDIS, version_numbers
 
 Level = Literal["ok", "warn", "fail"]
 
 LEAST_VERSION = (6, 2)
 """RESP3 came with 6.0, exclusive ranges of stream ids with 6.2."""
-LEAST_HIREDIS = (3, 5, 0)
-"""Older ones leak on every RESP3 push."""
 PINGS = 100
 ANSWER_TIMEOUT_S = 2.0
 FULL = 0.9
@@ -291,13 +290,14 @@ def check_hiredis(installed: str | None = None) -> Finding:
         except PackageNotFoundError:
             installed = ""
     found = f"hiredis {installed or 'is not installed'}"
-    if _version_of(installed) < LEAST_HIREDIS:
+    if version_numbers(installed) < version_numbers(LEAST_HIREDIS):
         return Finding(
             check="hiredis",
             level="fail",
             found=found,
-            means="hiredis before 3.5.0 leaks memory with every message that is heard; without it Python parses them",
-            repair="pip install --upgrade 'hiredis>=3.5.0'",
+            means=f"hiredis before {LEAST_HIREDIS} leaks memory with every message that is received; without it Python "
+            "parses them",
+            repair=f"pip install --upgrade 'hiredis>={LEAST_HIREDIS}'",
         )
     return Finding(check="hiredis", level="ok", found=found)
 
@@ -470,7 +470,7 @@ def check_version(info: Info) -> Finding:
     """Which server, and whether it is new enough."""
     redis_version = info.get("redis_version", "")
     found = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {redis_version or 'unknown'}"
-    if redis_version and _version_of(redis_version) < LEAST_VERSION:
+    if redis_version and version_numbers(redis_version) < LEAST_VERSION:
         return Finding(
             check="version",
             level="fail",
@@ -660,15 +660,6 @@ def check_latency(took: Sequence[float], config: Config) -> Finding:
             repair=repair,
         )
     return Finding(check="latency", level="ok", found=found)
-
-
-def _version_of(text: str) -> tuple[int, ...]:
-    numbers = []
-    for part in text.split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
 
 
 def _bytes(count: int) -> str:

@@ -51,8 +51,6 @@ MOST_CULLED = 1000
 """Entries that leave at once for room, at most: a request must not walk through a store of 50,000."""
 MOST_MADE = 20_000
 """Keys of which the full name is remembered, for each prefix and version."""
-MAXSIZE = 50_000
-"""Entries, where neither MAX_ENTRIES nor INVALIDATOR["MAXSIZE"] says otherwise."""
 
 _OPTIONS = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "L2", "NEAR_TIMEOUT", "TAGS"})
 _KEY_MAKING = frozenset({"key_prefix", "version", "key_func"})
@@ -101,8 +99,9 @@ class NearCacheBackend(BaseCache):
                 f"OPTIONS['COPY'] of NearCacheBackend must be one of {', '.join(COPIES)}, not {self._copy!r}"
             )
         if "max_entries" not in params and "MAX_ENTRIES" not in options:
+            # Not `conf.maxsize`: a cache can be made where the setting is missing, which is a matter of its first use.
             given = configuration.given().get("MAXSIZE")
-            self._max_entries = given if isinstance(given, int) else MAXSIZE
+            self._max_entries = given if isinstance(given, int) else configuration.KEYS["MAXSIZE"].default
         place = places.get(location)
         self._place = place if place is not None else places.setdefault(location, Place(location))
         self.tags = (self._place.tag, *_own_tags(options))
