@@ -124,7 +124,6 @@ class RedisNames(NamedTuple):
 
     journal: str
     epoch: str
-    fleet: str
     holds: str
     channel: str
 
@@ -132,7 +131,7 @@ class RedisNames(NamedTuple):
 def redis_names(namespace: str) -> RedisNames:
     """Return the Redis keys and the channel of *namespace*."""
     prefix = f"invalidator:{{{check_namespace(namespace)}}}"
-    return RedisNames(*[f"{prefix}:{name}" for name in ("journal", "epoch", "fleet", "holds", "messages")])
+    return RedisNames(*[f"{prefix}:{name}" for name in ("journal", "epoch", "holds", "messages")])
 
 
 def is_namespace(namespace: object) -> bool:

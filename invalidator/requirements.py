@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 LEAST_HIREDIS = "3.5.0"
 """The parser of Redis' answers. Older versions leak memory with every RESP3 push, with each message received."""
 
 
-def version_numbers(version: str) -> tuple[int, ...]:
-    """Return the first three numbers in *version*, to be compared; () for a text without numbers."""
-    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+def version_numbers(text: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version, for comparison: (3, 5) for "3.5.rc1"."""
+    numbers = []
+    for part in text.split("."):
+        if not part.isdecimal():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)

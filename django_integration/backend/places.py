@@ -1,4 +1,9 @@
-"""One LOCATION of the cache backend in this process: its near cache, its tag, and the names of its keys."""
+"""
+One LOCATION of the cache backend in this process: its near cache, its tag, and the names of its keys.
+
+Backend objects come and go with threads and tasks. What outlives them belongs to the process, and to a LOCATION: all
+aliases that have it share one store.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from invalidator.extending import FreshLock, check_tag
 
 from .. import observing, runtime
 from ..transactions.view import TransactionView
-from .keys import digest
+from .keys import Remembered, digest
 
 
 class Place:
@@ -20,14 +25,13 @@ class Place:
 
     Attributes:
         tag: what a `clear` invalidates; every entry carries it.
-        read, read_many: those of the near cache.
-        made: the full names of keys, by prefix and version.
+        read, read_many: `get` and `get_many` of the near cache, without a look whether it is open.
+        remembered_names: of the keys of all aliases.
     """
 
     def __init__(self, location: str) -> None:
         self.tag = place_tag(location)
-        self.tags = (self.tag,)
-        self.made: dict[tuple[str, object], dict[str, str]] = {}
+        self.remembered_names: Remembered = {}
         self._lock = FreshLock()
         self._near: NearCache | None = None
         self.forget()
@@ -56,7 +60,7 @@ class Place:
 
     @property
     def near(self) -> NearCache:
-        """The near cache. How much it may hold is for each alias to say, so it has no bound of its own."""
+        """The near cache. Each alias bounds what it stores (`MAX_ENTRIES`), so the near cache itself has no bound."""
         if (near := self._near) is not None:
             return near
         with self._lock:
@@ -68,26 +72,32 @@ class Place:
             return self._near
 
 
-places: dict[str, Place] = {}
+_places: dict[str, Place] = {}
+
+
+def place_of(location: str) -> Place:
+    """Return the place of a LOCATION: one for the whole process."""
+    place = _places.get(location)
+    return place if place is not None else _places.setdefault(location, Place(location))
+
+
+def near_caches() -> dict[str, NearCache]:
+    """Return the near caches that this process has opened, by LOCATION. Opens none."""
+    return {location: place.near for location, place in list(_places.items()) if place.is_open}
 
 
 def _forget_all() -> None:
-    for place in list(places.values()):
+    for place in list(_places.values()):
         place.forget()
 
 
 def _bind_all() -> None:
-    for place in list(places.values()):
+    for place in list(_places.values()):
         place.bind()
 
 
 runtime.on_reset(_forget_all)
 observing.on_change(_bind_all)
-
-
-def near_caches() -> dict[str, NearCache]:
-    """Return the near caches that this process has opened, by LOCATION. Opens none."""
-    return {location: place.near for location, place in list(places.items()) if place.is_open}
 
 
 def place_tag(location: str) -> str:

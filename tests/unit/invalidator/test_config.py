@@ -82,7 +82,7 @@ def test_a_default_is_a_value_that_can_work(name) -> None:
 
 def test_an_option_without_a_default_must_be_given() -> None:
     assert [name for name, option in OPTIONS.items() if option.is_required] == ["namespace"]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="namespace"):
         Config()
 
 
