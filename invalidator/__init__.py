@@ -37,11 +37,11 @@ from .errors import (
     LedgerFileError,
     PublishError,
 )
-from .hold import Hold
 from .ledger import now_ns
 from .lru import CacheInfo, CoherentLRU, coherent_lru_cache
 from .names import Tag, check_key, check_tag, check_tags, name_slots, tag
 from .near_cache import DEFAULT, Change, Loaded, NearCache, Ttl
+from .publishing.hold import Hold
 from .receipt import Receipt
 from .source import SourceView
 from .status import Cause, Invalidation, Journaled, Past, Stats, Status

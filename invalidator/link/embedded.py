@@ -41,7 +41,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting, LinkDown
-from ..local_server import (
+from ..names import RedisNames, check_namespace
+from ..protocol.frames import Command
+from .base import Accepted, Post
+from .local_server import (
     UNIX_SOCKET_PATH_MAX,
     CommandError,
     EmbeddedServerError,
@@ -49,9 +52,6 @@ from ..local_server import (
     configuration,
     find_server_binary,
 )
-from ..names import RedisNames, check_namespace
-from ..protocol.frames import Command
-from . import Accepted, Post
 from .redis import RedisConnection, RedisLink
 
 START_TIMEOUT_S = 20.0

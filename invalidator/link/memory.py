@@ -20,7 +20,7 @@ from ..errors import LinkDown
 from ..message import seal_envelope
 from ..names import RedisNames
 from ..protocol.frames import Command, Failure, Frame, Push, Reply
-from . import Accepted, Post
+from .base import Accepted, Post
 
 StreamId = tuple[int, int]
 Deliver = Callable[[Frame | None], None]

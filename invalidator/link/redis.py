@@ -24,7 +24,7 @@ from redis.retry import Retry
 from ..errors import InvalidSetting, LinkDown
 from ..names import RedisNames
 from ..protocol.frames import Command, Failure, Frame, Push, Reply
-from . import PUBLISH_SCRIPT, Accepted, Post
+from .base import PUBLISH_SCRIPT, Accepted, Post
 
 _SCRIPT_SHA = hashlib.sha1(PUBLISH_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 

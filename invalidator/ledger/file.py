@@ -40,8 +40,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import LedgerFileError
-from .ledger import (
+from ..errors import LedgerFileError
+from ..names import check_namespace, fingerprint
+from .table import (
     BOOT,
     CHANGES,
     FLUSHED_AT,
@@ -57,7 +58,6 @@ from .ledger import (
     now_ns,
     read_namespace,
 )
-from .names import check_namespace, fingerprint
 
 MODE = 0o640
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from .errors import HoldEnded
-from .ledger import Clock
-from .names import Tag
-from .receipt import Receipt
+from ..errors import HoldEnded
+from ..ledger import Clock
+from ..names import Tag
+from ..receipt import Receipt
 
 MARGIN = 0.25
 """The share of a hold that is left for the commit itself."""

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from invalidator.errors import ClosedError, PublishError
-from invalidator.hold import Hold
 from invalidator.message import decode
 from invalidator.names import redis_names
-from invalidator.publisher import BODIES_AT_ONCE, Publisher
+from invalidator.publishing.hold import Hold
+from invalidator.publishing.publisher import BODIES_AT_ONCE, Publisher
 from invalidator.receipt import Receipt
 from tests.support import DeafLink, Thread, wait_until
 

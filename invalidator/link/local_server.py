@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from .errors import InvalidatorError
+from ..errors import InvalidatorError
 
 SERVER_VARIABLE = "INVALIDATOR_TEST_SERVER"
 """Names the server binary (a path, or a command on PATH) for tests and the demo."""

@@ -69,7 +69,7 @@ class Words(Protocol):
 def fence() -> None:
     """
     Whatever was loaded or stored above is so for everybody before anything below is. For machines not `IN_ORDER`;
-    `ledger_file.py` says why this is enough.
+    `ledger/file.py` says why this is enough.
     """
     lock = RLock()  # of its own: nobody waits for it, and no fork finds it taken
     with lock:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..receipt import Receipt
 from .hold import Hold
-from .receipt import Receipt
 
 
 @dataclass(slots=True)

@@ -19,15 +19,15 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from random import Random
 
-from . import message
-from .config import WhenDown
-from .errors import ClosedError, LinkDown, PublishError
+from .. import message
+from ..config import WhenDown
+from ..errors import ClosedError, LinkDown, PublishError
+from ..link import Accepted, Link, Post
+from ..names import RedisNames
+from ..receipt import Receipt
+from ..steps import MakeWorker, Pause, Steps, ThreadWorker, Worker
 from .hold import Hold
-from .link import Accepted, Link, Post
-from .names import RedisNames
 from .outbox import Batch, Outbox
-from .receipt import Receipt
-from .steps import MakeWorker, Pause, Steps, ThreadWorker, Worker
 
 log = logging.getLogger("invalidator.publisher")
 
