@@ -111,7 +111,7 @@ class Invalidator:
         self.slots = self._feed.view.slots
         self.watched: Words = self._feed.view.words
         _living.add(self)
-        forks.register(self)
+        forks.register_for_forks(self)
 
     def _make_publisher(self) -> Publisher:
         return Publisher(
@@ -490,7 +490,7 @@ class Invalidator:
 _living: WeakList[Invalidator] = WeakList()
 
 
-@forks.in_child
+@forks.on_fork_in_child
 def _start_those_with_callbacks() -> None:
     for bus in _living:
         if bus.has_callbacks:  # they wait for changes, not for a fill

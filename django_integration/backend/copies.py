@@ -11,11 +11,11 @@ Looked at once, when it is stored, a value is one of three:
   and loads them at each read, which is what Django's own backends do, so that a queryset is evaluated when it is
   stored. "deep" keeps an object and copies it with `copy.deepcopy` at each read: for what cannot be pickled.
 
-"none" keeps and hands out the very object, whatever it is: its rule is that nobody ever changes what he stored or got.
+"none" keeps and hands out the very object, whatever it is: the application must never change what it stored or got.
 
 Rule 1: only exact types are recognised: a subclass may do anything.
 Rule 2: a container that is reached twice, or in a circle, is not plain: its copy would come apart.
-Rule 3: what is kept is itself a copy: the caller may go on with his own.
+Rule 3: what is kept is itself a copy: the caller may go on changing the value that it stored.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """
-Whether a `set` is a fill, and from when it counts.
+Whether a `set` is a fill, and when its value was loaded.
 
-It is if this thread or task has missed the key in the last FILL_WITHIN_S. Django's cache middleware (`cache_page`)
-needs an exception: it looks for a list of headers under one key, and, if there is none, stores a page under another,
-which it could not look for; and it stores that list with every page, whether or not it has changed.
+It is a fill if this thread or task has missed the key in the last FILL_WITHIN_S. Django's cache middleware
+(`cache_page`) needs an exception: it looks for a list of headers under one key, and, if there is none, stores a page
+under another, which it could not look for; and it stores that list with every page, whether or not it has changed.
 
-Rule 1: a page counts from the miss of its list of headers.
+Rule 1: a page is treated as loaded when its list of headers was missed.
 Rule 2: a list of headers that is stored again as it was is no change.
 """
 
@@ -20,7 +20,7 @@ from invalidator import NearCache
 from .copies import hand_out
 
 FILL_WITHIN_S = 60.0
-"""How long after a miss a `set` of the same thread or task is taken for what was computed then."""
+"""How long after a miss a `set` of the same thread or task is taken for a fill."""
 
 _MIDDLEWARE = "views.decorators.cache.cache_"
 _HEADERS = re.compile(r"(?P<before>.*views\.decorators\.cache\.)cache_header\.(?P<page>.*)")
@@ -32,10 +32,10 @@ _PAGE = re.compile(
 
 def claim(near: NearCache, values: Mapping[str, Any]) -> dict[str, tuple[bool, int]]:
     """
-    Take this context's misses of the names of *values*, which it is about to store.
+    Take this thread's or task's misses of the names of *values*, which it is about to store.
 
     Returns:
-        by name, whether it is a fill, and the time from which it counts.
+        by name, whether it is a fill, and the time of the bus' clock at which its value is treated as loaded.
     """
     return {name: _claim(near, name, value) for name, value in values.items()}
 
@@ -56,5 +56,5 @@ def _claim(near: NearCache, name: str, value: Any) -> tuple[bool, int]:
 
 
 def _page_of(before: str, what: str) -> str:
-    """What stands for the pages of a list of headers in the memory of misses. No key of the cache."""
+    """Return what stands for the pages of a list of headers where misses are remembered. It is no key of the cache."""
     return f"{before}pages {what}"

@@ -1,18 +1,22 @@
-"""One LOCATION of the cache backend in this process: its near cache, its tag, and the names of its keys."""
+"""
+One LOCATION of the cache backend in this process: its near cache, its tag, and the names of its keys.
+
+Backend objects come and go with threads and tasks. What outlives them belongs to the process, and to a LOCATION: all
+aliases that have it share one store.
+"""
 
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from invalidator import InvalidName, NearCache, check_tag
+from invalidator import InvalidName, NearCache
+from invalidator.extending import FreshLock, check_tag
 
 from .. import observing, runtime
 from ..transactions.view import TransactionView
-from .keys import digest
+from .keys import Remembered, digest
 
 
 class Place:
@@ -21,15 +25,14 @@ class Place:
 
     Attributes:
         tag: what a `clear` invalidates; every entry carries it.
-        read, read_many: those of the near cache.
-        made: the full names of keys, by prefix and version.
+        read, read_many: `get` and `get_many` of the near cache, without a look whether it is open.
+        remembered_names: of the keys of all aliases.
     """
 
     def __init__(self, location: str) -> None:
         self.tag = place_tag(location)
-        self.tags = (self.tag,)
-        self.made: dict[tuple[str, object], dict[str, str]] = {}
-        self._lock = threading.Lock()
+        self.remembered_names: Remembered = {}
+        self._lock = FreshLock()
         self._near: NearCache | None = None
         self.forget()
 
@@ -50,10 +53,6 @@ class Place:
     def _open_and_read_many(self, names: Iterable[str]) -> dict[str, Any]:
         return self.near.get_many(names)
 
-    def renew_lock(self) -> None:
-        """In a forked child: who held it does not exist here."""
-        self._lock = threading.Lock()
-
     @property
     def is_open(self) -> bool:
         """Whether there is a near cache."""
@@ -61,7 +60,7 @@ class Place:
 
     @property
     def near(self) -> NearCache:
-        """The near cache. How much it may hold is for each alias to say, so it has no bound of its own."""
+        """The near cache. Each alias bounds what it stores (`MAX_ENTRIES`), so the near cache itself has no bound."""
         if (near := self._near) is not None:
             return near
         with self._lock:
@@ -73,32 +72,32 @@ class Place:
             return self._near
 
 
-places: dict[str, Place] = {}
+_places: dict[str, Place] = {}
+
+
+def place_of(location: str) -> Place:
+    """Return the place of a LOCATION: one for the whole process."""
+    place = _places.get(location)
+    return place if place is not None else _places.setdefault(location, Place(location))
+
+
+def near_caches() -> dict[str, NearCache]:
+    """Return the near caches that this process has opened, by LOCATION. Opens none."""
+    return {location: place.near for location, place in list(_places.items()) if place.is_open}
 
 
 def _forget_all() -> None:
-    for place in list(places.values()):
+    for place in list(_places.values()):
         place.forget()
 
 
-def _renew_locks() -> None:
-    for place in list(places.values()):
-        place.renew_lock()
-
-
 def _bind_all() -> None:
-    for place in list(places.values()):
+    for place in list(_places.values()):
         place.bind()
 
 
 runtime.on_reset(_forget_all)
 observing.on_change(_bind_all)
-os.register_at_fork(after_in_child=_renew_locks)
-
-
-def near_caches() -> dict[str, NearCache]:
-    """Return the near caches that this process has opened, by LOCATION. Opens none."""
-    return {location: place.near for location, place in list(places.items()) if place.is_open}
 
 
 def place_tag(location: str) -> str:

@@ -1,22 +1,22 @@
 """
-A second level: another Django cache, shared by all servers, in which the values live of which the backend keeps near
-copies.
+A second level: another Django cache, shared by all servers. The values live there, and the backend keeps near copies.
 
-Two kinds of names are published for a value: its key, when the source changed (`delete`, `invalidate`): nothing that
-was read before may be used; and the tag of its copies (`copies_tag`), when a new value was written into the second
-level (`set`, `incr`, `touch`): the near copies are old, the second level is right.
+Two kinds of names are published for a value. Its key, when the source has changed (`delete`, `invalidate`): nothing
+that was read before may be used. And the tag of its near copies (`copies_tag`), when a new value was written into the
+second level (`set`, `incr`, `touch`): the near copies are stale, and the second level has the value.
 
-Rule 1: a near copy counts from before the second level was read.
-Rule 2: commit, then the second level, then tell. Who hears of it reads the second level after the change.
+Rule 1: a near copy is treated as loaded before the second level was read.
+Rule 2: the order is commit, second level, publish. A process that receives the message finds the change in the second
+level.
 Rule 3: a fill adds, and never overwrites: what was computed from an old source cannot replace what was written since.
-Rule 4: a fill that read the source before an invalidation and arrives after its delete is taken back, by who filled:
-a lease proof that began GRACE_NS after the fill shows every invalidation that was accepted up to then. If there is one,
-the value is deleted and its name told again; unless what lies there now is surely another value: what was written
-meanwhile must not be lost.
-Rule 5: who needed longer than GRACE_NS from the delete until the invalidation was accepted looks again, and deletes and
-tells again whatever came in between.
-Rule 6: an outage of the second level makes reads miss and fills stay near; a write raises, after everybody was told,
-and the delete that it owes is made up for as soon as possible. Nothing fails that does not write.
+Rule 4: a fill that read the source before an invalidation, and arrives after the invalidation's delete, is taken back
+by the process that filled. A lease proof that began GRACE_NS after the fill shows it every invalidation that was
+accepted up to then. If one of them has the name, the process deletes the value and publishes the name again; unless
+what lies there now is surely another value, written meanwhile, which must not be lost.
+Rule 5: if an invalidation is accepted later than GRACE_NS after its delete, its process checks the second level again,
+deletes what was stored in between, and publishes again.
+Rule 6: while the second level is away, reads miss and fills stay near. A write publishes, and then raises; the delete
+that it could not make is made as soon as possible. Nothing but a write raises.
 """
 
 from __future__ import annotations
@@ -39,16 +39,18 @@ from invalidator import Invalidator, Receipt
 
 from .. import runtime
 from ..transactions.view import has_changed, has_written
-from .settling import GRACE_NS, MOST_PENDING, Fill, Look, Owed, settler
+from .settling import GRACE_NS, MOST_PENDING, OwedDelete, Recheck, UnprovenFill, settler
 
 logger = logging.getLogger(__name__)
 
 NEAR_TIMEOUT_S = 10.0
-"""Only the second level knows when a value expires that another server has stored: so long it may be served beyond."""
+"""
+How long a near copy is served of a value that another process has stored: only the second level knows when it expires.
+"""
 
 _MISSING: Any = object()
 _REFUSALS = (ValueError, TypeError, AttributeError, pickle.PickleError)
-"""What a cache raises for a key or value that it cannot take; nothing was written."""
+"""What a cache raises for a key or value that it cannot store; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,9 @@ class L2Status:
         reachable: whether the last operation worked.
         errors: how many did not.
         last_error: the last of them.
-        unproven: fills that may still be taken back, looks and deletes that are still to be made.
-        taken_back: fills that came too late and were deleted.
+        unproven: fills that may still be taken back, and deletes that are still to be made or checked.
+        taken_back: values that were deleted later than their invalidation: fills that came too late, and values that
+            could not be deleted at once.
     """
 
     alias: str
@@ -91,7 +94,7 @@ class SecondLevel:
         self.taken_back = 0
         self.last_error: str | None = None
         self._is_down = False
-        self._expires_at: dict[str, int] = {}  # of what this process has stored last, so that it need not guess
+        self._expires_at: dict[str, int] = {}  # of the values that this process has stored last
 
     @staticmethod
     def of(options: Mapping[str, Any], place_tag: str) -> SecondLevel:
@@ -112,7 +115,7 @@ class SecondLevel:
 
     @property
     def bus(self) -> Invalidator:
-        """Who is told."""
+        """The bus on which its names are published."""
         return runtime.bus()
 
     @staticmethod
@@ -132,14 +135,14 @@ class SecondLevel:
         )
 
     def near_ttl(self, name: str) -> float:
-        """How long a near copy may be served of a value that was just read."""
+        """How many seconds a near copy may be served of a value that was just read."""
         expires_at = self._expires_at.get(name)
         if expires_at is None:
             return self.near_timeout
         return min(self.near_timeout, max(0.0, (expires_at - self.bus.clock()) / 1e9))
 
-    def _will_expire(self, names: Iterable[str], ttl: float | None) -> None:
-        """This process has stored *names*."""
+    def _note_expiry(self, names: Iterable[str], ttl: float | None) -> None:
+        """This process has stored *names*, for *ttl* seconds."""
         for name in names:
             self._expires_at.pop(name, None)
             if ttl is not None:
@@ -151,13 +154,15 @@ class SecondLevel:
     # Reading.
 
     def get(self, name: str, default: Any) -> Any:
-        """Return the value, or *default* if there is none, it cannot be read, or it is past for the caller."""
+        """
+        Return the value, or *default* if there is none, it cannot be read, or the caller's transaction has changed it.
+        """
         if self._is_changed(name):
             return default
         return self._try(lambda: self.cache.get(name, default), default)
 
     def get_many(self, names: list[str]) -> dict[str, Any]:
-        """Return those values that are there, can be read, and are not past for the caller."""
+        """Return the values of those *names* for which `get` would find one."""
         names = [name for name in names if not self._is_changed(name)]
         found: dict[str, Any] = self._try(lambda: self.cache.get_many(names), {})
         return found
@@ -169,23 +174,25 @@ class SecondLevel:
 
     def fill(self, name: str, value: Any, kept: Any, ttl: float | None, since: int) -> Any:
         """
-        Add *value*, computed from the source after *since*; *kept* is what is kept of it. Returns the value to go on
-        with: another, if somebody was quicker.
+        Add *value*, which was computed from the source after *since*; *kept* is what the near cache keeps of it.
+
+        Returns:
+            the value to go on with: another one, if another process was quicker.
         """
         if self.add_fill(name, value, kept, ttl, since) is not False or ttl == 0:
             return value
         return self.get(name, value)
 
     def add_fill(self, name: str, value: Any, kept: Any, ttl: float | None, since: int) -> bool | None:
-        """Add *value*. Returns whether it was added; None if nobody knows, or it may not be."""
-        if has_written():  # in a transaction, of which it may tell
+        """Add *value*. Returns whether it was added; None if that is not known, or if it may not be added."""
+        if has_written():  # the value may hold what this thread's transaction has not committed
             return None
         if ttl == 0 or settler.is_full() or self.bus.was_invalidated((name,), (self.place_tag,), since=since):
             return None
         added: bool | None = self._try(lambda: self.cache.add(name, value, _seconds(ttl)), None)
-        if added is not False:  # with an error in between, it may be there
-            settler.watch(Fill(self, name, kept, since, self.bus.clock()))
-            self._will_expire([name], ttl)
+        if added is not False:  # None: the call has failed, and the value may be there all the same
+            settler.add(UnprovenFill(self, name, kept, since, self.bus.clock()))
+            self._note_expiry([name], ttl)
         return added
 
     # Writing.
@@ -198,7 +205,7 @@ class SecondLevel:
                 for name, value in values.items():
                     self.cache.set(name, value, _seconds(ttl))
             elif ttl == 0:
-                self.cache.delete_many(list(values))  # some of Django's own cannot set many for no time
+                self.cache.delete_many(list(values))  # some of Django's own caches cannot set many with a timeout of 0
             elif failed := self.cache.set_many(dict(values), _seconds(ttl)):
                 raise ConnectionError(f"{self.alias} did not store {len(failed)} of {len(values)} values")
 
@@ -208,26 +215,26 @@ class SecondLevel:
         except _REFUSALS:
             raise
         except Exception:
-            self._owe(names)
+            self._owe_delete(names)
             self.bus.announce(*names)()
             raise
-        self._will_expire(names, ttl)
-        self._tell_copies(names)
+        self._note_expiry(names, ttl)
+        self._invalidate_copies(names)
 
     def add(self, name: str, value: Any, ttl: float | None) -> bool:
-        """Add a new value."""
+        """Write a new value, unless there is one. Returns whether it was written."""
         added: bool = self._call(lambda: self.cache.add(name, value, _seconds(ttl)))
         if added:
-            self._will_expire([name], ttl)
-            self._tell_copies([name])
+            self._note_expiry([name], ttl)
+            self._invalidate_copies([name])
         return added
 
     def touch(self, name: str, ttl: float | None) -> bool:
-        """Change when a value expires."""
+        """Change when a value expires. Returns whether there is one."""
         touched: bool = self._call(lambda: self.cache.touch(name, _seconds(ttl)))
         if touched:
-            self._will_expire([name], ttl)
-            self._tell_copies([name])
+            self._note_expiry([name], ttl)
+            self._invalidate_copies([name])
         return touched
 
     def incr(self, name: str, delta: int) -> int:
@@ -237,21 +244,21 @@ class SecondLevel:
         except _REFUSALS:
             raise
         except Exception:
-            self._tell_copies([name])  # it may have been added
+            self._invalidate_copies([name])  # the second level may have done it all the same
             raise
-        self._tell_copies([name])
+        self._invalidate_copies([name])
         return value
 
     def delete(self, name: str) -> bool:
-        """Delete a value."""
+        """Delete a value. Returns whether there was one."""
         begun = self.bus.clock()
         try:
             was_there: bool = self._call(lambda: self.cache.delete(name))
         except Exception:
-            self._owe([name])
+            self._owe_delete([name])
             self.bus.announce(name)()
             raise
-        self.look_again([name], self.bus.announce(name)(), begun)
+        self.check_again([name], self.bus.announce(name)(), begun)
         return was_there
 
     def delete_many(self, names: list[str]) -> None:
@@ -260,62 +267,57 @@ class SecondLevel:
         try:
             self._call(lambda: self.cache.delete_many(names))
         except Exception:
-            self._owe(names)
+            self._owe_delete(names)
             self.bus.announce(*names)()
             raise
-        self.look_again(names, self.bus.announce(*names)(), begun)
+        self.check_again(names, self.bus.announce(*names)(), begun)
 
     def clear(self) -> None:
-        """Empty it: as ever in Django, all of the cache, whoever uses it."""
+        """Delete everything: as ever in Django, all of the cache, whoever else uses it."""
         self._call(self.cache.clear)
+        # If the bus is in the same Redis database, its journal was deleted, too, and this becomes its first entry.
         self.bus.announce(tags=(self.place_tag,))()
-        # With the bus in the same Redis database, its journal is gone as well: this was its first entry again.
 
-    def forget(self, names: list[str]) -> None:
-        """Delete values, before others are told by the caller. Never raises: what cannot be deleted now is owed."""
+    def delete_or_owe(self, names: list[str]) -> None:
+        """Delete values whose names the caller is about to publish. Never raises: a delete that fails is made later."""
         try:
             self._call(lambda: self.cache.delete_many(names))
         except Exception:  # noqa: BLE001 - reported by _call
-            self._owe(names)
+            self._owe_delete(names)
 
-    def forget_everything(self) -> None:
-        """Empty it, before others are told by the caller. Never raises."""
+    def clear_or_owe(self) -> None:
+        """Delete everything, for a clear that the caller is about to publish. Never raises."""
         try:
             self._call(self.cache.clear)
         except Exception:  # noqa: BLE001 - reported by _call
-            settler.watch(Owed(self, ()))
+            self._owe_delete(())
 
-    def look_again(self, names: list[str], receipt: Receipt, begun: int) -> None:
-        """*names* were deleted after *begun*. If telling took long, see, once it is done, what came in between."""
+    def check_again(self, names: list[str], receipt: Receipt, begun: int) -> None:
+        """*names* were deleted after *begun*, and published. Check them again (rule 5) if that took long."""
         if not receipt.accepted or self.bus.clock() - begun >= GRACE_NS:
-            settler.watch(Look(self, tuple(names), receipt))
+            settler.add(Recheck(self, tuple(names), receipt))
 
     def take_back(self, names: Iterable[str]) -> None:
-        """Delete what came too late, and tell everybody: somebody may have read it."""
+        """Delete values that came too late, and publish their names: other processes may have read them."""
         names = list(names)
         self._call(lambda: self.cache.delete_many(names))
         self.taken_back += len(names)
         self.bus.announce(*names)()
 
-    def empty(self) -> None:
-        """Make up for a `clear` that failed."""
-        self._call(self.cache.clear)
-        self.bus.announce(tags=(self.place_tag,))()
+    def _owe_delete(self, names: Iterable[str]) -> None:
+        settler.add(OwedDelete(self, tuple(names)))
 
-    def _owe(self, names: list[str]) -> None:
-        settler.watch(Owed(self, tuple(names)))
-
-    def _tell_copies(self, names: Iterable[str]) -> None:
+    def _invalidate_copies(self, names: Iterable[str]) -> None:
         self.bus.announce(tags=[self.copies_tag(name) for name in names])()
 
     def _try(self, call: Callable[[], Any], default: Any) -> Any:
         try:
             return self._call(call)
-        except Exception:  # noqa: BLE001 - a cache that is away is a cache without the value; reported by _call
+        except Exception:  # noqa: BLE001 - reported by _call; a cache that is away has no value
             return default
 
     def _call(self, call: Callable[[], Any]) -> Any:
-        """Call, and report when an outage begins and ends."""
+        """Call, and log when an outage begins and ends."""
         try:
             result = call()
         except _REFUSALS:
@@ -348,7 +350,7 @@ def statuses() -> list[L2Status]:
 @functools.cache
 def _configured() -> tuple[SecondLevel, ...]:
     """Every second level in CACHES, whether this process has used it or not."""
-    # A backend with the option L2 may be anybody's; ours has this attribute.
+    # Other backends, too, may have an option named L2; ours has this attribute.
     aliases = [alias for alias, params in settings.CACHES.items() if params.get("OPTIONS", {}).get("L2")]
     levels = [level for alias in aliases if (level := getattr(caches[alias], "second_level", None)) is not None]
     return tuple({level.alias: level for level in levels}.values())
@@ -364,17 +366,17 @@ class _AllSecondLevels:
     def delete(self, keys: Sequence[str]) -> None:
         """Delete *keys*, which are about to be published, from every second level. Never raises."""
         for level in _configured():
-            level.forget(list(keys))
+            level.delete_or_owe(list(keys))
 
     def check_again(self, keys: Sequence[str], receipt: Receipt, begun: int) -> None:
-        """*keys* were published; that began then, a time of the bus' clock."""
+        """*keys* were deleted after *begun*, a time of the bus' clock, and published."""
         for level in _configured():
-            level.look_again(list(keys), receipt, begun)
+            level.check_again(list(keys), receipt, begun)
 
     def delete_all(self) -> None:
-        """Empty every second level: a clear is about to be published. Never raises."""
+        """Delete everything from every second level: a clear is about to be published. Never raises."""
         for level in _configured():
-            level.forget_everything()
+            level.clear_or_owe()
 
 
 _all_second_levels = _AllSecondLevels()

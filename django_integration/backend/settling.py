@@ -1,12 +1,14 @@
 """
-What a second level still owes: fills to be proven, deletes to be made, done by one thread of this process.
+Work on second levels that a caller does not wait for: one thread of this process proves fills and makes up for deletes.
 
-A fill that read the source before an invalidation and arrived after its delete has to be taken back. Only a lease proof
-that began after the fill shows every invalidation that was accepted up to then, so fills wait here for one. A delete
-that failed, or that took long to be published, waits here for its turn.
+A fill that read the source before an invalidation, and arrived in the second level after the invalidation had deleted
+the key there, is stale: it has to be taken back. Only a lease proof that began after the fill shows every invalidation
+that Redis had accepted by then, so each fill waits here for one. A delete that failed waits here to be made, and one
+whose invalidation took long to be accepted waits to be checked again.
 
-Rule 1: what cannot be done now is tried again every RETRY_S seconds, and nothing waits without a bound.
-Rule 2: a forked child leaves its parent's work to the parent; a process that ends takes back what nobody has proven.
+Rule 1: what cannot be done now is tried again every RETRY_S seconds. The list of tasks is bounded.
+Rule 2: a forked child leaves its parent's tasks to the parent. A process that ends takes back its fills that are not
+proven.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import atexit
 import contextlib
 import logging
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from django.core.cache.backends.base import BaseCache
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
+from invalidator.extending import register_for_forks
 
 from .. import runtime
 from ..conf import conf
@@ -34,13 +36,13 @@ from .copies import hand_out
 logger = logging.getLogger(__name__)
 
 MOST_PENDING = 10_000
-"""Fills, and looks, that wait for a proof; a fill beyond that is not made."""
+"""Tasks that wait; a fill beyond that is not made."""
 GRACE_NS = 500_000_000
-"""Between a delete and its telling lies a millisecond."""
+"""An invalidation that is accepted later than this after its delete is checked again. Usually it takes 1 ms."""
 RETRY_S = 0.5
-"""How often what is owed to a second level is tried."""
+"""How long a task waits that could not be done."""
 IDLE_S = 5.0
-"""How long the thread waits for work before it ends."""
+"""How long the thread waits for a task before it ends."""
 
 _MISSING: Any = object()
 
@@ -61,15 +63,15 @@ class Level(Protocol):
         """The tag of everything in its LOCATION."""
 
     def take_back(self, names: Iterable[str]) -> None:
-        """Delete *names* and publish them again. Raises what the cache or the bus raises."""
+        """Delete *names* and publish them. Raises what the cache or the bus raises."""
 
-    def empty(self) -> None:
-        """Make up for a `clear` that failed. Raises likewise."""
+    def clear(self) -> None:
+        """Delete everything and publish that. Raises likewise."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
-    """A value that was added at *done_at*, from what the source held after *since*."""
+class UnprovenFill:
+    """A value that was added before *done_at*. It was loaded from the source after *since*."""
 
     level: Level
     name: str
@@ -79,8 +81,8 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Names that were deleted before *receipt* was accepted."""
+class Recheck:
+    """Names that were deleted so long before *receipt* was accepted that a stale fill may have arrived in between."""
 
     level: Level
     names: tuple[str, ...]
@@ -88,38 +90,42 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
-    """Names that could not be deleted; without any, a clear."""
+class OwedDelete:
+    """Names that could not be deleted; without any, a clear that could not be made."""
 
     level: Level
     names: tuple[str, ...]
 
 
-_Task = Fill | Look | Owed
+Task = UnprovenFill | Recheck | OwedDelete
 
 
-class _Settling:
-    """The thread that proves fills, looks again, and makes up for deletes."""
+class Settler:
+    """The thread that does the tasks, and the tasks."""
 
     def __init__(self) -> None:
-        self._tasks: deque[_Task] = deque()
-        self._busy: list[_Task] = []
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._tasks: deque[Task] = deque()
+        self._busy: list[Task] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def is_full(self) -> bool:
-        """Whether no fill can be watched."""
+        """Whether there are so many tasks that no further fill may be made."""
         return len(self._tasks) >= MOST_PENDING
 
     def waiting(self, level: Level) -> int:
-        """How much there is to do for *level*."""
+        """How many tasks there are for *level*."""
         return sum(task.level is level for task in [*self._tasks, *self._busy])
 
-    def watch(self, task: _Task) -> None:
-        """Take care of *task*."""
+    def add(self, task: Task) -> None:
+        """Do *task* as soon as possible, in the thread."""
         with self._changed:
-            if len(self._tasks) >= 2 * MOST_PENDING:  # only what is owed comes here, after an hour of outage
-                self._tasks = deque(Owed(level, ()) for level in {task.level for task in self._tasks})
+            # No fill is added beyond MOST_PENDING: so much is owed after a long outage only. One clear is as good.
+            if len(self._tasks) >= 2 * MOST_PENDING:
+                self._tasks = deque(OwedDelete(level, ()) for level in {task.level for task in self._tasks})
             self._tasks.append(task)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="invalidator-l2", daemon=True)
@@ -127,7 +133,7 @@ class _Settling:
             self._changed.notify_all()
 
     def settle(self, timeout: float) -> bool:
-        """Wait until nothing is to be done, at most *timeout* seconds. Returns whether that is so."""
+        """Wait until no task is left, at most *timeout* seconds. Returns whether that is so."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._tasks or self._busy), timeout)
 
@@ -151,70 +157,75 @@ class _Settling:
                     self._tasks.extendleft(reversed(again))
                     self._changed.wait(RETRY_S)
 
-    def _do(self, tasks: list[_Task]) -> list[_Task]:
-        """Do what can be done. Returns the rest."""
-        fills = [task for task in tasks if isinstance(task, Fill)]
-        # What need not wait for a proof comes first.
-        again: list[_Task] = [task for task in tasks if not isinstance(task, Fill) and not _is_done(task)]
+    def _do(self, tasks: list[Task]) -> list[Task]:
+        """Do what can be done. Returns the tasks that have to be tried again."""
+        fills = [task for task in tasks if isinstance(task, UnprovenFill)]
+        # Tasks that need not wait for a proof come first.
+        again: list[Task] = [task for task in tasks if not isinstance(task, UnprovenFill) and not _do_task(task)]
         if fills and runtime.bus().wait_until_proven(max(fill.done_at for fill in fills) + GRACE_NS):
-            again += [fill for fill in fills if not _is_done(fill)]
+            again += [fill for fill in fills if not _do_task(fill)]
         else:
             again += fills
         return again
 
     def take_all_back(self, timeout: float) -> None:
-        """The process ends: who cannot wait for a proof takes his fills back."""
+        """The process ends: delete the fills that are not proven within *timeout* seconds."""
         if not (self._tasks or self._busy) or self.settle(timeout):
             return
         with self._changed:
             left = [*self._busy, *self._tasks]
             self._tasks.clear()
         for task in left:
-            if isinstance(task, Fill):
-                with contextlib.suppress(Exception):  # it is away, and so will we be
+            if isinstance(task, UnprovenFill):
+                with contextlib.suppress(Exception):  # the second level is away, and this process is about to end
                     task.level.cache.delete(task.name)
 
     def abandon(self) -> None:
-        """Do nothing more of what waits."""
+        """Forget every task that waits."""
         with self._changed:
             self._tasks.clear()
             self._changed.notify_all()
 
-    def go_on_in_child(self) -> None:
-        """The parent takes care of its own."""
-        self.__init__()  # type: ignore[misc]
+    def fork_locks(self) -> tuple[()]:
+        """See `ForkOwner`: a child begins with nothing to do, so a fork need not wait."""
+        return ()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the tasks to the parent, whose thread does not exist here."""
+        self._start_anew()
 
 
-def _is_done(task: _Task) -> bool:
+def _do_task(task: Task) -> bool:
+    """Do *task*. Returns False if it has to be tried again."""
     level = task.level
     try:
         match task:
-            case Fill(name=name, since=since):
+            case UnprovenFill(name=name, since=since):
                 if level.bus.was_invalidated((name,), (level.place_tag,), since=since):
                     found = level.cache.get(name, _MISSING)
                     if found is not _MISSING and not surely_differ(found, hand_out(task.kept)):
                         level.take_back([name])
-            case Look(names=names, receipt=receipt):
+            case Recheck(names=names, receipt=receipt):
                 if receipt.queued:
                     return False
-                if came := level.cache.get_many(names):
-                    level.take_back(came)
-            case Owed(names=names):
+                if arrived := level.cache.get_many(names):
+                    level.take_back(arrived)
+            case OwedDelete(names=names):
                 if names:
                     level.take_back(names)
                 else:
-                    level.empty()
+                    level.clear()
     except (ClosedError, ImproperlyConfigured):
-        return True  # nobody can be told any more
+        return True  # the bus is gone, and nothing can be published any more
     except InvalidatorError:
-        return True  # it was deleted, and the publisher has said why it cannot tell
-    except Exception:  # noqa: BLE001 - the second level is away; reported by _call
+        return True  # the values were deleted; the publisher has logged why it cannot publish
+    except Exception:  # noqa: BLE001 - the second level is away, which it has logged itself
         return False
     return True
 
 
 def surely_differ(one: Any, other: Any) -> bool:
-    """Whether two values cannot be one that went through a serializer, which may change its types."""
+    """Whether two values surely differ, though one may have been through a serializer that changes types."""
     if (kind := _kind(one)) is None or (other_kind := _kind(other)) is None:
         return False
     if kind != other_kind:
@@ -237,19 +248,23 @@ _KINDS: dict[type, str] = {
     list: "sequence",
     tuple: "sequence",
 }
-settler = _Settling()
+settler = Settler()
+register_for_forks(settler)
 
 
 def settle(timeout: float = 10.0) -> bool:
     """
-    Wait until every fill of this process is proven or taken back, at most *timeout* seconds. Returns whether that is
-    so. For tests, and for scripts that fill a cache.
+    Wait until every fill of this process is proven or taken back, at most *timeout* seconds. For tests, and for scripts
+    that fill a cache and end.
+
+    Returns:
+        whether nothing is left to do.
     """
     return settler.settle(timeout)
 
 
 def abandon() -> None:
-    """Leave what this process has filled as it is. For tests, at their end: the bus by which it was proven is gone."""
+    """Leave what this process has filled as it is. For the end of a test, which closes the bus that would prove it."""
     settler.abandon()
 
 
@@ -261,4 +276,3 @@ def _close_timeout() -> float:
 
 
 atexit.register(lambda: settler.take_all_back(_close_timeout()))
-os.register_at_fork(after_in_child=settler.go_on_in_child)

@@ -20,7 +20,8 @@ from django_integration import bus, invalidate, runtime
 from django_integration.backend import NearCacheBackend, fills
 from django_integration.backend.keys import name_of
 from django_integration.backend.places import place_tag
-from invalidator import Invalidator, check_key
+from invalidator import Invalidator
+from invalidator.extending import check_key
 from tests.support import Thread, wait_until
 
 from ..conftest import WAIT_S, Message, Wire
@@ -318,10 +319,10 @@ class TestKeys:
             assert backend.get("a") is None, "a function of the project's is asked each time"
 
     def test_remembered_names_are_bounded(self, cache, monkeypatch) -> None:
-        monkeypatch.setattr("django_integration.backend.backend.MOST_MADE", 5)
+        monkeypatch.setattr("django_integration.backend.keys.MOST_REMEMBERED", 5)
         for number in range(20):
             cache.get(f"k{number}")
-        assert len(cache._made) <= 5
+        assert len(cache._names_by_key) <= 5
 
 
 class TestPlaces:

@@ -1,0 +1,150 @@
+"""
+Values live in another Django cache, shared by all servers, and every process has near copies of them.
+
+Rule 1: a near copy is treated as loaded before the second level was read.
+Rule 2: a fill goes to both levels, and to neither if another server was quicker: then the next read finds that server's
+value. A change goes to the second level alone, and its near copies are invalidated: the next read makes new ones.
+Rule 3: a value that is found in the second level was no miss. A `set` that follows is a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from .. import observing
+from ..transactions.view import has_written
+from .copies import Copy
+from .fills import claim
+from .levels import MISSING, Call, Levels, Pending
+from .places import Place
+from .second_level import SecondLevel
+
+
+class TwoLevels(Levels):
+    """
+    The near cache of a LOCATION, over *second*.
+
+    Errors of the second level: a read finds nothing, a write raises what the second level raises (`second_level.py`).
+    """
+
+    def __init__(self, place: Place, copying: Copy, make_room: Callable[[str], object], *, second: SecondLevel) -> None:
+        super().__init__(place, copying, make_room)
+        self._second = second
+
+    def tags_of(self, name: str) -> tuple[str, ...]:
+        """See `Levels`: a new value in the second level invalidates the near copies of its name alone."""
+        return self.place.tag, self._second.copies_tag(name)
+
+    # Reading.
+
+    def read_below(self, name: str) -> Pending[Any]:
+        """See `Levels`, and rules 1 and 3."""
+        since = self.near.as_of()
+        return Call(partial(self._second.get, name, MISSING), lambda found: self._keep_near(name, found, since))
+
+    def read_all_below(self, names: list[str]) -> Pending[Mapping[str, Any]]:
+        """See `Levels`, and rules 1 and 3."""
+        since = self.near.as_of()
+
+        def keep_near(found: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {name: self._keep_near(name, value, since) for name, value in found.items()}
+
+        return Call(partial(self._second.get_many, names), keep_near)
+
+    def _keep_near(self, name: str, found: Any, since: int) -> Any:
+        if found is MISSING:
+            return MISSING
+        near, tags = self.near, self.tags_of(name)
+        near.claim_miss(name, within=0)  # rule 3: forget it
+        kept = self.keep(found)
+        self.make_room(name)
+        near.set(name, kept, ttl=self._second.near_ttl(name), tags=tags, loaded_at=since)
+        near.note_read(name, tags=tags, loaded_at=since)
+        return kept
+
+    # Loading.
+
+    def find(self, name: str) -> Pending[Any]:
+        """See `Levels`."""
+        return Call(partial(self._second.get, name, MISSING), partial(self._found, name))
+
+    def _found(self, name: str, found: Any) -> Any:
+        return found if found is MISSING else observing.Found(self.keep(found), ttl=self._second.near_ttl(name))
+
+    def fill(self, name: str, value: Any, ttl: float | None, since: int) -> Pending[Any]:
+        """See `Levels`. If another server was quicker, the result is that server's value."""
+        kept = self.keep(value)
+
+        def keep_winner(winner: Any) -> Any:
+            self.make_room(name)
+            return kept if winner is value else self.keep(winner)
+
+        return Call(partial(self._second.fill, name, value, kept, ttl, since), keep_winner)
+
+    # Writing.
+
+    def set(self, values: Mapping[str, Any], ttl: float | None) -> Pending[None]:
+        """See `Levels`, and rule 2."""
+        claims = claim(self.near, values)
+        changed = {name: value for name, value in values.items() if not claims[name][0]}
+        filled = {name: since for name, (is_fill, since) in claims.items() if is_fill}
+
+        def store() -> None:
+            if changed:
+                self._second.set_many(changed, ttl)
+            for name, since in filled.items():
+                self._fill_both(name, values[name], ttl, since)
+
+        return Call(store)
+
+    def _fill_both(self, name: str, value: Any, ttl: float | None, since: int) -> None:
+        kept = self.keep(value)
+        if self._second.fill(name, value, kept, ttl, since) is value:
+            self._set_near(name, kept, ttl, since)
+        else:
+            self.near.evict(name)
+
+    def add(self, name: str, value: Any, ttl: float | None) -> Pending[bool]:
+        """See `Levels`, and rule 2."""
+        is_fill, since = claim(self.near, {name: value})[name]
+        if not is_fill or has_written():
+            return Call(partial(self._second.add, name, value, ttl))
+        return Call(partial(self._add_both, name, value, ttl, since))
+
+    def _add_both(self, name: str, value: Any, ttl: float | None, since: int) -> bool:
+        kept = self.keep(value)
+        if self._second.add_fill(name, value, kept, ttl, since) is False:
+            return False
+        self._set_near(name, kept, ttl, since)
+        return True
+
+    def _set_near(self, name: str, kept: Any, ttl: float | None, since: int) -> None:
+        self.make_room(name)
+        self.near.set(name, kept, ttl=ttl, tags=self.tags_of(name), loaded_at=since)
+
+    def touch(self, name: str, ttl: float | None) -> Pending[bool]:
+        """See `Levels`."""
+        self.near.drop_misses(name)
+        return Call(partial(self._second.touch, name, ttl))
+
+    def incr(self, name: str, delta: int) -> Pending[int]:
+        """See `Levels`: no server's increment is lost."""
+        self.near.drop_misses(name)
+        return Call(partial(self._second.incr, name, delta))
+
+    def delete(self, name: str) -> Pending[bool]:
+        """See `Levels`."""
+        self.near.drop_misses(name)
+        return Call(partial(self._second.delete, name))
+
+    def delete_many(self, names: list[str]) -> Pending[None]:
+        """See `Levels`."""
+        self.near.drop_misses(*names)
+        return Call(partial(self._second.delete_many, names))
+
+    def clear(self) -> Pending[None]:
+        """See `Levels`: as ever in Django, it empties the whole second level, whoever else uses it."""
+        self.near.forget_misses()
+        return Call(self._second.clear)
