@@ -411,8 +411,8 @@ MUTATIONS = (
         "a forked child has a listener of its own",
         (
             "feeds.listener_feed",
-            "            self._listener.let_go()\n            self._listener = None",
-            "            self._listener.let_go()",
+            "            self._listener.close_in_child()\n            self._listener = None",
+            "            self._listener.close_in_child()",
         ),
     ),
     mutation(
