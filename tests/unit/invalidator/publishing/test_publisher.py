@@ -143,7 +143,7 @@ class TestWhileRedisIsAway:
         for number in range(10):
             publisher.publish([f"k{number}"], ())
         wait_until(lambda: len(attempts) >= 10)
-        assert caplog.text.count("does not take invalidations") == 1
+        assert caplog.text.count("does not accept invalidations") == 1
 
     def test_retries_slow_down(self, make, link) -> None:
         """With jitter, up to a limit."""
