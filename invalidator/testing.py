@@ -125,7 +125,7 @@ class _FaultyServer(MemoryServer):
             self.repeating -= 1
             super().spread(clients, message)
 
-    def say(self, client: Deliver, frame: Frame) -> None:
+    def deliver(self, client: Deliver, frame: Frame) -> None:
         if self.late is None:
             client(frame)
         else:

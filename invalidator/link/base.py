@@ -65,8 +65,8 @@ class Post(NamedTuple):
 
     Args:
         bodies: messages, in order.
-        hold_ms: how long these bodies hold, if they do; who subscribes meanwhile is told of them.
-        ended: bodies that held and no longer do.
+        hold_ms: how long these bodies hold, if they are holds; a subscriber that connects meanwhile finds them.
+        ended: bodies of holds that end with this post.
     """
 
     bodies: Sequence[bytes]
@@ -75,19 +75,19 @@ class Post(NamedTuple):
 
 
 class Connection(Protocol):
-    """A subscription's connection. It belongs to one thread; others may only interrupt it."""
+    """A subscription's connection. It belongs to one thread; other threads may only interrupt it."""
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send *commands* in one piece. Raises LinkDown."""
 
     def receive(self, timeout_s: float) -> list[Frame]:
-        """Wait for answers; [] when none came in *timeout_s*. Raises LinkDown."""
+        """Wait for frames, and return [] if none arrived within *timeout_s* seconds. Raises LinkDown."""
 
     def interrupt(self) -> None:
-        """Make `receive` raise LinkDown, now or when it is called. From any thread."""
+        """Make the current or the next `receive` raise LinkDown. May be called by any thread."""
 
     def close(self) -> None:
-        """Close. In a forked child: let go of the descriptor, and leave the parent's connection alone."""
+        """Close. In a forked child, close the descriptor only: the parent's connection stays open."""
 
 
 class Link(Protocol):
@@ -97,19 +97,19 @@ class Link(Protocol):
         """Open a connection for a subscription. Raises LinkDown."""
 
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
-        """Publish *post* in one atomic call. Raises LinkDown: it may then have been accepted or not."""
+        """Publish *post* in one atomic call. Raises LinkDown; Redis may then have accepted it or not."""
 
     def read_journal(self, names: RedisNames, before: str, count: int) -> list[tuple[str, bytes]]:
         """
-        The ids and bodies of at most *count* messages of the journal, newest first: those before the id *before*, or
-        from the last on if that is "". Raises LinkDown.
+        Return the ids and bodies of at most *count* messages of the journal, newest first: those before the id
+        *before*, or, if that is "", from the last one. Raises LinkDown.
         """
 
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
-        """The command by which a subscription begins a journal."""
+        """Return the command by which a subscription begins a journal."""
 
     def after_fork(self) -> None:
         """Forget the parent's connections."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all connections."""
