@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import threading
 import time
 import weakref
 from collections import OrderedDict
@@ -28,7 +26,8 @@ from typing import Any, Protocol, cast
 
 from django.db import connections, transaction
 
-from invalidator import ABOUT_TO_LOAD, DEFAULT, Entry, Loaded, NearCache, Tag, Ttl
+from invalidator import Entry, Loaded, NearCache, Tag
+from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, FreshRLock, Ttl
 
 log = logging.getLogger("invalidator.observing")
 
@@ -170,7 +169,7 @@ class ObservedCache(NearCache):
 
     def _is_comparable(self, key: str, entry: AnyEntry) -> bool:
         """Rule 3; and what was stored in a cache backend by `set` has no loader that could know better."""
-        if self._attention and self._source.is_apart():
+        if self._slow_path and self._source.is_apart():
             return False
         known = _known.get(self)
         if known is not None and known.get(key) is not entry:
@@ -317,7 +316,7 @@ def _never_failing() -> Iterator[None]:
 
 # Who looks.
 
-_lock = threading.RLock()
+_lock = FreshRLock()
 _watchers: list[Watcher] = []
 _reviewers: list[Reviewer] = []
 _caches: weakref.WeakKeyDictionary[NearCache, str] = weakref.WeakKeyDictionary()
@@ -397,11 +396,3 @@ def _dress(near: NearCache) -> None:
     kind = ObservedCache if _watchers or _reviewers else NearCache
     if type(near) is not kind:
         near.__class__ = kind
-
-
-def _renew_lock() -> None:
-    global _lock  # noqa: PLW0603 - who held it does not exist in a forked child
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)

@@ -10,8 +10,6 @@ Rule 1: a caller keeps what `bus()` returned for one call only, or registers wit
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -19,6 +17,7 @@ from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
 from invalidator import Hold, Invalidator, Receipt, Tag
+from invalidator.extending import FreshRLock
 
 from . import conf as configuration
 from .conf import conf
@@ -122,7 +121,7 @@ class _Runtime:
 
     def __init__(self) -> None:
         self.bus: Invalidator | None = None
-        self.lock = threading.RLock()
+        self.lock = FreshRLock()
         self.has_sidecar = True
         self.on_made: list[Callable[[Invalidator], object]] = []
         self.on_reset: list[Callable[[], object]] = []
@@ -201,11 +200,3 @@ def _on_setting_changed(*, setting: str, **_: object) -> None:
 
 
 setting_changed.connect(_on_setting_changed, dispatch_uid="invalidator")
-
-
-def _after_fork_in_child() -> None:
-    # The thread that held the lock does not exist here. The bus looks after itself.
-    _runtime.lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

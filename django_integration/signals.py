@@ -29,8 +29,6 @@ A listener of our own would be ahead of the ledger by which the worker's cache r
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +36,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from invalidator import Invalidation, Invalidator
+from invalidator.extending import FreshRLock
 
 from . import runtime
 
@@ -63,7 +62,7 @@ class _Relay:
     """Listens on the process' bus while a signal has a receiver."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a receiver may connect another
+        self._lock = FreshRLock()  # a receiver may connect another
         self._bus: Invalidator | None = None
         self._end: Callable[[], None] | None = None
 
@@ -90,10 +89,6 @@ class _Relay:
         if self._end is not None:
             self._end()
         self._bus = self._end = None
-
-    def renew_lock(self) -> None:
-        """In a forked child: the thread that held it does not exist here."""
-        self._lock = threading.RLock()
 
 
 def is_wanted() -> bool:
@@ -127,4 +122,3 @@ invalidated = BusSignal()
 flushed = BusSignal()
 
 runtime.on_made(lambda _: _relay.look())
-os.register_at_fork(after_in_child=_relay.renew_lock)

@@ -9,28 +9,19 @@ Coherent in-memory caches for applications on many servers.
     >>> bus.invalidate("product:42").accepted
     True
 
-This is the front door: everything an application needs is imported from here. docs/guarantees.md says what is promised.
+Everything that an application needs is imported from here; docs/api.md lists it. An integration with a framework finds
+the rest in `invalidator.extending`. docs/guarantees.md says what is promised.
 """
 
 from .any_key import AnyKeyCache
 from .bus import Invalidator
 from .config import Config, WhenUnleased
-from .decorator import (
-    ABOUT_TO_LOAD,
-    CachedFunction,
-    Front,
-    KeySpec,
-    TagsSpec,
-    cached_function,
-    check_tags_spec,
-    plain_key,
-)
+from .decorator import CachedFunction
 from .entry import Entry
 from .errors import (
     ClosedError,
     HoldEnded,
     InvalidatorError,
-    InvalidMessage,
     InvalidName,
     InvalidSetting,
     JournalUnread,
@@ -38,30 +29,23 @@ from .errors import (
     PublishError,
 )
 from .hold import Hold
-from .ledger import now_ns
 from .lru import CacheInfo, CoherentLRU, coherent_lru_cache
-from .names import Tag, check_key, check_tag, check_tags, name_slots, tag
-from .near_cache import DEFAULT, Change, Loaded, NearCache, Ttl
+from .names import Tag, tag
+from .near_cache import Loaded, NearCache
 from .receipt import Receipt
-from .source import SourceView
 from .status import Cause, Invalidation, Journaled, Past, Stats, Status
 
 __all__ = [
-    "ABOUT_TO_LOAD",
-    "DEFAULT",
     "AnyKeyCache",
     "CacheInfo",
     "CachedFunction",
     "Cause",
-    "Change",
     "ClosedError",
     "CoherentLRU",
     "Config",
     "Entry",
-    "Front",
     "Hold",
     "HoldEnded",
-    "InvalidMessage",
     "InvalidName",
     "InvalidSetting",
     "Invalidation",
@@ -69,28 +53,16 @@ __all__ = [
     "InvalidatorError",
     "JournalUnread",
     "Journaled",
-    "KeySpec",
     "LedgerFileError",
     "Loaded",
     "NearCache",
     "Past",
     "PublishError",
     "Receipt",
-    "SourceView",
     "Stats",
     "Status",
     "Tag",
-    "TagsSpec",
-    "Ttl",
     "WhenUnleased",
-    "cached_function",
-    "check_key",
-    "check_tag",
-    "check_tags",
-    "check_tags_spec",
     "coherent_lru_cache",
-    "name_slots",
-    "now_ns",
-    "plain_key",
     "tag",
 ]

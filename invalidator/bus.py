@@ -1,5 +1,5 @@
 """
-One process' part in a namespace: what it says, and (`hearing.py`) what it hears.
+One process' part in a namespace: what it says, and (`feeds/`) what it receives.
 
 Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. After a fork the
 child has a new node id, new locks, and starts its own listener with its own first fill (at once if it has callbacks);
@@ -27,16 +27,18 @@ from . import forks, message
 from .config import Config, check_number
 from .entry import ValidityRule
 from .errors import InvalidMessage, InvalidName, InvalidSetting, JournalUnread, LedgerFileError, LinkDown, PublishError
-from .hearing import Hearing, OwnHearing, SidecarHearing
+from .feeds import LedgerFeed
+from .feeds.listener import Listener, apply_to_ledger, make_listener
+from .feeds.listener_feed import ListenerFeed
+from .feeds.sidecar_feed import SidecarFeed
 from .hold import Hold
 from .ledger import Clock, Ledger, Words, now_ns
 from .ledger_file import default_path
 from .link import Link, make_link
-from .listener import apply_to_ledger
 from .message import Body
 from .names import Tag, check_key, check_tags, name_slots, redis_names
 from .protocol.journal import Journal
-from .protocol.subscription import Happening, Subscription
+from .protocol.subscription import Happening
 from .publisher import Publisher
 from .receipt import Receipt
 from .status import Invalidation, Journaled, Past, Status
@@ -100,7 +102,19 @@ class Invalidator:
         self.node = secrets.token_hex(6)
         self._link = link or make_link(url, timeout_s=self.config.publish_timeout, namespace=namespace)
         self._names = redis_names(namespace)
-        self._publisher = Publisher(
+        self._publisher = self._make_publisher()
+        self._caches: WeakList[Attached] = WeakList()
+        self._callbacks: dict[object, tuple[Callback, frozenset[str], frozenset[str]]] = {}
+        self._closed = False
+        self._closing = threading.Lock()
+        self._feed = self._choose_feed(sidecar)
+        self.slots = self._feed.view.slots
+        self.watched: Words = self._feed.view.words
+        _living.add(self)
+        forks.register_for_forks(self)
+
+    def _make_publisher(self) -> Publisher:
+        return Publisher(
             self._link,
             self._names,
             node=self.node,
@@ -108,33 +122,25 @@ class Invalidator:
             when_down=self.config.publish,
             queue_size=self.config.queue_size,
         )
-        self._caches: WeakList[Attached] = WeakList()
-        self._callbacks: dict[object, tuple[Callback, frozenset[str], frozenset[str]]] = {}
-        self._closed = False
-        self._closing = threading.Lock()
-        self._hearing = self._choose_hearing(sidecar)
-        self.slots = self._hearing.view.slots
-        self.watched: Words = self._hearing.view.words
-        _living.add(self)
-        forks.register(self)
 
-    def _choose_hearing(self, sidecar: str | os.PathLike[str] | None) -> Hearing:
+    def _choose_feed(self, sidecar: str | os.PathLike[str] | None) -> LedgerFeed:
         """By the sidecar if there is to be one. "auto" asks whether one is alive, once."""
         if sidecar is not None:
             is_auto = sidecar == "auto"
             path = default_path(self.namespace) if is_auto else Path(sidecar)
             try:
-                hearing = SidecarHearing(
+                feed = SidecarFeed(
                     self.config, self.clock, path, any_owner=not is_auto, watch=self._watch, sweep=self._sweep
                 )
             except LedgerFileError:
                 if not is_auto:
                     raise
             else:
-                if not is_auto or hearing.is_leased():
-                    return hearing
+                if not is_auto or feed.is_leased():
+                    return feed
             log.info("no live sidecar, listening for ourselves namespace=%s path=%s", self.namespace, path)
-        return OwnHearing(self.config, self.clock, self._link, self._make_subscription, self)
+        ledger = Ledger.private(slots=self.config.slots, namespace=self.namespace)
+        return ListenerFeed(ledger, self._make_listener)
 
     @property
     def namespace(self) -> str:
@@ -144,7 +150,7 @@ class Invalidator:
     @property
     def ledger(self) -> Ledger:
         """Where this process stamps what it invalidates itself; and what it hears, if it listens for itself."""
-        return self._hearing.own
+        return self._feed.own
 
     # Saying.
 
@@ -180,7 +186,7 @@ class Invalidator:
             at: what was loaded up to then is stale: a time just read from the clock; None for now.
         """
         keys, tags = self._check_names(keys, tags)
-        self._hearing.saying()
+        self._feed.before_publish()
         at = self.clock() if at is None else at
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)
         return lambda: self._tell_of(keys, tags, at)
@@ -193,7 +199,7 @@ class Invalidator:
 
     def clear(self) -> Receipt:
         """Say that everything in the namespace became stale. Raises as `invalidate` does."""
-        self._hearing.saying()
+        self._feed.before_publish()
         self.ledger.flush(self.clock())
         return self._say(lambda: self._publisher.publish((), (), clear=True))
 
@@ -226,7 +232,7 @@ class Invalidator:
         keys, tags = self._check_names(keys, tags)
         bodies = message.hold_bodies(self.node, hold.owner, int(hold.duration * 1000), keys, tags)
         hold.remember(keys, tags, bodies)
-        self._hearing.saying()
+        self._feed.before_publish()
         now = self.clock()
         for body in bodies:
             apply_to_ledger(self.ledger, message.decode(body), now)
@@ -234,7 +240,7 @@ class Invalidator:
 
     def release_hold(self, hold: Hold) -> Receipt:
         """Called by *hold* when it is released."""
-        self._hearing.saying()
+        self._feed.before_publish()
         now = self.clock()
         self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, now)
         try:
@@ -243,15 +249,15 @@ class Invalidator:
             self._drop(hold.keys, now)
 
     def _say(self, publish: Callable[[], Receipt]) -> Receipt:
-        """Publish what was stamped here, after `saying` was announced."""
+        """Publish what was stamped here, after `before_publish`."""
         try:
             receipt = publish()
-        except BaseException as error:  # a worker's time-out too: without a word of its end, `saying` would never end
+        except BaseException as error:  # a worker's time-out too: without `after_publish`, doubt would never end
             lost = Receipt()
             lost.lose(str(error) or type(error).__name__)
-            self._hearing.said(lost)
+            self._feed.after_publish(lost)
             raise
-        self._hearing.said(receipt)
+        self._feed.after_publish(receipt)
         return receipt
 
     def _check_names(self, keys: Iterable[str], tags: Iterable[str | Tag]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -266,11 +272,11 @@ class Invalidator:
     @property
     def echoes(self) -> bool:
         """Whether the ledger stamps what this process says once more, as it does for what others say: a sidecar's."""
-        return self._hearing.kind == "sidecar"
+        return self._feed.kind == "sidecar"
 
     def start(self) -> None:
         """Start to hear now instead of with the first fill. Does nothing if that has begun, or after `close`."""
-        self._hearing.start()
+        self._feed.start()
 
     def wait_until_leased(self, timeout: float) -> bool:
         """
@@ -278,20 +284,20 @@ class Invalidator:
         """
         self.start()
         rule = self.make_rule()
-        return self._hearing.wait_until(lambda: rule.lease_remaining_ns() > 0, timeout)
+        return self._feed.wait_until(lambda: rule.lease_remaining_ns() > 0, timeout)
 
     def wait_until_proven(self, at: int) -> bool:
         """
         Wait until every invalidation that was accepted before *at*, a time of `clock`, is known here, at most
         `max_staleness`. Returns whether that is so.
         """
-        view = self._hearing.view
-        return self._hearing.wait_until(lambda: view.read_lease()[0] > at, self.config.max_staleness)
+        view = self._feed.view
+        return self._feed.wait_until(lambda: view.read_lease()[0] > at, self.config.max_staleness)
 
     def was_invalidated(self, keys: Iterable[str], tags: Iterable[str] = (), *, since: int) -> bool:
         """Whether one of *keys* or *tags* became stale since then, a time of `clock`, as far as is known here."""
         slots = name_slots(keys, tags, self.slots)
-        return max(self.ledger.newest_stamp(slots), self._hearing.view.newest_stamp(slots)) >= since
+        return max(self.ledger.newest_stamp(slots), self._feed.view.newest_stamp(slots)) >= since
 
     def on_invalidate(
         self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str | Tag] = ()
@@ -308,7 +314,7 @@ class Invalidator:
         """
         if isinstance(keys, str):
             raise InvalidName(f"keys must be a list, tuple or set of strings; for one key write keys=[{keys!r}]")
-        if self._hearing.kind == "sidecar":
+        if self._feed.kind == "sidecar":
             raise InvalidSetting(
                 "a sidecar's worker gets no messages: use an Invalidator with sidecar=None for callbacks"
             )
@@ -361,15 +367,8 @@ class Invalidator:
         for cache in self._caches:
             cache.sweep()
 
-    def _make_subscription(self, journal: Journal | None) -> Subscription:
-        return Subscription(
-            self._names,
-            node=self.node,
-            proof_interval_ns=self.config.proof_interval_ns,
-            answer_timeout_ns=self.config.answer_timeout_ns,
-            open_journal=self._link.open_journal(self._names, self.config.journal_length),
-            journal=journal,
-        )
+    def _make_listener(self, ledger: Ledger, journal: Journal | None) -> Listener:
+        return make_listener(self.config, self._link, ledger, self, node=self.node, clock=self.clock, journal=journal)
 
     def read_journal(self, most: int = 10_000) -> Iterator[Journaled]:
         """
@@ -399,7 +398,7 @@ class Invalidator:
     def make_rule(self) -> ValidityRule:
         """The rule by which entries under this bus are served."""
         return ValidityRule(
-            self._hearing.view,
+            self._feed.view,
             self.clock,
             own=self.ledger,
             max_staleness_ns=self.config.max_staleness_ns,
@@ -419,18 +418,18 @@ class Invalidator:
 
     def status(self) -> Status:
         """How we are doing. Cheap: no I/O, no lock."""
-        tally = self._hearing.tally
+        tally = self._feed.tally
         remaining_ns = self.make_rule().lease_remaining_ns()
         now = self.clock()
         return Status(
             namespace=self.namespace,
             node=self.node,
-            state="closed" if self._closed else self._hearing.state,
-            listener=self._hearing.kind,
+            state="closed" if self._closed else self._feed.state,
+            listener=self._feed.kind,
             leased=remaining_ns > 0,
             lease_remaining_s=max(0, remaining_ns) / 1e9,
             max_staleness_s=self.config.max_staleness,
-            position=self._hearing.position,
+            position=self._feed.position,
             flushes=tally.flushes,
             replays=tally.replays,
             reconnects=tally.reconnects,
@@ -459,7 +458,7 @@ class Invalidator:
                 return
             self._closed = True
         self._publisher.close(self.config.close_timeout)
-        self._hearing.close(self.config.close_timeout)
+        self._feed.close(self.config.close_timeout)
         self._link.close()
         _living.discard(self)
 
@@ -476,7 +475,7 @@ class Invalidator:
 
     def fork_locks(self) -> Iterable[forks.Lock]:
         """See `forks.ForkOwner`."""
-        return self._hearing.fork_locks()
+        return self._feed.fork_locks()
 
     def after_fork_in_child(self) -> None:
         """Go on as a new node, without the parent's connections, queue and listener."""
@@ -485,13 +484,13 @@ class Invalidator:
             self.node = secrets.token_hex(6)
             self._link.after_fork()
             self._publisher.after_fork(self.node)
-        self._hearing.after_fork_in_child()
+        self._feed.after_fork_in_child()
 
 
 _living: WeakList[Invalidator] = WeakList()
 
 
-@forks.in_child
+@forks.on_fork_in_child
 def _start_those_with_callbacks() -> None:
     for bus in _living:
         if bus.has_callbacks:  # they wait for changes, not for a fill

@@ -181,8 +181,8 @@ class ValidityRule:
 
         The usual case, written for speed: somebody invalidated something else. Two things are taken from the look
         before. The lease: an old `good_until` is early, never late. What this process said itself: *words* know of it,
-        or they are those of a doubt (`hearing.py`), which are stamped for ever. An entry that was not looked at since
-        it was stored, or that has parts, has no floor.
+        or they are a `Doubt`, whose stamps are later than every load. An entry that was not looked at since it was
+        stored, or that has parts, has no floor.
 
         Args:
             count: `words[CHANGES]`, read before this call.

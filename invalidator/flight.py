@@ -132,7 +132,7 @@ class _Waiting:
         self.lock = threading.Lock()
         self.by_flight: dict[int, list[Flight]] = {}
         self.by_thread: dict[int, Flight] = {}
-        forks.register(self)
+        forks.register_for_forks(self)
 
     def begin(self, flight: Flight, *, blocking: bool) -> None:
         """The caller, who holds the lock, waits for *flight* from now on."""

@@ -6,9 +6,9 @@ stays locked for ever, and what that thread was changing stays half changed. The
 
 - `FreshLock` and `FreshRLock` are free in a child, whoever held them in the parent. For data that may be half changed
   without harm, and for locks that are held for long.
-- `register(owner)` makes the fork wait for the locks of *owner*, so that the child finds what they protect whole, and
-  calls its `after_fork_in_child`. For locks that are held for a few instructions.
-- `in_child(callback)` calls a module's function in every child.
+- `register_for_forks(owner)` makes the fork wait for the locks of *owner*, so that the child finds what they protect
+  whole, and calls its `after_fork_in_child`. For locks that are held for a few instructions.
+- `on_fork_in_child(callback)` calls a module's function in every child.
 
 Rule 1: a fork releases the locks that it took itself, and no others. Its list is made before the fork: what another
 thread registers meanwhile is not on it.
@@ -73,10 +73,11 @@ class FreshLock:
         """Be free, whoever holds it."""
         self._lock: threading.Lock | threading.RLock = threading.Lock()
 
-    def acquire(self) -> bool:
-        """Take it, as soon as it is free."""
-        lock: Lock = self._lock
-        lock.acquire()
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it. Options and result are those of `threading.Lock`."""
+        lock = self._lock
+        if not lock.acquire(blocking, timeout):
+            return False
         self._taken.append(lock)
         return True
 
@@ -134,12 +135,12 @@ _under_way: dict[int, Fork] = {}
 """By thread: several may fork at once."""
 
 
-def register(owner: ForkOwner) -> None:
+def register_for_forks(owner: ForkOwner) -> None:
     """Let every fork wait for the locks of *owner*, and its children call `after_fork_in_child`, while it lives."""
     _owners.add(owner)
 
 
-def in_child(callback: C) -> C:
+def on_fork_in_child(callback: C) -> C:
     """Call *callback* in every forked child, once all locks are free and all owners have forgotten. A decorator."""
     _callbacks.append(callback)
     return callback

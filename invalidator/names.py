@@ -123,7 +123,6 @@ class RedisNames(NamedTuple):
 
     journal: str
     epoch: str
-    fleet: str
     holds: str
     channel: str
 
@@ -131,7 +130,7 @@ class RedisNames(NamedTuple):
 def redis_names(namespace: str) -> RedisNames:
     """Return the Redis keys and the channel of *namespace*."""
     prefix = f"invalidator:{{{check_namespace(namespace)}}}"
-    return RedisNames(*[f"{prefix}:{name}" for name in ("journal", "epoch", "fleet", "holds", "messages")])
+    return RedisNames(*[f"{prefix}:{name}" for name in ("journal", "epoch", "holds", "messages")])
 
 
 def check_namespace(namespace: object) -> str:

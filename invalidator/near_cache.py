@@ -28,7 +28,7 @@ from .ledger import CHANGES, FOREVER, Words
 from .misses import Misses
 from .names import Tag, check_key, check_tags, name_slots
 from .receipt import Receipt
-from .source import AsItIs, SourceView
+from .source import NoTransactions, SourceView
 from .status import CAUSES, Cause, Stats
 from .store import Evicted, Store
 
@@ -155,11 +155,11 @@ class NearCache:
         self._words = self.bus.watched
         self._still_holds = self._rule.still_holds
         self._clock = self.bus.clock
-        self._source: SourceView = AsItIs(self.bus.clock) if source is None else source
-        self._attention = self._source.attention
+        self._source: SourceView = NoTransactions(self.bus.clock) if source is None else source
+        self._slow_path = self._source.slow_path
         self.as_of = self._source.as_of
         self.bus.attach(self)
-        forks.register(self)
+        forks.register_for_forks(self)
 
     # Reading.
 
@@ -181,7 +181,7 @@ class NearCache:
             entry = self._by_key[key]
         except (KeyError, TypeError):
             return self._missed(key, default)
-        if not self._attention:
+        if not self._slow_path:
             # The order is that of docs/guarantees.md: changes, then the clock. (good_until was found before changes.)
             words = self._words
             count = words[CHANGES]
@@ -193,7 +193,7 @@ class NearCache:
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those *keys* that may be served."""
         keys = tuple(keys)
-        if self._attention:
+        if self._slow_path:
             return self._get_one_by_one(keys)
         # The order is that of `get`, once for all of them: changes, then the clock. What is invalidated meanwhile is
         # served by a call that had begun before.
@@ -243,7 +243,7 @@ class NearCache:
         Look at the whole rule. Return *entry* if it may be served, or what took its place while we looked: an update
         voids the old value for everybody who is about to look at it. What will never be served again leaves by a use.
         """
-        while not (self._attention and self._source.has_changed(entry)):
+        while not (self._slow_path and self._source.has_changed(entry)):
             verdict = self._rule.check(entry)
             if verdict == "valid":
                 entry.hits += is_use
@@ -373,12 +373,12 @@ class NearCache:
 
     def note_read(self, key: str, *, tags: Iterable[str | Tag] = (), loaded_at: int) -> None:
         """The caller was told of *key* by somebody else than this cache, at that time of the bus' clock or later."""
-        if self._attention:
+        if self._slow_path:
             slots = self._slots_of(self._check_key(key), check_tags(tags))
             self._source.has_read(Entry(None, loaded_at=loaded_at, slots=slots))
 
     def _read(self, entry: AnyEntry) -> AnyEntry:
-        if self._attention:
+        if self._slow_path:
             self._source.has_read(entry)
         return entry
 
@@ -619,7 +619,7 @@ class NearCache:
             now=self.as_of,
             still_good=self._rule.holds_for_load,
             blocking=blocking,
-            alone=bool(self._attention) and self._source.is_apart(),
+            alone=bool(self._slow_path) and self._source.is_apart(),
         )
         if not is_mine:
             self._count("joins")
@@ -661,7 +661,7 @@ class NearCache:
         return entry
 
     def _may_share(self, entry: AnyEntry) -> bool:
-        return not self._attention or self._source.may_share(entry)
+        return not self._slow_path or self._source.may_share(entry)
 
     def _disembark(self, key: str, flight: Flight, landing: Landing) -> AnyEntry | None:
         """What a caller who waited is handed: an entry, the loader's error, or None to start anew."""

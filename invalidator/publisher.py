@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from enum import Enum
 from random import Random
 
 from . import message
@@ -26,6 +27,7 @@ from .link import Accepted, Link, Post
 from .names import RedisNames
 from .outbox import Batch, Outbox
 from .receipt import Receipt
+from .steps import MakeWorker, Pause, Steps, ThreadWorker, Worker
 
 log = logging.getLogger("invalidator.publisher")
 
@@ -33,6 +35,14 @@ BODIES_AT_ONCE = 64
 """Of one script call: 1 MiB, a few milliseconds of the server's time."""
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
+
+
+class Act(Enum):
+    """A step of the courier."""
+
+    TAKE = "take from the outbox what waits; the end if nothing does"
+    PUBLISH = "publish it"
+    CONFIRM = "confirm it to the outbox"
 
 
 class Publisher:
@@ -46,6 +56,8 @@ class Publisher:
         journal_length: how many messages the journal keeps.
         when_down: "queue" keeps what Redis does not take and tries again; "raise" raises PublishError.
         queue_size: how many names may wait before they become one clear.
+        random: draws the delays between attempts.
+        make_worker: what drives the courier.
     """
 
     def __init__(
@@ -58,6 +70,7 @@ class Publisher:
         when_down: WhenDown,
         queue_size: int,
         random: Random | None = None,
+        make_worker: MakeWorker = ThreadWorker,
     ) -> None:
         self.published = 0
         self.undelivered = 0
@@ -68,6 +81,7 @@ class Publisher:
         self._when_down = when_down
         self._queue_size = queue_size
         self._random = random or Random()
+        self._make_worker = make_worker
         self.after_fork(node)
 
     def after_fork(self, node: str) -> None:
@@ -75,7 +89,7 @@ class Publisher:
         self._node = node
         self._outbox = Outbox(self._queue_size)
         self._lock = threading.Lock()
-        self._courier: threading.Thread | None = None
+        self._courier: Worker | None = None
         self._closing = threading.Event()
         self._out_of_time = threading.Event()
 
@@ -153,7 +167,7 @@ class Publisher:
         """Deliver what waits, for at most *timeout_s* seconds; count and report what could not be."""
         self._closing.set()
         courier = self._courier
-        if courier is not None and courier.ident is not None and courier is not threading.current_thread():
+        if courier is not None:
             courier.join(timeout_s)
         with self._lock:
             self._out_of_time.set()
@@ -173,7 +187,7 @@ class Publisher:
                 return
             if self._courier is not None:
                 return
-            courier = self._courier = threading.Thread(target=self._deliver, name="invalidator-publisher", daemon=True)
+            courier = self._courier = self._make_worker("invalidator-publisher", self._deliver())
         # Not under the lock: gevent suspends who starts a thread, and a lock from before it took over (an application
         # that was preloaded) would block every other greenlet, and with them this one.
         try:
@@ -182,34 +196,41 @@ class Publisher:
             self._courier = None
             log.warning("what waits is not delivered yet: no thread can be started error=%s", error)
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> Steps:
         """The courier: empty the outbox, then end."""
         delay_s = FIRST_RETRY_S
         while True:
+            yield Act.TAKE
             with self._lock:
                 batch = self._outbox.take()
                 if batch is None:
                     self._courier = None
                     return
+            yield None
             try:
+                yield Act.PUBLISH
                 accepted = self._say(batch)
+                yield None
             except LinkDown as error:
                 self._note_down(error)
                 with self._lock:
                     self._outbox.failed()
                 if self._closing.is_set():
                     delay_s = FIRST_RETRY_S  # the time that is left is short
-                    if self._out_of_time.wait(delay_s):
+                    yield Pause(delay_s, unless=self._out_of_time)
+                    if self._out_of_time.is_set():
                         return
                 else:
-                    self._closing.wait(self._random.uniform(0, delay_s))
+                    yield Pause(self._random.uniform(0, delay_s), unless=self._closing)
                     delay_s = min(2 * delay_s, LAST_RETRY_S)
                 continue
             delay_s = FIRST_RETRY_S
             log.info("redis took what waited names=%d id=%s", len(batch), accepted.id)
             self.last_error = None
+            yield Act.CONFIRM
             with self._lock:
                 self._outbox.delivered(*accepted)
+            yield None
 
     def _say(self, batch: Batch) -> Accepted:
         accepted = Accepted("", 0)

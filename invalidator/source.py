@@ -1,15 +1,17 @@
 """
-How the calling thread or task sees the source, where that is not as it is now, and what it reads.
+How the calling thread or task sees the source, where that differs from what is committed; and what it reads.
 
-Inside a database transaction it may see another truth than everybody else: what it has itself written and not committed
-yet, or, with snapshot isolation, the rows as they were when the transaction began. And who makes a value of others has
-to know which. A near cache asks and tells its `SourceView` when it hands out or keeps anything; the library itself
-knows of no transaction and of no recorder (`django_integration.source` does).
+Inside a database transaction a caller may see other data than everybody else: what it has written and not committed
+yet, or, under snapshot isolation, the rows as they were when the transaction began. And a caller that computes a value
+from cached ones has to know which these were. A near cache asks its `SourceView` about the first, and reports each read
+to it for the second. The library itself knows neither transactions nor recorders; an integration does: see
+docs/extending.md.
 
-Rule 1: what a context has changed and not committed, it reads past the cache.
-Rule 2: what a context may have computed from uncommitted data is stored for nobody, and handed to nobody else.
-Rule 3: what a context reads counts from when its view of the source was taken, not from when it looks.
-Rule 4: whatever a context was told by a cache is told to its view: a value, and that there was none.
+Rule 1: a name that a caller has changed and not committed is read past the cache by that caller.
+Rule 2: a value that may have been computed from uncommitted data is neither stored nor handed to another caller.
+Rule 3: what a caller reads from the source is treated as loaded when its view of the source was taken, which may be
+earlier than the read.
+Rule 4: every answer of a cache is reported: a value, and that there was none.
 """
 
 from __future__ import annotations
@@ -22,32 +24,35 @@ from .ledger import Clock
 
 
 class SourceView(Protocol):
-    """How the calling thread or task sees the source."""
+    """How the calling thread or task sees the source. Called on each miss: be quick. An error reaches the caller."""
 
     @property
-    def attention(self) -> Sized:
-        """True while some context of this process has uncommitted changes, or records: only then a hit asks more."""
+    def slow_path(self) -> Sized:
+        """
+        Why hits have to look at more than the ledger and the clock: not empty while any thread or task of this process
+        has uncommitted changes, or records its reads. Always the same object: every hit looks at it.
+        """
 
     def as_of(self) -> int:
-        """The time, of the bus' clock, from which what the caller reads from the source now counts."""
+        """The time of the bus' clock at which a value that the caller reads from the source now counts as loaded."""
 
     def is_apart(self) -> bool:
         """Whether the caller has changed anything that is not committed yet."""
 
     def has_changed(self, entry: AnyEntry) -> bool:
-        """Whether the caller has changed one of the names of *entry* or of its parts, and not committed."""
+        """Whether the caller has changed one of the names of *entry*, or of its parts, and not committed that."""
 
     def may_share(self, entry: AnyEntry) -> bool:
-        """Whether *entry*, which the caller has just computed, can hold nothing uncommitted."""
+        """Whether nothing uncommitted can be in *entry*, which the caller has just computed."""
 
     def has_read(self, entry: AnyEntry) -> None:
-        """The caller was given the value of *entry*; or was told that its names have none."""
+        """The caller was given the value of *entry*; or learned that there is none for its names."""
 
 
-class AsItIs:
-    """Everybody sees the source as it is now: the view without transactions."""
+class NoTransactions:
+    """The view of callers who all see the source as it is now."""
 
-    attention: Sized = ()
+    slow_path: Sized = ()
 
     def __init__(self, clock: Clock) -> None:
         self.as_of = clock
@@ -65,4 +70,4 @@ class AsItIs:
         return True
 
     def has_read(self, entry: AnyEntry) -> None:
-        """Nobody asks."""
+        """Nobody records reads."""

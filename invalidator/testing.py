@@ -244,7 +244,7 @@ class EmbeddedServer:
         self._port: int | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0
-        forks.register(self)
+        forks.register_for_forks(self)
 
     def __enter__(self) -> Self:
         return self.start()

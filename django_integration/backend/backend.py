@@ -37,7 +37,8 @@ from asgiref.sync import iscoroutinefunction
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
 
-from invalidator import InvalidName, check_tags
+from invalidator import InvalidName
+from invalidator.extending import check_tags
 
 from .. import conf as configuration
 from .. import observing

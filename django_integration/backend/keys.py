@@ -16,7 +16,8 @@ from typing import Any
 
 from django.core.cache.backends.base import BaseCache, default_key_func, memcache_key_warnings
 
-from invalidator import InvalidName, check_key
+from invalidator import InvalidName
+from invalidator.extending import check_key
 
 MOST_NAME_BYTES = 500
 """Of a key; the tag of its near copies is a little longer, and no name may have more than 512."""

@@ -8,12 +8,11 @@ aliases that have it share one store.
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from invalidator import InvalidName, NearCache, check_tag
+from invalidator import InvalidName, NearCache
+from invalidator.extending import FreshLock, check_tag
 
 from .. import observing, runtime
 from ..transactions.view import TransactionView
@@ -33,7 +32,7 @@ class Place:
     def __init__(self, location: str) -> None:
         self.tag = place_tag(location)
         self.remembered_names: Remembered = {}
-        self._lock = threading.Lock()
+        self._lock = FreshLock()
         self._near: NearCache | None = None
         self.forget()
 
@@ -53,10 +52,6 @@ class Place:
 
     def _open_and_read_many(self, names: Iterable[str]) -> dict[str, Any]:
         return self.near.get_many(names)
-
-    def renew_lock(self) -> None:
-        """In a forked child the thread that held it does not exist."""
-        self._lock = threading.Lock()
 
     @property
     def is_open(self) -> bool:
@@ -96,11 +91,6 @@ def _forget_all() -> None:
         place.forget()
 
 
-def _renew_locks() -> None:
-    for place in list(_places.values()):
-        place.renew_lock()
-
-
 def _bind_all() -> None:
     for place in list(_places.values()):
         place.bind()
@@ -108,7 +98,6 @@ def _bind_all() -> None:
 
 runtime.on_reset(_forget_all)
 observing.on_change(_bind_all)
-os.register_at_fork(after_in_child=_renew_locks)
 
 
 def place_tag(location: str) -> str:

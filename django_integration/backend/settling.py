@@ -17,7 +17,6 @@ import atexit
 import contextlib
 import logging
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -28,6 +27,7 @@ from django.core.cache.backends.base import BaseCache
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
+from invalidator.extending import register_for_forks
 
 from .. import runtime
 from ..conf import conf
@@ -186,6 +186,10 @@ class Settler:
             self._tasks.clear()
             self._changed.notify_all()
 
+    def fork_locks(self) -> tuple[()]:
+        """See `ForkOwner`: a child begins with nothing to do, so a fork need not wait."""
+        return ()
+
     def after_fork_in_child(self) -> None:
         """Leave the tasks to the parent, whose thread does not exist here."""
         self._start_anew()
@@ -245,6 +249,7 @@ _KINDS: dict[type, str] = {
     tuple: "sequence",
 }
 settler = Settler()
+register_for_forks(settler)
 
 
 def settle(timeout: float = 10.0) -> bool:
@@ -271,4 +276,3 @@ def _close_timeout() -> float:
 
 
 atexit.register(lambda: settler.take_all_back(_close_timeout()))
-os.register_at_fork(after_in_child=settler.after_fork_in_child)

@@ -15,7 +15,8 @@ from asgiref.sync import sync_to_async
 from django.db.models import Model, QuerySet
 from django.db.models.query import RawQuerySet
 
-from invalidator import Loaded, NearCache, Ttl
+from invalidator import Loaded, NearCache
+from invalidator.extending import Ttl
 
 from .recorder import Recorder, current, recording
 

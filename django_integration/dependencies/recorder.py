@@ -23,7 +23,8 @@ from typing import Any
 
 from django.db.models import Model
 
-from invalidator import DEFAULT, Entry, Loaded, Tag
+from invalidator import Entry, Loaded, Tag
+from invalidator.extending import DEFAULT
 
 from .. import slow_path
 from ..names import concrete_of, is_model, is_watched, model_tag, row_tags, unknown_rows_tag

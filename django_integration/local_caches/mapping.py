@@ -18,7 +18,8 @@ from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 
-from invalidator import AnyKeyCache, now_ns
+from invalidator import AnyKeyCache
+from invalidator.extending import now_ns
 
 from .. import runtime
 from ..transactions.view import TransactionView

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from invalidator import Entry, InvalidatorError, Journaled, NearCache, check_key, name_slots
+from invalidator import Entry, InvalidatorError, Journaled, NearCache
+from invalidator.extending import check_key, name_slots
 
 from .. import runtime
 from ..backend import places

@@ -14,7 +14,6 @@ import os
 import platform
 import re
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -26,6 +25,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from invalidator import Invalidation, Invalidator, InvalidatorError, NearCache
+from invalidator.extending import FreshLock
 
 from .. import conf, runtime
 from ..backend import places, second_level
@@ -181,7 +181,7 @@ class _Memory:
     """The invalidations and flushes that this process applied last."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = FreshLock()
         self._bus: Invalidator | None = None
         self._since: str | None = None
         self._received: deque[dict[str, Any]] = deque(maxlen=MOST_REMEMBERED)
@@ -214,10 +214,6 @@ class _Memory:
 
         return remember
 
-    def renew_lock(self) -> None:
-        """In a forked child: the thread that held it does not exist here."""
-        self._lock = threading.Lock()
-
 
 def _now(precision: str = "milliseconds") -> str:
     now = timezone.now()
@@ -225,4 +221,3 @@ def _now(precision: str = "milliseconds") -> str:
 
 
 _memory = _Memory()
-os.register_at_fork(after_in_child=_memory.renew_lock)

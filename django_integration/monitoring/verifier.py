@@ -21,19 +21,19 @@ from __future__ import annotations
 import fnmatch
 import logging
 import math
-import os
 import random
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 from django.db import Error
 from django.utils import timezone
 
 from invalidator import Invalidator, NearCache
+from invalidator.extending import FreshLock, register_for_forks
 
 from .. import observing, runtime
 from ..conf import conf
@@ -164,15 +164,16 @@ class Verifier:
         self._per_second = per_second
         self._settle_s = settle_s
         self._ignore = tuple(ignore)
-        self._lock = threading.Lock()
+        self._lock = FreshLock()
         self._allowed_from = 0.0
         self._counts = Counts()
         self._findings: deque[Finding] = deque(maxlen=MOST_FINDINGS)
         self._not_deterministic: OrderedDict[str, None] = OrderedDict()
         self._suspects: deque[_Suspect] = deque()
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition(cast("threading.Lock", self._lock))
         self._thread: threading.Thread | None = None
         self._ended = False
+        register_for_forks(self)
 
     # What `observing` asks.
 
@@ -231,10 +232,13 @@ class Verifier:
             self._suspects.clear()
             self._changed.notify_all()
 
-    def renew_locks(self) -> None:
-        """In a forked child: neither the thread that judges nor the one that held the lock exists here."""
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+    def fork_locks(self) -> tuple[()]:
+        """See `ForkOwner`: the lock is a fresh one in a child, so a fork need not wait for it."""
+        return ()
+
+    def after_fork_in_child(self) -> None:
+        """The thread that judges, and what it had to judge, are the parent's."""
+        self._changed = threading.Condition(cast("threading.Lock", self._lock))
         self._suspects.clear()
         self._thread = None
 
@@ -373,11 +377,6 @@ class _OfTheSetting:
             observing.end_review(verifier)
             verifier.end()
 
-    def renew_locks(self) -> None:
-        """In a forked child."""
-        if self.verifier is not None:
-            self.verifier.renew_locks()
-
 
 _of_the_setting = _OfTheSetting()
 
@@ -392,6 +391,3 @@ def install() -> None:
     """Begin with the process' bus, if INVALIDATOR["VERIFY"] asks for it."""
     runtime.on_made(_of_the_setting.begin)
     runtime.on_reset(_of_the_setting.end)
-
-
-os.register_at_fork(after_in_child=_of_the_setting.renew_locks)

@@ -38,7 +38,8 @@ from django.core.signals import setting_changed
 from django.db import connections, models
 from django.db.models import ForeignKey, Model
 
-from invalidator import InvalidName, Tag, check_key, tag
+from invalidator import InvalidName, Tag, tag
+from invalidator.extending import check_key
 
 from ..conf import SETTING, conf
 from .columns import tags_of_columns, tags_of_values, target_of

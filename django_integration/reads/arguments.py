@@ -16,7 +16,8 @@ from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model, Prefetch, QuerySet
 
-from invalidator import InvalidName, plain_key
+from invalidator import InvalidName
+from invalidator.extending import plain_key
 
 from ..names import is_model, row_tag
 

@@ -20,20 +20,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 
-from invalidator import (
-    ABOUT_TO_LOAD,
-    DEFAULT,
-    CachedFunction,
-    KeySpec,
-    Loaded,
-    NearCache,
-    Receipt,
-    Tag,
-    TagsSpec,
-    Ttl,
-    check_tags_spec,
-    tag,
-)
+from invalidator import CachedFunction, Loaded, NearCache, Receipt, Tag, tag
+from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, KeySpec, TagsSpec, Ttl, check_tags_spec
 
 from ..dependencies.loading import aload, load
 from ..transactions.outgoing import invalidate

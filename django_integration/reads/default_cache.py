@@ -9,16 +9,14 @@ which always points at the cache of this moment.
 
 from __future__ import annotations
 
-import os
-import threading
-
-from invalidator import Front, NearCache
+from invalidator import NearCache
+from invalidator.extending import FreshLock, Front
 
 from .. import observing, runtime
 from ..conf import conf
 from ..transactions.view import TransactionView
 
-_lock = threading.Lock()
+_lock = FreshLock()
 _cache: NearCache | None = None
 
 
@@ -53,10 +51,4 @@ def _forget() -> None:
         front.forget()
 
 
-def _renew_lock() -> None:
-    global _lock  # noqa: PLW0603 - the thread that held it does not exist in a forked child
-    _lock = threading.Lock()
-
-
 runtime.on_reset(_forget)
-os.register_at_fork(after_in_child=_renew_lock)

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import invalidator
-from invalidator import DEFAULT, CoherentLRU, Receipt, TagsSpec, Ttl, tag
+from invalidator import CoherentLRU, Receipt, tag
+from invalidator.extending import DEFAULT, TagsSpec, Ttl
 
 from .. import runtime
 from ..transactions.outgoing import invalidate

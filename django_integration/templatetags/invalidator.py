@@ -28,7 +28,8 @@ from django.template.base import FilterExpression, Node, NodeList, Parser, Token
 from django.template.context import Context
 from django.template.exceptions import TemplateSyntaxError
 
-from invalidator import InvalidName, Loaded, plain_key
+from invalidator import InvalidName, Loaded
+from invalidator.extending import plain_key
 
 from ..reads import arguments
 from ..reads.cached_functions import cache

@@ -16,7 +16,8 @@ from django.apps import apps
 from django.db import connections
 from django.db.models import Model
 
-from invalidator import Tag, check_key
+from invalidator import Tag
+from invalidator.extending import check_key
 
 from .. import runtime
 from ..names import Names, Target, is_model, is_watched, model_tag, row_tag, row_tags

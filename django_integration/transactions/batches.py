@@ -19,7 +19,8 @@ from typing import Any
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from invalidator import Receipt, name_slots
+from invalidator import Receipt
+from invalidator.extending import name_slots
 
 from .. import slow_path
 from ..names import Names

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from invalidator import now_ns
+from invalidator.extending import now_ns
 
 _OPEN = "_invalidator_open_cursors"
 """Where a connection keeps, by a cursor's id, when it was made, and what notices that it is gone."""

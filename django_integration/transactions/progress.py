@@ -12,7 +12,7 @@ import weakref
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from invalidator import now_ns
+from invalidator.extending import now_ns
 
 _BEGAN = "_invalidator_began"
 """Where a connection keeps the time of `began_at`."""

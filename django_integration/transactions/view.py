@@ -22,7 +22,8 @@ from typing import Any
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from invalidator import Entry, name_slots, now_ns
+from invalidator import Entry
+from invalidator.extending import name_slots, now_ns
 
 from .. import slow_path
 from ..dependencies import recorder
@@ -38,7 +39,7 @@ class TransactionView:
         tags_tell: whether the tags of a value say what it was computed from. Those of the cache backend do not.
     """
 
-    attention: Sized = slow_path.reasons
+    slow_path: Sized = slow_path.reasons
 
     def __init__(self, *, tags_tell: bool = True) -> None:
         self._tags_tell = tags_tell

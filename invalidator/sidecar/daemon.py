@@ -21,14 +21,12 @@ from typing import Any, Self
 
 from ..config import Config
 from ..errors import LedgerFileError
+from ..feeds.listener import make_listener
 from ..ledger import PROVEN_AT, now_ns
 from ..ledger_file import default_path, writing
 from ..link import make_link
-from ..listener import Listener
 from ..message import Body
-from ..names import redis_names
 from ..protocol.journal import read_journal
-from ..protocol.subscription import Subscription
 
 log = logging.getLogger("invalidator.sidecar")
 
@@ -86,16 +84,15 @@ class Ward:
         self._stack = contextlib.ExitStack()
         self.ledger = self._stack.enter_context(writing(path, namespace=config.namespace, slots=config.slots))
         self._identity = identity(path)
-        names = redis_names(config.namespace)
-        subscription = Subscription(
-            names,
+        self._listener = make_listener(
+            config,
+            self._link,
+            self.ledger,
+            self,
             node=f"sidecar-{secrets.token_hex(6)}",
-            proof_interval_ns=config.proof_interval_ns,
-            answer_timeout_ns=config.answer_timeout_ns,
-            open_journal=self._link.open_journal(names, config.journal_length),
+            clock=now_ns,
             journal=read_journal(self.ledger),
         )
-        self._listener = Listener(subscription, self._link, self.ledger, self, now_ns)
 
     def start(self) -> None:
         """Begin to listen."""

@@ -253,7 +253,7 @@ class TestClose:
         for thread in closing:
             thread.outcome()
         assert node.bus.status().state == "closed"
-        assert not node.bus._hearing._listener._thread.is_alive()
+        assert node.bus._feed._listener.close(0)
 
     def test_a_script_that_forgets_to_close_ends(self, redis_url, namespace) -> None:
         """And delivers what waits, if it can."""

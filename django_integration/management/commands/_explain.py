@@ -14,8 +14,9 @@ from argparse import ArgumentParser, Namespace
 
 from django_integration.monitoring import calls
 from django_integration.monitoring.explain import MOST_READ, as_lines, explain
-from invalidator import InvalidatorError, InvalidName, check_key
+from invalidator import InvalidatorError, InvalidName
 from invalidator.cli import Misuse, Project, one_line
+from invalidator.extending import check_key
 
 _FUNCTION = re.compile(r"\w+(\.\w+)+(\(.*\))?", re.DOTALL)
 

@@ -19,7 +19,8 @@ from django.core.exceptions import ValidationError
 from django.db import router
 from django.db.models import Model
 
-from invalidator import InvalidName, check_key
+from invalidator import InvalidName
+from invalidator.extending import check_key
 
 from ...names import Names, closest_label, concrete_of, functions, model_tag, row_tags
 from ...transactions.outgoing import add_target, alias_of

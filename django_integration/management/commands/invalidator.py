@@ -18,7 +18,7 @@ from django_integration import bus, conf, runtime
 from django_integration.names import Names
 from django_integration.transactions import outgoing
 from invalidator import InvalidatorError, InvalidSetting, LedgerFileError, PublishError, tag
-from invalidator.cli import Misuse, Project, Said, Subcommand, add_arguments, run, tell
+from invalidator.cli import Misuse, Project, Published, Subcommand, add_arguments, publish, run
 
 from . import _explain, _targets, _verify
 
@@ -50,20 +50,20 @@ class DjangoProject(Project):
         """See `Project.read`."""
         return _targets.entry_names(targets_)
 
-    def invalidate(self, options: Namespace) -> Said:
+    def invalidate(self, options: Namespace) -> Published:
         """See `Project.invalidate`. A row brings the names of its `@invalidates` functions."""
         by_alias = _stale(options)
         names = Names()
         for part in by_alias.values():
             names.update(part)
         if not _is_own_place(options):
-            return tell(options, list(names.keys), list(names.tags), everything=names.everything)
+            return publish(options, list(names.keys), list(names.tags), everything=names.everything)
         _open_bus()
         receipt = outgoing.publish_after_commit(by_alias)
         if receipt is not None and not receipt.wait(ACCEPT_TIMEOUT_S):
             error = receipt.lost_because or bus().status().last_error or "Redis does not answer"
             raise PublishError(f"Redis did not accept the invalidation, and other servers serve the old value: {error}")
-        return Said(list(names.keys), list(names.tags), names.everything, receipt)
+        return Published(list(names.keys), list(names.tags), names.everything, receipt)
 
 
 class Command(BaseCommand):

@@ -124,7 +124,7 @@ MUTATIONS = (
     ),
     mutation(
         "a second look leaves doubt to the whole rule",
-        ("hearing", "return -2 if index == CHANGES else FOREVER", "return -2"),
+        ("feeds.doubt", "return -2 if index == CHANGES else FOREVER", "return -2"),
     ),
     mutation(
         "`changes` is a count and no clock time",
@@ -135,41 +135,41 @@ MUTATIONS = (
     mutation(
         "the writer stores the stamps before `changes`",
         (
-            "listener",
+            "feeds.listener",
             (
                 "            apply_to_ledger(self._ledger, body, now, count=False)\n"
-                "            self._pace.heard(now)\n"
-                "            self._is_uncounted = True\n"
+                "            self._throttle.stamped(now)\n"
+                "            self.is_uncounted = True\n"
             ),
             "            self._ledger.touch()\n            apply_to_ledger(self._ledger, body, now, count=False)\n",
         ),
     ),
     mutation(
         "what a listener stamps is counted",
-        ("listener", "            self._ledger.touch()\n", "            pass\n"),
+        ("feeds.listener", "            self._ledger.touch()\n", "            pass\n"),
     ),
     mutation(
         "what waits for its count wakes the listener",
-        ("listener", "min(next_tick, self._pace.due()) if self._is_uncounted else next_tick", "next_tick"),
-        tests="tests/unit/invalidator/test_listener.py",
+        ("feeds.listener", "min(next_tick, self._throttle.due()) if self.is_uncounted else next_tick", "next_tick"),
+        tests="tests/unit/invalidator/feeds/test_listener.py",
     ),
     mutation(
         "the position waits for the count",
         (
-            "listener",
+            "feeds.listener",
             "            case Move(journal):\n                self._moved = journal\n",
             "            case Move(journal):\n                write_journal(self._ledger, journal)\n",
         ),
-        tests="tests/unit/invalidator/test_listener.py",
+        tests="tests/unit/invalidator/feeds/test_listener.py",
     ),
     mutation(
         "nothing stays uncounted when the connection ends",
         (
-            "listener",
-            "        finally:\n            self._settle()\n\n    def _next",
-            "        finally:\n            pass\n\n    def _next",
+            "feeds.listener",
+            "yield from self._and_then(self._settle, self._talk(connection))",
+            "yield from self._talk(connection)",
         ),
-        tests="tests/unit/invalidator/test_listener.py",
+        tests="tests/unit/invalidator/feeds/test_listener.py",
     ),
     mutation(
         "every flush moves `changes`",
@@ -356,7 +356,7 @@ MUTATIONS = (
     mutation(
         "a stamp is the time of applying, on this host's clock",
         (
-            "listener",
+            "feeds.listener",
             "        now = self._clock()\n        # Our own",
             # the server's clock, which in these worlds is off by other amounts than the hosts'
             (
@@ -398,8 +398,8 @@ MUTATIONS = (
             "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)\n",
             (
                 "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)\n"
-                "        if getattr(self._hearing, '_listener', None):\n"
-                "            self._hearing._listener.subscription._own_names.update(keys, tags)\n"
+                "        if getattr(self._feed, '_listener', None):\n"
+                "            self._feed._listener.subscription._own_names.update(keys, tags)\n"
             ),
         ),
     ),
@@ -410,7 +410,7 @@ MUTATIONS = (
     mutation(
         "a forked child has a listener of its own",
         (
-            "hearing",
+            "feeds.listener_feed",
             "            self._listener.let_go()\n            self._listener = None",
             "            self._listener.let_go()",
         ),
@@ -475,7 +475,7 @@ MUTATIONS = (
     ),
     mutation(
         "a hold keeps fills out until it ends",
-        ("listener", "now + body.for_ms * 1_000_000, now, count=count)", "now, now, count=count)"),
+        ("feeds.listener", "now + body.for_ms * 1_000_000, now, count=count)", "now, now, count=count)"),
     ),
     mutation(
         "who comes late is told of the holds",
@@ -492,7 +492,7 @@ MUTATIONS = (
     ),
     mutation(
         "a worker's hits doubt until the host's ledger has its message",
-        ("hearing", "                self._watch(Doubt(self._settle_in_passing))", "                pass"),
+        ("feeds.sidecar_feed", "                self._watch(Doubt(self._settle_in_passing))", "                pass"),
     ),
     mutation(
         "a new writer moves `changes` of the ledger it takes over",

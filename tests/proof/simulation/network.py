@@ -139,20 +139,22 @@ class SimConnection:
         """Whether there is something to read."""
         return bool(self.to_client) and self.to_client[0][0] <= self.world.now
 
-    def read(self) -> list[Frame]:
-        """What has arrived. Raises LinkDown after the last frame before the end."""
+    def receive(self, timeout_s: float) -> list[Frame]:
+        """What has arrived: the world has waited for it. Raises LinkDown after the last frame before the end."""
         frames = []
         while self.has_arrived():
             frames.append(self.to_client.popleft()[1])
         if not frames and self.is_down():
             raise LinkDown("connection reset")
-        return frames
+        return self.process.read(frames)
 
     def interrupt(self) -> None:
         self.closed = True
 
     def close(self) -> None:
         self.closed = True
+        if self.process.connection is self:
+            self.process.connection = None
         self.to_client.clear()
         if not self.half_open:
             self.server.forget(self.deliver)
@@ -215,7 +217,8 @@ class SimLink:
         world = self.process.world
         if not self._is_open():
             raise LinkDown("connection refused")
-        return SimConnection(self.process, world.primary)
+        self.process.connection = SimConnection(self.process, world.primary)
+        return self.process.connection
 
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         """Each call is one request, which may be lost, answered, carried out and not answered, or carried out late."""

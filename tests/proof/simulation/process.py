@@ -1,41 +1,39 @@
 """
-A process: the real bus, cache and publisher, with threads that are steps.
+A process: the real bus, cache, listener and publisher. Only the threads are the world's.
 
-What the real code does in threads of its own is done here by generators, which stop wherever a thread could be
-stopped: `_listen` is `Listener._run`, `_deliver` is `Publisher._deliver`, each effect and each store a step. Everything
-they call is the real thing.
+The real code does its background work in steps (`invalidator.steps`), and here the world takes them instead of a
+thread: a process may be left, stopped or killed between any two. What a listener stores in the ledger is taken apart
+further, each store a step.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import copyreg
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from threading import Lock, RLock, local
+from typing import TYPE_CHECKING, Any, TypeVar
 from unittest.mock import patch
 
 from invalidator import Invalidator, NearCache
-from invalidator import bus as bus_module
-from invalidator import hearing as hearing_module
-from invalidator.errors import LinkDown
+from invalidator.feeds import sidecar_feed
+from invalidator.feeds.count_throttle import CountThrottle
+from invalidator.feeds.listener import Act, Listener, Receive, make_listener
 from invalidator.forks import Fork
-from invalidator.hearing import OwnHearing
 from invalidator.ledger import HEADER_WORDS, Ledger, LedgerView
-from invalidator.listener import Listener
 from invalidator.message import Body
-from invalidator.outbox import Batch
-from invalidator.pace import Pace
-from invalidator.protocol.effects import Apply, Effect, Effects, Flush, Move, Prove
+from invalidator.names import redis_names
+from invalidator.protocol.effects import Apply, Effect, Flush, Move, Prove
 from invalidator.protocol.frames import Frame, Push
 from invalidator.protocol.journal import Journal, read_journal
 from invalidator.protocol.subscription import Subscription
-from invalidator.publisher import FIRST_RETRY_S, LAST_RETRY_S, Publisher
-from invalidator.store import Store
+from invalidator.publisher import Publisher
+from invalidator.steps import Pause, Steps
 from invalidator.weak_list import WeakList
 
 from .checks import EVERYTHING
@@ -46,58 +44,78 @@ from .words import SectionLock, SteppedWords
 if TYPE_CHECKING:
     from .world import World
 
+T = TypeVar("T")
+
 SLOTS = 64
 NAMESPACE = "sim"
 NOT_YET = 2**62
+LISTENER, COURIER = "invalidator-listener", "invalidator-publisher"
 
 
 class SimBus(Invalidator):
-    """An `Invalidator` whose threads are the world's."""
+    """An `Invalidator` whose threads and link are the world's."""
 
-    process: Process
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        setup = process.world.setup
+        super().__init__(
+            "memory://unused",
+            namespace=NAMESPACE,
+            sidecar=None if process.listens else "a file",
+            clock=process.clock,
+            link=process.link,
+            slots=SLOTS,
+            when_unleased=setup.when_unleased,
+            replica_lag=setup.replica_lag_ns / 1e9,
+            publish=setup.publish,
+            queue_size=setup.queue_size,
+        )
 
-    def _make_subscription(self, journal: Journal | None) -> Subscription:
-        subscription = super()._make_subscription(journal)
-        subscription._random = Random(self.process.world.choices.draw(1000))
-        return subscription
+    def _make_publisher(self) -> Publisher:
+        return Publisher(
+            self.process.link,
+            redis_names(NAMESPACE),
+            node=self.node,
+            journal_length=self.process.world.setup.journal_length,
+            when_down=self.config.publish,
+            queue_size=self.config.queue_size,
+            random=LongestDelay(),
+            make_worker=self.process.make_worker,
+        )
 
-
-class SimHearing(OwnHearing):
-    """An `OwnHearing` whose listener is the world's."""
-
-    process: Process
-
-    def _start(self) -> None:
-        process = self.process
-        subscription = self._make_subscription(self._journal)
-        pace = Pace(burst=0) if process.world.setup.storm else Pace()
-        self._listener = Listener(subscription, self._link, self.own, process.audience, process.local_now, pace)
-        process.begin_to_listen(self._listener)
+    def _make_listener(self, ledger: Ledger, journal: Journal | None) -> Listener:
+        process, world = self.process, self.process.world
+        process.listener = make_listener(
+            self.config,
+            process.link,
+            ledger,
+            process.audience,
+            node=self.node,
+            clock=process.local_now,
+            journal=journal,
+            random=Random(world.choices.draw(1000)),
+            throttle=CountThrottle(burst=0) if world.setup.storm else None,
+            make_worker=process.make_worker,
+        )
+        return process.listener
 
 
 class SimLedgerFile:
     """A sidecar's ledger, as a worker maps it."""
 
-    def __init__(self, path: Path, *, namespace: str, any_owner: bool) -> None:
+    def __init__(self, words: SteppedWords, path: Path, *, namespace: str, any_owner: bool) -> None:
         self.path = path
-        self.view = LedgerView(_mapping.get())
+        self.view = LedgerView(words)
 
     def was_replaced(self) -> bool:
         return False
 
 
-_mapping: ContextVar[SteppedWords] = ContextVar("mapping")
+class LongestDelay(Random):
+    """Draws the longest delay between two attempts to publish."""
 
-
-class SimPublisher(Publisher):
-    """A `Publisher` whose courier is the world's."""
-
-    process: Process
-
-    def _queue(self, batch: Batch) -> None:
-        self._outbox.put(batch)
-        if self._courier is None:
-            self._courier = self.process.begin_to_deliver()  # type: ignore[assignment]
+    def uniform(self, a: float, b: float) -> float:
+        return b
 
 
 class DeferredAudience:
@@ -123,13 +141,22 @@ class Thread:
     It yields when it goes on: a time of the world, or a condition with a time; None for at once.
     """
 
-    def __init__(self, process: Process, life: Iterator[Any]) -> None:
+    def __init__(self, process: Process, name: str, life: Iterator[Any]) -> None:
         self._process = process
+        self._name = name
         self._life = life
         self._at = 0
         self._or_when: Callable[[], bool] | None = None
         self.ended = False
         self.running = False
+
+    def start(self) -> None:
+        """From now on the world may choose it."""
+        self._process.threads_by_name[self._name] = self
+
+    def join(self, timeout_s: float) -> bool:
+        """Nobody waits here."""
+        return self.ended
 
     def is_ready(self) -> bool:
         if self.ended or self.running or not self._process.can_run():
@@ -173,11 +200,12 @@ class Process:
         self._become_new()
         self.words = SteppedWords(memory or _new_memory(), _nothing)
         self.bus = self._make_bus()
-        self._begin_ledger()
         if memory and self.listens:
-            self._take_over_ledger()
+            self.bus.ledger.touch()  # as `ledger_file.writing` does with an earlier sidecar's
+            self.has_position = read_journal(self.bus.ledger) is not None
         self.cache = NearCache(self.bus, maxsize=world.setup.maxsize)
-        self.words.between = self.let_others_go_on
+        for words in (self.words, self.bus.ledger.words):
+            words.between = self.let_others_go_on
 
     def _become_new(self) -> None:
         self.dead = False
@@ -188,6 +216,9 @@ class Process:
         self.heard_again = False
         self._heard_before: list[Frame] = []
         self._in_hand: list[Frame] = []
+        self.listener: Listener | None = None
+        self.link = SimLink(self)
+        self.connection: SimConnection | None = None
         self.has_position = False
         self.damages_known = 0
         self.damages_at_connect = 0
@@ -197,63 +228,24 @@ class Process:
         self._uncounted: dict[str, int] = {}
         self._held: dict[tuple[str, str], int] = {}
         self._held_uncounted: dict[tuple[str, str], int] = {}
-        self.listener_thread: Thread | None = None
-        self.courier: Thread | None = None
+        self.threads_by_name: dict[str, Thread] = {}
         self.audience = DeferredAudience()
 
     def _make_bus(self) -> SimBus:
-        setup = self.world.setup
-        if not self.listens:
-            _mapping.set(self.words)
-        with patch.object(hearing_module, "LedgerFile", SimLedgerFile):
-            bus = SimBus(
-                "memory://unused",
-                namespace=NAMESPACE,
-                sidecar=None if self.listens else "a file",
-                clock=self.clock,
-                link=SimLink(self),
-                slots=SLOTS,
-                when_unleased=setup.when_unleased,
-                replica_lag=setup.replica_lag_ns / 1e9,
-                publish=setup.publish,
-                queue_size=setup.queue_size,
-            )
-        bus_module._living.discard(bus)
-        bus._publisher.__class__ = SimPublisher
-        bus._publisher._journal_length = setup.journal_length
-        self._adopt(bus)
+        with (
+            patch.object(Ledger, "private", self._make_ledger),
+            patch.object(sidecar_feed, "LedgerFile", partial(SimLedgerFile, self.words)),
+        ):
+            bus = SimBus(self)
+        self.audience.bus = bus
         return bus
 
-    def _adopt(self, bus: SimBus) -> None:
-        bus.process = self
-        bus._publisher.process = self  # type: ignore[attr-defined]
-        self.audience.bus = bus
-
-    def _begin_ledger(self) -> None:
-        """Put watched memory under what this process writes: all that it hears, or only what it says itself."""
-        hearing: Any = self.bus._hearing
+    def _make_ledger(self, *, slots: int, namespace: str) -> Ledger:
+        """One in watched memory: for all that this process receives, or only for what it invalidates itself."""
         words = self.words if self.listens else SteppedWords(_new_memory(), _nothing)
-        hearing.own = Ledger(words, slots=SLOTS, namespace=NAMESPACE)
-        hearing.own.lock = SectionLock(words)
-        if self.listens:
-            hearing.__class__ = SimHearing
-            hearing.process = self
-            hearing.view = hearing.own
-            self.bus.watched = self.words
-        words.between = self.let_others_go_on
-
-    def _take_over_ledger(self) -> None:
-        """As a sidecar does that finds the ledger of an earlier one (`ledger_file.writing`, `daemon.Ward`)."""
-        self.words.between = _nothing
-        hearing: Any = self.bus._hearing
-        hearing.own.touch()
-        hearing._journal = read_journal(hearing.own)
-        self.has_position = hearing._journal is not None
-
-    @property
-    def hearing(self) -> Any:
-        """How it hears: the real thing."""
-        return self.bus._hearing
+        ledger = Ledger(words, slots=slots, namespace=namespace)
+        ledger.lock = SectionLock(words)
+        return ledger
 
     def __repr__(self) -> str:
         return self.name
@@ -284,8 +276,8 @@ class Process:
         self.world.let_others_go_on(self)
 
     def is_in_section(self) -> bool:
-        """Whether one of its threads was stopped while it holds the ledger's lock."""
-        return self.bus.ledger.lock.held or self.hearing._lock.locked()  # type: ignore[attr-defined]
+        """Whether one of its threads was stopped while it holds a lock that the listener takes."""
+        return any(lock.locked() for lock in self.bus.fork_locks())
 
     def can_run(self) -> bool:
         """Whether anything of it runs."""
@@ -326,90 +318,79 @@ class Process:
     # The listener.
 
     @property
-    def subscription(self) -> Subscription:
-        """Its state machine."""
-        assert self.hearing._listener is not None
-        return self.hearing._listener.subscription
+    def listener_thread(self) -> Thread | None:
+        """What takes the steps of its listener."""
+        return self.threads_by_name.get(LISTENER)
 
     @property
-    def connection(self) -> SimConnection | None:
-        """Its subscription's connection."""
-        return self.hearing._listener._connection if self.listener_thread else None
+    def subscription(self) -> Subscription:
+        """Its state machine."""
+        assert self.listener is not None
+        return self.listener.subscription
 
-    def begin_to_listen(self, listener: Listener) -> None:
-        """A listener was made."""
-        self.listener_thread = Thread(self, self._listen(listener))
+    def make_worker(self, name: str, steps: Steps) -> Thread:
+        """Called in the place of a thread's constructor."""
+        return Thread(self, name, self._listen(steps) if name == LISTENER else self._deliver(steps))
 
-    def _listen(self, listener: Listener) -> Iterator[Any]:
-        """As `Listener._run`."""
-        subscription = listener.subscription
+    def _listen(self, steps: Steps) -> Iterator[Any]:
+        """Take the steps of the listener."""
+        step = next(steps)
         while True:
-            yield from self._carry_out(listener, subscription.connecting(self.local_now()))
-            try:
-                listener._connection = listener._link.connect()
-                yield
-                yield from self._converse(listener)
-            except LinkDown as error:
-                reason = str(error)
-            listener._hang_up()
-            yield
-            yield from self._carry_out(listener, subscription.disconnected(reason, self.local_now()))
-            yield self.world_time(subscription.retry_at)
+            match step:
+                case Act.CONNECT:
+                    after = next(steps)
+                    if after is None:
+                        yield
+                        self.damages_at_connect = self.world.checks.reasons_to_flush
+                case Act.HANG_UP:
+                    after = next(steps)
+                    yield
+                case Pause():
+                    yield self.world_time(self.subscription.retry_at)
+                    after = None
+                case Receive(until):
+                    yield self.world_time(until), self._has_arrived
+                    after = next(steps)
+                case Act.SETTLE:
+                    after = yield from self._act(partial(next, steps))
+                    if not self.listener.is_uncounted:
+                        self._note_settled()
+                case _:
+                    yield
+                    after = yield from self._carry_out(step, steps)
+            step = next(steps) if after is None else after  # of a step that failed there is no end
 
-    def _converse(self, listener: Listener) -> Iterator[Any]:
-        """As `Listener._converse`."""
-        subscription = listener.subscription
-        connection: Any = listener._connection
-        self.damages_at_connect = self.world.checks.reasons_to_flush
-        try:
-            yield from self._carry_out(listener, subscription.connected(self.local_now()))
-            while True:
-                next_turn = self.world_time(listener._next_turn())
-                yield next_turn, lambda: connection.has_arrived() or connection.is_down()
-                self._in_hand = connection.read()
-                yield from self._carry_out(listener, listener._hear(self._look_at_each(self._in_hand)))  # type: ignore[arg-type]
-                yield from self._carry_out(listener, subscription.tick(self.local_now()))
-        except LinkDown:
-            yield from self._settle(listener, listener._settle)
-            raise
+    def _has_arrived(self) -> bool:
+        return self.connection is not None and (self.connection.has_arrived() or self.connection.is_down())
 
-    def _look_at_each(self, frames: list[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            is_message = isinstance(frame, Push) and frame.kind == b"message"
-            if is_message and not any(frame is earlier for earlier in self._heard_before):
-                self.heard_again = True
-            yield frame
+    def _carry_out(self, effect: Effect, steps: Steps) -> Iterator[Any]:
+        self.world.note(lambda: f"{self.name}: {effect}")
+        if isinstance(effect, Flush):
+            self.world.checks.flushed(self, effect.reason)
+        began_at = self.world.now
+        if isinstance(effect, Apply) and effect.body.op == "release":
+            self.released(effect.body.owner)
+        after = yield from self._act(partial(next, steps))
+        self._note_effect(effect, began_at)
+        return after
 
-    def _carry_out(self, listener: Listener, effects: Effects) -> Iterator[None]:
-        """As `Listener._carry_out`, each effect and each store a step."""
-        try:
-            for effect in effects:
-                yield
-                self.world.note(lambda effect=effect: f"{self.name}: {effect}")
-                if isinstance(effect, Flush):
-                    self.world.checks.flushed(self, effect.reason)
-                began_at = self.world.now
-                if isinstance(effect, Apply) and effect.body.op == "release":
-                    self.released(effect.body.owner)
-                yield from self._act(partial(listener._carry_out_one, effect))
-                self._note_effect(effect, began_at)
-        except LinkDown:
-            yield from self._settle(listener, listener._settle_in_time)
-            raise
-        yield from self._settle(listener, listener._settle_in_time)
+    def read(self, frames: list[Frame]) -> list[Frame]:
+        """The listener has read *frames*, and looks at one after the other."""
+        self._in_hand = frames
+        return Watched(frames, self._look_at)
 
-    def _settle(self, listener: Listener, settle: Callable[[], None]) -> Iterator[None]:
-        yield from self._act(settle)
-        if not listener._is_uncounted:
-            self._note_settled()
+    def _look_at(self, frame: Frame) -> None:
+        is_message = isinstance(frame, Push) and frame.kind == b"message"
+        if is_message and not any(frame is earlier for earlier in self._heard_before):
+            self.heard_again = True
 
-    def _act(self, act: Callable[[], None]) -> Iterator[None]:
-        """Let the listener do something, each of its stores a step of its own."""
+    def _act(self, act: Callable[[], object]) -> Generator[None, None, object]:
+        """Let the listener do something, each of its stores a step of its own. Returns what *act* does."""
         while self.is_in_section():
             yield
         self.words.recording = True
         try:
-            act()
+            result = act()
         finally:
             self.words.recording = False
         while self.words.unstored:
@@ -421,6 +402,7 @@ class Process:
         for call in calls:
             yield
             call()
+        return result
 
     def _note_effect(self, effect: Effect, began_at: int) -> None:
         match effect:
@@ -453,39 +435,17 @@ class Process:
 
     # The courier.
 
-    def begin_to_deliver(self) -> Thread:
-        """Something waits in the outbox."""
-        self.courier = Thread(self, self._deliver())
-        return self.courier
-
-    def _deliver(self) -> Iterator[Any]:
-        """As `Publisher._deliver`."""
-        publisher = self.bus._publisher
-        delay_s = FIRST_RETRY_S
-        while True:
-            yield
-            batch = publisher._outbox.take()
-            if batch is None:
-                publisher._courier = None
-                return
-            yield
-            try:
-                accepted = publisher._say(batch)
-            except LinkDown as error:
-                publisher._note_down(error)
-                publisher._outbox.failed()
-                yield self.world.now + int(delay_s * S)
-                delay_s = min(2 * delay_s, LAST_RETRY_S)
-                continue
-            delay_s = FIRST_RETRY_S
-            publisher.last_error = None
-            yield
-            publisher._outbox.delivered(*accepted)
+    def _deliver(self, steps: Steps) -> Iterator[Any]:
+        """Take the steps of the courier."""
+        for step in steps:
+            if step is not None:
+                yield self.world.now + int(step.seconds * S) if isinstance(step, Pause) else None
 
     def threads(self) -> list[Thread]:
         """What runs by itself."""
-        listener = self.listener_thread if self.stalled_until <= self.world.now else None
-        return [thread for thread in (listener, self.courier) if thread is not None]
+        is_stalled = self.stalled_until > self.world.now
+        names = (COURIER,) if is_stalled else (LISTENER, COURIER)
+        return [self.threads_by_name[name] for name in names if name in self.threads_by_name]
 
     # Death and birth.
 
@@ -497,8 +457,7 @@ class Process:
 
     def fork(self, name: str) -> Process:
         """`os.fork`, with the real hooks around it."""
-        parent = self.bus
-        fork = Fork((parent, self.cache))
+        fork = Fork((self.bus, self.cache))
         fork.take_locks()
         child = copy.copy(self)
         child._become_new()
@@ -509,62 +468,82 @@ class Process:
         child.deaf, child.heard_again = self.deaf, self.heard_again
         child._held = dict(self._held)
         child.own_versions, child.applied = dict(self.own_versions), dict(self.applied)
-        child.words = SteppedWords(array("q", self.words.memory), _nothing)
-        child.bus = child._copy_bus(parent)
-        child.cache = child._copy_cache(self.cache)
-        child.words.between = child.let_others_go_on
+        child.words, child.bus, child.cache, fork_in_child = copy_memory(
+            (self.words, self.bus, self.cache, fork), self._what_a_child_finds(child)
+        )
+        child.audience.bus = child.bus
         fork.release_locks()
+        fork_in_child.release_locks()
         child.bus.after_fork_in_child()
         child.cache.after_fork_in_child()
         if child.bus.has_callbacks:
             child.bus.start()
         return child
 
-    def _copy_bus(self, parent: SimBus) -> SimBus:
-        """The parent's memory, as the child finds it."""
-        bus = copy.copy(parent)
-        bus.clock = self.clock
-        bus._link = SimLink(self)
-        bus._publisher = copy.copy(parent._publisher)
-        bus._publisher._link = bus._link
-        bus._caches = WeakList()
-        bus._callbacks = dict(parent._callbacks)
-        self._adopt(bus)
-        bus._hearing = hearing = copy.copy(parent._hearing)
-        hearing.process = self
-        hearing._clock, hearing._link, hearing._audience = self.clock, bus._link, bus
-        hearing._make_subscription = bus._make_subscription
-        hearing._lock = Lock()
-        if hearing._listener is not None:
-            hearing._listener = copy.copy(hearing._listener)
-            hearing._listener._connection = _InheritedConnection() if self.connection else None
-        hearing.own = hearing.view = copy.copy(parent.ledger)
-        hearing.own.words = bus.watched = self.words
-        hearing.own._holds = copy.deepcopy(parent.ledger._holds)
-        hearing.own.lock = SectionLock(self.words)
-        return bus
-
-    def _copy_cache(self, parent: NearCache) -> NearCache:
-        cache = copy.copy(parent)
-        cache.bus = self.bus
-        cache._rule = self.bus.make_rule()
-        cache._still_holds = cache._rule.still_holds
-        cache._store = Store(self.world.setup.maxsize)
-        for key, entry in parent._store._entries.items():
-            cache._store._entries[key] = copy.copy(entry)
-        cache._by_key = cache._store.by_key
-        cache._clock = self.bus.clock
-        cache._counts, cache._evictions = dict(parent._counts), dict(parent._evictions)
-        cache._lock = Lock()
-        self.bus.attach(cache)
-        return cache
+    def _what_a_child_finds(self, child: Process) -> list[tuple[object, object]]:
+        """What is not simply copied: the world is the same, threads are gone, the rest is the child's own."""
+        return [
+            (self.world, self.world),
+            (self, child),
+            (self.link, child.link),
+            (self.audience, child.audience),
+            *[(thread, None) for thread in self.threads_by_name.values()],
+            *([(self.connection, InheritedConnection())] if self.connection else []),
+        ]
 
 
-class _InheritedConnection:
+class Watched(list[Frame]):
+    """Frames of which *look* learns one by one, as they are iterated over."""
+
+    def __init__(self, frames: list[Frame], look: Callable[[Frame], None]) -> None:
+        super().__init__(frames)
+        self._look = look
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            self._look(frame)
+            yield frame
+
+
+class InheritedConnection:
     """A descriptor that a child has inherited."""
 
     def close(self) -> None:
         """The parent's connection lives on."""
+
+
+def copy_memory(memory: T, found: Iterable[tuple[object, object]]) -> T:
+    """
+    Copy objects with all that they refer to, as a fork does.
+
+    Args:
+        found: what a child finds in the place of some objects.
+    """
+    reducers = {
+        type(Lock()): lambda lock: (copy_lock, (lock.locked(),)),
+        type(RLock()): lambda lock: (RLock, ()),
+        local: lambda it: (local, ()),
+        WeakList: lambda items: (copy_weak_list, (list(items),)),
+        asyncio.Task: lambda task: (lambda: task, ()),
+    }
+    with patch.dict(copyreg.dispatch_table, reducers):
+        return copy.deepcopy(memory, {id(parents): childs for parents, childs in found})
+
+
+def copy_lock(is_locked: bool) -> Any:
+    """A lock in the same state."""
+    lock = Lock()
+    if is_locked:
+        lock.acquire()
+    return lock
+
+
+def copy_weak_list(items: list[object]) -> WeakList[object]:
+    """A list of the same, which live as long as their parents' do."""
+    copied: WeakList[object] = WeakList()
+    for item in items:
+        copied.add(item)
+    return copied
 
 
 def _nothing() -> None:

@@ -71,6 +71,9 @@ class SectionLock:
         if not self._words.recording:
             self.held = False
 
+    def locked(self) -> bool:
+        return self.held
+
     def __enter__(self) -> None:
         self.acquire()
 

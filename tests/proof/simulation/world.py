@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from invalidator import flight, hearing
+from invalidator import flight
+from invalidator.feeds import sidecar_feed
 from invalidator.ledger import PROVEN_AT
 from invalidator.link import Post
 from invalidator.names import RedisNames
@@ -158,8 +159,8 @@ class World:
         with (
             self.loop.running(),
             patch.object(subscription, "PAGE", self.setup.page),
-            patch.object(hearing, "SPINS", 1),
-            patch.object(hearing, "time", self),
+            patch.object(sidecar_feed, "SPINS", 1),
+            patch.object(sidecar_feed, "time", self),
         ):
             try:
                 yield
@@ -439,10 +440,10 @@ class World:
                 proven = process.words.memory[PROVEN_AT] >= process.local(began_at) and remaining > 0
                 if not proven or process.subscription.state is not State.LIVE:
                     unwell.append(f"{process.name} is {process.subscription.state}, lease proven: {proven}")
-            elif process.listens and process.hearing._listener is not None:
+            elif process.listens and process.bus.status().state != State.IDLE:
                 unwell.append(f"{process.name} takes its parent's listener for its own")
-            if process.bus._publisher.waiting:
-                unwell.append(f"{process.name} has not delivered {process.bus._publisher.waiting} names")
+            if queued := process.bus.status().queued:
+                unwell.append(f"{process.name} has not delivered {queued} names")
             if waiting := [c for c in self.checks.waiting() if c.process is process]:
                 unwell.append(f"{process.name} does not know what became of {len(waiting)} invalidations")
             if self._activities.get(process):

@@ -367,7 +367,7 @@ def del_epoch(stage: Stage, random: Random) -> None:
 @fault("del-keys", voids=True, evidence=("flushes",))
 def del_keys(stage: Stage, random: Random) -> None:
     """All our keys are deleted while a reader is away."""
-    _while_away(stage, random, "del-keys", ("DEL", stage.names.journal, stage.names.epoch, stage.names.fleet))
+    _while_away(stage, random, "del-keys", ("DEL", stage.names.journal, stage.names.epoch))
 
 
 @fault("xtrim", voids=True, evidence=("flushes",))

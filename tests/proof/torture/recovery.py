@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from invalidator import ledger, now_ns
+from invalidator import ledger
+from invalidator.extending import now_ns
 from invalidator.protocol import subscription
 
 MOST = 10_000

@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from invalidator import now_ns
+from invalidator.extending import now_ns
 
 from . import checker
 from .faults import FAULTS, Fault

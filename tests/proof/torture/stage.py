@@ -24,7 +24,8 @@ from random import Random
 from typing import Self
 from urllib.parse import urlsplit
 
-from invalidator import Invalidator, now_ns
+from invalidator import Invalidator
+from invalidator.extending import now_ns
 from invalidator.names import RedisNames, redis_names
 from invalidator.testing import CommandError, EmbeddedServer, Reply
 

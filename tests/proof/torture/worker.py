@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from invalidator import Invalidator, NearCache, now_ns
+from invalidator import Invalidator, NearCache
+from invalidator.extending import now_ns
 
 from .records import LogFull
 from .recovery import Recoveries

@@ -22,7 +22,8 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from invalidator import Hold, HoldEnded, PublishError, Receipt, now_ns
+from invalidator import Hold, HoldEnded, PublishError, Receipt
+from invalidator.extending import now_ns
 
 from .records import CHANGE, READ, Log, LogFull
 from .source import Source

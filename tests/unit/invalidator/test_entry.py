@@ -3,7 +3,7 @@
 import pytest
 
 from invalidator.entry import Entry, ValidityRule, parts_of
-from invalidator.hearing import Doubt
+from invalidator.feeds.doubt import Doubt
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS, PROVEN_AT, Ledger
 from tests.support import Clock, RecordingWords, S
 

@@ -120,7 +120,7 @@ class TestOwners:
     def test_a_fork_waits_for_their_locks(self) -> None:
         """So that a child never finds what they protect half changed."""
         owner = Owner(threading.Lock())
-        forks.register(owner)
+        forks.register_for_forks(owner)
         parts, stop = [0, 0], threading.Event()
 
         def change() -> None:
@@ -142,13 +142,13 @@ class TestOwners:
 
     def test_the_child_forgets_and_the_parent_does_not(self) -> None:
         owner = Owner()
-        forks.register(owner)
+        forks.register_for_forks(owner)
         in_child(lambda: _must_be(owner.forgot, 1))
         assert owner.forgot == 0
 
     def test_locks_are_free_afterwards(self) -> None:
         owner = Owner(threading.Lock(), threading.RLock(), FreshLock())
-        forks.register(owner)
+        forks.register_for_forks(owner)
 
         def take_all() -> None:
             for lock in owner.locks:
@@ -164,18 +164,18 @@ class TestOwners:
 
         class Slow(Owner):
             def fork_locks(self) -> tuple[forks.Lock, ...]:
-                forks.register(late)
+                forks.register_for_forks(late)
                 late.locks[0].acquire()
                 return ()
 
         slow = Slow()
-        forks.register(slow)
+        forks.register_for_forks(slow)
         in_child(lambda: _must_be(late.locks[0].locked(), expected=True))
         assert late.locks[0].locked()
 
     def test_one_that_dies_is_forgotten(self) -> None:
         owner = Owner()
-        forks.register(owner)
+        forks.register_for_forks(owner)
         gone = weakref.ref(owner)
         del owner
         gc.collect()
@@ -188,8 +188,8 @@ class TestOwners:
                 raise RuntimeError("failed")
 
         failing, owner = Failing(), Owner()
-        forks.register(failing)
-        forks.register(owner)
+        forks.register_for_forks(failing)
+        forks.register_for_forks(owner)
         in_child(lambda: _must_be((owner.forgot, "callback after a fork failed" in caplog.text), (1, True)))
 
 
@@ -215,7 +215,7 @@ class TestAFork:
         """Each releases its own: a list that they shared would be overwritten by the second."""
         owners = [Owner(threading.Lock()) for _ in range(5)]
         for owner in owners:
-            forks.register(owner)
+            forks.register_for_forks(owner)
 
         def fork_often() -> None:
             for _ in range(20):
@@ -241,21 +241,21 @@ class TestCallbacks:
             def after_fork_in_child(self) -> None:
                 events.append("owner")
 
-        @forks.in_child
+        @forks.on_fork_in_child
         def first() -> None:
             with lock:
                 events.append("first")
 
-        forks.in_child(lambda: events.append("second"))
+        forks.on_fork_in_child(lambda: events.append("second"))
         owner = Telling()
-        forks.register(owner)
+        forks.register_for_forks(owner)
         in_child(lambda: _must_be(events, ["owner", "first", "second"]))
         enough.set()
         thread.outcome()
         assert events == []
 
     def test_a_decorated_function_stays_what_it_was(self) -> None:
-        assert forks.in_child(test_a_reentrant_lock_may_be_taken_again_by_its_holder) is (
+        assert forks.on_fork_in_child(test_a_reentrant_lock_may_be_taken_again_by_its_holder) is (
             test_a_reentrant_lock_may_be_taken_again_by_its_holder
         )
 

@@ -155,7 +155,6 @@ class TestNamespaces:
         assert redis_names("shop") == (
             "invalidator:{shop}:journal",
             "invalidator:{shop}:epoch",
-            "invalidator:{shop}:fleet",
             "invalidator:{shop}:holds",
             "invalidator:{shop}:messages",
         )

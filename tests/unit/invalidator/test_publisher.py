@@ -268,7 +268,7 @@ class TestClose:
         assert not receipt.wait(30)
         assert receipt.lost_because
         assert publisher.undelivered == 1
-        assert publisher._courier is None or not publisher._courier.is_alive()
+        assert publisher._courier is None or publisher._courier.join(0)
 
 
 class TestFork:

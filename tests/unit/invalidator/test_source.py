@@ -10,7 +10,7 @@ from invalidator.bus import Invalidator
 from invalidator.entry import AnyEntry, Entry
 from invalidator.names import name_slots
 from invalidator.near_cache import Loaded, NearCache
-from invalidator.source import AsItIs
+from invalidator.source import NoTransactions
 from tests.support import Clock, DeafLink, Thread, wait_until
 
 SLOTS = 2**17
@@ -27,7 +27,7 @@ class View:
         self.began: int | None = None
 
     @property
-    def attention(self) -> set[str]:
+    def slow_path(self) -> set[str]:
         return self.uncommitted
 
     def has_read(self, entry: AnyEntry) -> None:
@@ -73,8 +73,8 @@ def load(value: object, *tags: str):
 
 
 def test_without_transactions_everybody_sees_the_source_as_it_is(clock: Clock) -> None:
-    view, entry = AsItIs(clock), Entry(1, loaded_at=1, slots=(1,))
-    assert not view.attention
+    view, entry = NoTransactions(clock), Entry(1, loaded_at=1, slots=(1,))
+    assert not view.slow_path
     view.has_read(entry)
     assert (view.as_of(), view.is_apart()) == (clock(), False)
     assert (view.has_changed(entry), view.may_share(entry)) == (False, True)

@@ -8,7 +8,7 @@ from django.core.cache import CacheKeyWarning
 from django_integration import invalidate
 from django_integration.backend import NearCacheBackend
 from django_integration.backend.keys import name_of
-from invalidator import check_key
+from invalidator.extending import check_key
 
 from ..conftest import Wire
 

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from django_integration.transactions.cursors import open_since
-from invalidator import now_ns
+from invalidator.extending import now_ns
 
 from ..zoo.models import Cage
 

@@ -79,7 +79,7 @@ def test_a_ledger_stays_locked_as_long_as_its_listener_may_write(paths: dict[str
     with pytest.raises(LedgerFileError, match="another sidecar"):
         Ward(URL, config, paths["shop"])
     go_on.set()
-    ward._listener._thread.join(PATIENCE_S)
+    ward._listener.close(PATIENCE_S)
     ward.close()
     Ward(URL, config, paths["shop"]).close()
 

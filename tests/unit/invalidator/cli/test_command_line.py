@@ -1,48 +1,18 @@
-"""The command line without a server: arguments, errors, words. integration/test_cli.py runs the real thing."""
+"""The command line without a server: arguments and errors. tests/integration/test_cli.py runs the real thing."""
 
 import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
-from invalidator import Invalidation, Invalidator, Past, Status, cli
-from invalidator.cli import Connection, Feed, Line
+from invalidator import Invalidator, cli
 
 MEMORY = ["--url", "memory://", "--namespace", "shop"]
-
-LIVE = Status(
-    namespace="shop",
-    node="0a0a0a",
-    state="live",
-    listener="own",
-    leased=True,
-    lease_remaining_s=2.0,
-    max_staleness_s=2.0,
-    position="1-0",
-    flushes=1,
-    replays=0,
-    reconnects=0,
-    received=0,
-    refused={},
-    published=0,
-    queued=0,
-    undelivered=0,
-    queue_overflows=0,
-    last_flush=Past("first subscription", 0.0),
-    last_disconnect=None,
-    last_gap=None,
-    last_error=None,
-)
-CONNECTING = replace(LIVE, state="connecting")
-A_MESSAGE = Invalidation(("product:42",), ("prices",), False, "invalidate", "7-0", "0b0b0b")
-A_CLEAR = Invalidation((), (), True, "clear", "8-0", "0b0b0b")
-A_FLUSH = Invalidation((), (), True, "the chain is broken", "", "")
 
 
 @pytest.fixture(autouse=True)
@@ -151,8 +121,8 @@ class TestInvalidate:
             metavar = "WORD"
             help = "a word"
 
-            def invalidate(self, options: argparse.Namespace) -> cli.Said:
-                return cli.Said([target.upper() for target in options.targets], [], False, None)
+            def invalidate(self, options: argparse.Namespace) -> cli.Published:
+                return cli.Published([target.upper() for target in options.targets], [], False, None)
 
         parser = argparse.ArgumentParser()
         cli.add_arguments(parser, url=None, namespace=None, project=Loud())
@@ -222,132 +192,42 @@ class TestWatch:
         assert "must not be empty" in line
 
 
-def types(lines: Iterator[Line]) -> list[str]:
-    return [line.type for line in lines]
+class TestDoctor:
+    @pytest.fixture
+    def place(self, redis_url: str, namespace: str) -> list[str]:
+        # A bound that a slow machine keeps as well.
+        return ["--url", redis_url, "--namespace", namespace, "doctor", "--max-staleness", "60"]
 
+    def test_all_is_well(self, place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(place) == 0
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert {line.split()[0] for line in said.out.splitlines()} == {"ok", "means:"}
 
-class TestConnection:
-    """The news of a connection, from looks at the status that may come at any time."""
+    def test_a_failure_is_1_and_names_the_repair(
+        self, place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main([*place, "--path", str(tmp_path / "ledger")]) == 1
+        said = capsys.readouterr()
+        assert said.err == "invalidator: failed: sidecar\n"
+        lines = said.out.splitlines()
+        at = next(index for index, line in enumerate(lines) if line.startswith("fail  sidecar: "))
+        assert lines[at + 1].startswith("      means: ")
+        assert lines[at + 2].startswith("      repair: invalidator sidecar ")
 
-    def test_listens_and_then_says_nothing(self) -> None:
-        connection = Connection()
-        assert types(connection.changes(replace(CONNECTING))) == []
-        assert types(connection.changes(LIVE)) == ["listening"]
-        assert types(connection.changes(LIVE)) == []
+    def test_a_server_in_memory_is_misuse(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["--url", "memory://", "--namespace", "shop", "doctor"]) == 2
+        assert "nothing to look at" in capsys.readouterr().err
 
-    def test_an_outage_is_told_once_and_its_end(self) -> None:
-        connection = Connection()
-        list(connection.changes(LIVE))
-        away = replace(CONNECTING, reconnects=1, last_error="refused")
-        (line,) = connection.changes(away)
-        assert (line.type, line.facts) == ("disconnected", {"reason": "refused"})
-        assert types(connection.changes(away)) == []
-        assert types(connection.changes(replace(away, state="subscribing"))) == []
-        assert types(connection.changes(replace(LIVE, reconnects=1))) == ["reconnected"]
+    def test_as_json(self, place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main([*place, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["ok"] is True
+        assert {"check", "level", "found", "means", "repair"} == set(said["findings"][0])
 
-    def test_another_reason_is_told(self) -> None:
-        """First the socket, then the password: who waits wants to know that it will not help."""
-        connection = Connection()
-        assert types(connection.changes(replace(CONNECTING, last_error="refused"))) == ["disconnected"]
-        assert types(connection.changes(replace(CONNECTING, last_error="WRONGPASS"))) == ["disconnected"]
-
-    def test_the_same_reason_in_the_next_outage_is_told(self) -> None:
-        connection = Connection()
-        for reconnects in (1, 2):
-            list(connection.changes(replace(LIVE, reconnects=reconnects - 1)))
-            away = replace(CONNECTING, reconnects=reconnects, last_error="refused")
-            assert types(connection.changes(away)) == ["disconnected"]
-
-    def test_an_outage_between_two_looks_is_told(self) -> None:
-        connection = Connection()
-        list(connection.changes(LIVE))
-        assert types(connection.changes(replace(LIVE, reconnects=1))) == ["disconnected", "reconnected"]
-
-    def test_each_gap_is_told_and_no_outage_with_it(self) -> None:
-        connection = Connection()
-        list(connection.changes(LIVE))
-        gap = replace(LIVE, state="replaying", last_gap=Past("after 1-0 came 2-0", 0.0))
-        assert types(connection.changes(gap)) == ["gap"]
-        assert types(connection.changes(replace(gap, state="live", last_gap=Past("after 1-0 came 2-0", 9.9)))) == []
-        assert types(connection.changes(replace(LIVE, last_gap=Past("after 3-0 came 4-0", 0.1)))) == ["gap"]
-
-
-class TestFeed:
-    def test_keeps_the_order_in_which_things_happened(self) -> None:
-        """A message that was replayed comes after the outage that it was missed in, though nobody looked before."""
-        status = [LIVE]
-        feed = Feed(lambda: status[0])
-        feed.hear(A_MESSAGE)
-        status[0] = replace(LIVE, state="replaying", reconnects=1, last_error="cut")
-        feed.hear(A_FLUSH)
-        feed.hear(A_CLEAR)
-        status[0] = replace(LIVE, reconnects=1)
-        taken = [line.type for line in iter(lambda: feed.take(0.001), None)]
-        assert taken == ["listening", "invalidate", "disconnected", "flush", "clear", "reconnected"]
-
-    def test_the_flush_of_the_first_subscription_is_no_news(self) -> None:
-        feed = Feed(lambda: CONNECTING)
-        feed.hear(A_FLUSH)
-        assert feed.take(0.001) is None
-
-    def test_is_bounded_and_says_how_much_is_not_there(self) -> None:
-        """A terminal that was stopped with Ctrl-S must not make us grow for ever."""
-        feed = Feed(lambda: LIVE, backlog=2)
-        for _ in range(5):
-            feed.hear(A_MESSAGE)
-        taken = list(iter(lambda: feed.take(0.001), None))
-        assert [line.type for line in taken] == ["listening", "invalidate", "skipped"]
-        assert taken[-1].facts == {"lines": 4}
-
-
-class TestWords:
-    AT = datetime(2026, 1, 2, 3, 4, 5, 678_900, UTC)
-
-    def test_a_message_for_people(self) -> None:
-        line = cli._describe(A_MESSAGE)._replace(at=self.AT)
-        text = "03:04:05.678  invalidate  keys product:42  tags prices  node 0b0b0b  id 7-0"
-        assert line.as_text() == text
-        assert line.is_message
-
-    def test_a_message_for_programs(self) -> None:
-        line = cli._describe(A_MESSAGE)._replace(at=self.AT)
-        assert json.loads(line.as_json()) == {
-            "at": "2026-01-02T03:04:05.678+00:00",
-            "type": "invalidate",
-            "keys": ["product:42"],
-            "tags": ["prices"],
-            "node": "0b0b0b",
-            "id": "7-0",
-        }
-
-    def test_the_time_is_local_and_says_so(self) -> None:
-        line = cli._describe(A_MESSAGE)
-        assert line.at.utcoffset() == datetime.now(UTC).astimezone().utcoffset()
-
-    def test_a_clear_is_a_message_and_a_flush_is_not(self) -> None:
-        assert cli._describe(A_CLEAR).type == "clear"
-        assert cli._describe(A_CLEAR).is_message
-        flush = cli._describe(A_FLUSH)
-        assert (flush.type, flush.facts, flush.is_message) == ("flush", {"reason": "the chain is broken"}, False)
-
-    def test_says_nothing_about_nothing(self) -> None:
-        """A message typed into redis-cli has neither a node nor an id."""
-        line = cli._describe(Invalidation(("a",), (), False, "invalidate", "", ""))
-        assert line._replace(at=self.AT).as_text() == "03:04:05.678  invalidate  keys a"
-
-    @pytest.mark.parametrize("name", ["two words", "line\nbreak", "\x1b[2J", "\x9b2J", 'quo"te', "right\u202eleft"])
-    def test_a_name_from_the_wire_stays_one_word_and_moves_no_cursor(self, name: str) -> None:
-        line = cli._describe(Invalidation((name,), (), False, "invalidate", "", name))
-        assert line.as_text().isprintable()
-        assert json.dumps(name) in line.as_text()
-        assert line.as_json().isascii()
-        assert json.loads(line.as_json())["keys"] == [name]
-
-    def test_a_thousand_names_are_one_line_that_can_be_read(self) -> None:
-        names = tuple(f"product:{n}" for n in range(1000))
-        line = cli._describe(Invalidation(names, (), False, "invalidate", "", ""))
-        assert "product:19 … and 980 more" in line.as_text()
-        assert json.loads(line.as_json())["keys"] == list(names)
+    def test_as_json_with_a_failure(self, place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main([*place, "--json", "--path", str(tmp_path / "ledger")]) == 1
+        assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
 def test_starts_without_rich() -> None:

@@ -1,8 +1,9 @@
 """
-The thread that drives a subscription over a link into a ledger.
+Carries out what a subscription decides, over a link, into a ledger.
 
-It carries out what `protocol/subscription.py` decides, and decides nothing itself. It may die, starve, or be stopped
-at any line: every read checks the lease, so that nobody needs to notice.
+`protocol/subscription.py` decides; this module decides nothing. Its work is a generator of steps that a thread drives
+(`steps.py`). The thread may die, starve, or be stopped at any line: every read checks the lease, so nobody needs to
+notice.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from enum import Enum
+from random import Random
+from typing import NamedTuple, Protocol
 
-from .errors import LinkDown
-from .ledger import Clock, Ledger
-from .link import Connection, Link
-from .message import Body
-from .names import name_slots
-from .pace import Pace
-from .protocol.effects import Apply, Disconnect, Effect, Effects, Enter, Flush, Move, Prove, Refuse, Send
-from .protocol.frames import Frame
-from .protocol.journal import Journal, write_journal
-from .protocol.states import State
-from .protocol.subscription import Subscription
+from ..config import Config
+from ..errors import LinkDown
+from ..ledger import Clock, Ledger
+from ..link import Connection, Link
+from ..message import Body
+from ..names import name_slots, redis_names
+from ..protocol.effects import Apply, Disconnect, Effect, Effects, Enter, Flush, Move, Prove, Refuse, Send
+from ..protocol.frames import Frame
+from ..protocol.journal import Journal, write_journal
+from ..protocol.states import State
+from ..protocol.subscription import Subscription
+from ..steps import MakeWorker, Pause, Steps, ThreadWorker
+from .count_throttle import CountThrottle
 
 log = logging.getLogger("invalidator.listener")
 
@@ -40,9 +45,23 @@ class Audience(Protocol):
         """The ledger was voided."""
 
 
+class Act(Enum):
+    """A step of a listener, besides the effects that it carries out."""
+
+    CONNECT = "open a connection"
+    SETTLE = "count what was stamped, record the position, then notify the audience"
+    HANG_UP = "close the connection"
+
+
+class Receive(NamedTuple):
+    """A step of a listener: wait for frames until this time (nanoseconds), then go on."""
+
+    until: int
+
+
 class Listener:
     """
-    One thread, one subscription, one ledger.
+    One subscription and one ledger, and the thread that keeps them together.
 
     Args:
         subscription: decides.
@@ -50,7 +69,8 @@ class Listener:
         ledger: written here, and by the process' own invalidations.
         audience: told what was applied.
         clock: that of the ledger.
-        pace: of the ledger's count.
+        throttle: of the ledger's count.
+        make_worker: what drives the steps.
     """
 
     def __init__(
@@ -60,7 +80,8 @@ class Listener:
         ledger: Ledger,
         audience: Audience,
         clock: Clock,
-        pace: Pace | None = None,
+        throttle: CountThrottle | None = None,
+        make_worker: MakeWorker = ThreadWorker,
     ) -> None:
         self.subscription = subscription
         self.turned_at = 0
@@ -69,21 +90,22 @@ class Listener:
         self._ledger = ledger
         self._audience = audience
         self._clock = clock
-        self._pace = pace or Pace()
+        self._throttle = throttle or CountThrottle()
         self._connection: Connection | None = None
         self._closing = threading.Event()
         self._proven = threading.Condition()
         self._logged: dict[str, int] = {}
         # Stored, but not settled yet.
-        self._is_uncounted = False
+        self.is_uncounted = False
+        """Whether a stamp is in the ledger that no reader is told of yet."""
         self._moved: Journal | None = None
-        self._heard: list[tuple[Body, str, int]] = []
-        self._thread = threading.Thread(target=self._run, name="invalidator-listener", daemon=True)
+        self._applied: list[tuple[Body, str, int]] = []
+        self._worker = make_worker("invalidator-listener", self.steps())
 
     def start(self) -> None:
         """Begin to listen."""
         self.turned_at = self._clock()
-        self._thread.start()
+        self._worker.start()
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
         """
@@ -102,65 +124,70 @@ class Listener:
         connection = self._connection
         if connection is not None:
             connection.interrupt()
-        if self._thread is not threading.current_thread() and self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._worker.join(timeout_s)
 
     def let_go(self) -> None:
         """In a forked child: close the inherited descriptor. The parent's connection lives on."""
         if self._connection is not None:
             self._connection.close()
 
-    # The thread.
+    # The steps.
 
-    def _run(self) -> None:
+    def steps(self) -> Steps:
+        """
+        All that is to be done until `close`: effects, `Act`, `Receive` and `Pause`, each announced before it is taken.
+        """
         while not self._closing.is_set():
             self.turned_at = self._clock()
-            self._carry_out(self.subscription.connecting(self.turned_at))
+            yield from self._carry_out(self.subscription.connecting(self.turned_at))
+            reason = "closed"
             try:
-                self._connection = self._link.connect()
-                self._converse()
+                yield from self._converse()
             except LinkDown as error:
                 reason = str(error)
             except Exception as error:
                 # A bug of ours must not end the listening: void what it may have missed, and begin again.
                 log.exception("listener failed channel=%s", self.subscription.names.channel)
                 reason = f"{type(error).__name__}: {error}"
-                self._void(f"the listener failed ({type(error).__name__})")
-            else:
-                reason = "closed"
+                yield from self._void(f"the listener failed ({type(error).__name__})")
+            yield Act.HANG_UP
             self._hang_up()
+            yield None
             if not self._closing.is_set():
-                self._carry_out(self.subscription.disconnected(reason, self._clock()))
-                self._closing.wait(max(0, self.subscription.retry_at - self._clock()) / 1e9)
-        self._carry_out(self.subscription.close())
+                yield from self._carry_out(self.subscription.disconnected(reason, self._clock()))
+                yield Pause(max(0, self.subscription.retry_at - self._clock()) / 1e9, unless=self._closing)
+        yield from self._carry_out(self.subscription.close())
 
-    def _void(self, reason: str) -> None:
+    def _void(self, reason: str) -> Steps:
         try:
-            self._carry_out(self.subscription.failed(reason, self._clock()))
+            yield from self._carry_out(self.subscription.failed(reason, self._clock()))
         except Exception:
             log.exception("nobody could be told of a flush channel=%s", self.subscription.names.channel)
 
-    def _converse(self) -> None:
-        """Talk until we close, or the connection ends, which raises LinkDown. Leaves nothing unsettled."""
-        connection = self._connection
-        assert connection is not None
-        try:
-            self._carry_out(self.subscription.connected(self._clock()))
-            while not self._closing.is_set():
-                frames = connection.receive(max(0, self._next_turn() - self._clock()) / 1e9)
-                self._carry_out(self._hear(frames))
-                self.turned_at = self._clock()
-                self._carry_out(self.subscription.tick(self.turned_at))
-        finally:
-            self._settle()
+    def _converse(self) -> Steps:
+        """Connect and talk until we close, or the connection ends, which raises LinkDown. Leaves nothing unsettled."""
+        yield Act.CONNECT
+        connection = self._connection = self._link.connect()
+        yield None
+        yield from self._and_then(self._settle, self._talk(connection))
+
+    def _talk(self, connection: Connection) -> Steps:
+        yield from self._carry_out(self.subscription.connected(self._clock()))
+        while not self._closing.is_set():
+            until = self._next_turn()
+            yield Receive(until)
+            frames = connection.receive(max(0, until - self._clock()) / 1e9)
+            yield None
+            yield from self._carry_out(self._receive(frames))
+            self.turned_at = self._clock()
+            yield from self._carry_out(self.subscription.tick(self.turned_at))
 
     def _next_turn(self) -> int:
         """When there is something to do, whether or not anything comes."""
         next_tick = self.subscription.next_tick()
-        return min(next_tick, self._pace.due()) if self._is_uncounted else next_tick
+        return min(next_tick, self._throttle.due()) if self.is_uncounted else next_tick
 
-    def _hear(self, frames: Sequence[Frame]) -> Effects:
+    def _receive(self, frames: Sequence[Frame]) -> Effects:
         for frame in frames:
             yield from self.subscription.received(frame, self._clock())
 
@@ -169,12 +196,29 @@ class Listener:
         if connection is not None:
             connection.close()
 
-    def _carry_out(self, effects: Effects) -> None:
+    def _carry_out(self, effects: Effects) -> Steps:
+        return self._and_then(self._settle_in_time, self._carry_out_each(effects))
+
+    def _carry_out_each(self, effects: Effects) -> Steps:
+        for effect in effects:
+            yield effect
+            self._carry_out_one(effect)
+            yield None
+
+    @staticmethod
+    def _and_then(settle: Callable[[], None], steps: Steps) -> Steps:
+        """Take *steps*, then *settle*, even if one of them fails."""
+        # Not `finally`: a generator that is given up in the middle must neither yield nor settle anything.
         try:
-            for effect in effects:
-                self._carry_out_one(effect)
-        finally:
-            self._settle_in_time()
+            yield from steps
+        except Exception:
+            yield Act.SETTLE
+            settle()
+            yield None
+            raise
+        yield Act.SETTLE
+        settle()
+        yield None
 
     def _carry_out_one(self, effect: Effect) -> None:
         match effect:
@@ -208,29 +252,29 @@ class Listener:
         # Our own names were stamped before they were published; stamping them again would void what was loaded since.
         if not own:
             apply_to_ledger(self._ledger, body, now, count=False)
-            self._pace.heard(now)
-            self._is_uncounted = True
-        self._heard.append((body, id, now))
+            self._throttle.stamped(now)
+            self.is_uncounted = True
+        self._applied.append((body, id, now))
 
     def _settle_in_time(self) -> None:
         """
-        As `_settle`, once for all that was read in one piece; in a storm not before the pace allows it. Something else
-        (a proof, a flush, the end of the connection) settles earlier, and `_next_turn` at the latest.
+        As `_settle`, once for all that was read in one piece; in a storm not before the throttle allows it. Something
+        else (a proof, a flush, the end of the connection) may settle earlier; `_next_turn` does at the latest.
         """
-        if not self._is_uncounted or self._pace.due() <= self._clock():
+        if not self.is_uncounted or self._throttle.due() <= self._clock():
             self._settle()
 
     def _settle(self) -> None:
         """Finish what was carried out: count the stamps, move the position, then tell the audience."""
-        if self._is_uncounted:
-            self._is_uncounted = False
-            self._pace.counted(self._clock())
+        if self.is_uncounted:
+            self.is_uncounted = False
+            self._throttle.counted(self._clock())
             self._ledger.touch()
         if self._moved is not None:
             write_journal(self._ledger, self._moved)
             self._moved = None
-        heard, self._heard = self._heard, []
-        for body, id, now in heard:
+        applied, self._applied = self._applied, []
+        for body, id, now in applied:
             self._audience.invalidated(body, id, now)
 
     def _log_state(self, state: State, reason: str) -> None:
@@ -253,6 +297,40 @@ class Listener:
         log.log(
             level, "%s channel=%s%s", event, self.subscription.names.channel, f" reason={reason!r}" if reason else ""
         )
+
+
+def make_listener(
+    config: Config,
+    link: Link,
+    ledger: Ledger,
+    audience: Audience,
+    *,
+    node: str,
+    clock: Clock,
+    journal: Journal | None,
+    random: Random | None = None,
+    throttle: CountThrottle | None = None,
+    make_worker: MakeWorker = ThreadWorker,
+) -> Listener:
+    """
+    Return a listener of the namespace that *config* names, with a subscription of its own.
+
+    Args:
+        node: the id by which this process recognizes the messages that it published itself.
+        journal: how far an earlier listener of *ledger* has applied which journal, if there was one.
+        random: draws the delays between reconnects.
+    """
+    names = redis_names(config.namespace)
+    subscription = Subscription(
+        names,
+        node=node,
+        proof_interval_ns=config.proof_interval_ns,
+        answer_timeout_ns=config.answer_timeout_ns,
+        open_journal=link.open_journal(names, config.journal_length),
+        journal=journal,
+        random=random,
+    )
+    return Listener(subscription, link, ledger, audience, clock, throttle, make_worker)
 
 
 def apply_to_ledger(ledger: Ledger, body: Body, now: int, *, count: bool = True) -> None:

@@ -13,30 +13,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-from .bus import Invalidator
-from .config import Config
-from .errors import InvalidatorError, InvalidName, InvalidSetting
-from .receipt import Receipt
-from .status import Invalidation, Status
-
-if TYPE_CHECKING:
-    from .doctor import Finding
+from ..bus import Invalidator
+from ..config import Config
+from ..doctor import Finding, Unhealthy, examine
+from ..errors import InvalidatorError, InvalidName, InvalidSetting
+from ..receipt import Receipt
+from ..sidecar import service
+from .output import accept_any_character, as_words, drop_output, one_line
+from .watch import Feed, Line
 
 URL_VARIABLE = "INVALIDATOR_URL"
 NAMESPACE_VARIABLE = "INVALIDATOR_NAMESPACE"
@@ -49,10 +46,6 @@ SLOTS = 64
 """This process caches nothing: the smallest ledger will do."""
 LOOK_INTERVAL_S = 0.1
 """How often `watch` looks at the state of its connection."""
-BACKLOG = 10_000
-"""Lines that wait for a slow terminal or pipe; more are counted instead of kept."""
-NAMES_PER_LINE = 20
-"""Of each kind. A message may hold thousands; `--json` shows them all."""
 
 
 class Misuse(InvalidatorError):
@@ -70,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(parser.parse_args(arguments))
 
 
-class Said(NamedTuple):
+class Published(NamedTuple):
     """
-    What `invalidate` has told.
+    What `invalidate` has published.
 
     Args:
         everything: the whole namespace; then `keys` and `tags` are empty.
@@ -87,9 +80,9 @@ class Said(NamedTuple):
 
 class Project:
     """
-    How a command line reads its targets, and by whom it tells. This is the shell's: a target is a key.
+    How a command line reads its targets, and how it publishes. This is the shell's: a target is a key.
 
-    `manage.py` brings one of its own, that knows models. What it raises is said like our own errors.
+    `manage.py` brings one of its own that knows models. Errors that it raises are printed as ours are.
     """
 
     metavar = "KEY"
@@ -101,17 +94,17 @@ class Project:
         """Return the keys and tags that an entry about *targets* would have. Raises InvalidName for what is none."""
         return list(targets), []
 
-    def invalidate(self, options: Namespace) -> Said:
-        """Tell that `options.targets`, `options.keys` and `options.tags` became stale, or with `clear` everything."""
+    def invalidate(self, options: Namespace) -> Published:
+        """Publish that `options.targets`, `.keys` and `.tags` became stale, or with `options.clear` everything."""
         keys, tags = [*options.targets, *options.keys], options.tags
-        return tell(options, keys, tags, everything=options.clear)
+        return publish(options, keys, tags, everything=options.clear)
 
 
-def tell(options: Namespace, keys: Sequence[str], tags: Sequence[str], *, everything: bool) -> Said:
-    """Tell it at the place that *options* name. Raises PublishError if Redis does not take it."""
+def publish(options: Namespace, keys: Sequence[str], tags: Sequence[str], *, everything: bool) -> Published:
+    """Publish it to the server and namespace that *options* name. Raises PublishError if Redis does not accept it."""
     with _open(options, publish="raise") as bus:
         receipt = bus.clear() if everything else bus.invalidate(*keys, tags=tags)
-    return Said(keys, tags, everything, receipt)
+    return Published(keys, tags, everything, receipt)
 
 
 def add_arguments(
@@ -141,12 +134,12 @@ def add_arguments(
 
 def run(options: Namespace) -> int:
     """Do what the parsed *options* say. Returns the exit code; raises nothing for what can go wrong outside of us."""
-    _accept_any_character(sys.stdout)
+    accept_any_character(sys.stdout)
     try:
         with _without_log():
             {**SUBCOMMANDS, **options.project.subcommands}[options.subcommand].run(options)
     except BrokenPipeError:
-        _drop_output(sys.stdout)
+        drop_output(sys.stdout)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (InvalidatorError, OSError) as error:
@@ -217,7 +210,7 @@ def _run_invalidate(options: Namespace) -> None:
         print(json.dumps({"accepted": receipt is not None, "clear": everything, **facts}), flush=True)
     else:
         fate = "accepted" if receipt is not None else "leaves after the commit"
-        print("  ".join([fate, *(["clear"] if everything else []), *_as_words(facts)]), flush=True)
+        print("  ".join([fate, *(["clear"] if everything else []), *as_words(facts)]), flush=True)
 
 
 def _check_meant(options: Namespace) -> None:
@@ -231,110 +224,6 @@ def _check_meant(options: Namespace) -> None:
 
 
 # invalidator watch
-
-
-class Line(NamedTuple):
-    """
-    Something that `watch` tells.
-
-    Args:
-        at: when we heard of it.
-        type: "invalidate" or "clear" (a message); "listening", "disconnected", "reconnected", "gap", "flush" (our
-            connection, and what may have been missed) or "skipped" (lines we could not print as fast as they came).
-        facts: ready for JSON.
-    """
-
-    at: datetime
-    type: str
-    facts: dict[str, Any]
-    is_message: bool = False
-
-    def as_json(self) -> str:
-        """One JSON object, in ASCII."""
-        return json.dumps({"at": self.at.isoformat(timespec="milliseconds"), "type": self.type, **self.facts})
-
-    def as_text(self) -> str:
-        """For people."""
-        return "  ".join([f"{self.at:%H:%M:%S}.{self.at.microsecond // 1000:03}", self.type, *_as_words(self.facts)])
-
-
-class Connection:
-    """What became of our connection, told from one look at the status to the next."""
-
-    def __init__(self) -> None:
-        self.was_live = False
-        self._is_live = False
-        self._reconnects = 0
-        self._told_error: str | None = None
-        self._told_gap: str | None = None
-
-    def changes(self, status: Status) -> Iterator[Line]:
-        """A line for each change since the last look. However short, a lost connection or a gap is not missed."""
-        if status.last_gap and status.last_gap.reason != self._told_gap:  # the reason names ids: no two are alike
-            self._told_gap = status.last_gap.reason
-            yield _line("gap", reason=self._told_gap)
-        lost = status.reconnects > self._reconnects or status.state not in ("live", "replaying")
-        self._reconnects = status.reconnects
-        if self._is_live and lost:
-            self._is_live = False
-            yield self._disconnected(status.last_error)
-        elif not self._is_live and status.state != "live" and status.last_error not in (None, self._told_error):
-            yield self._disconnected(status.last_error)
-        if not self._is_live and status.state == "live":
-            yield _line("reconnected" if self.was_live else "listening", namespace=status.namespace)
-            self._is_live = self.was_live = True
-            self._told_error = None
-
-    def _disconnected(self, reason: str | None) -> Line:
-        self._told_error = reason
-        return _line("disconnected", reason=reason or "unknown: it is back already")
-
-
-class Feed:
-    """
-    The lines of one bus, in the order in which they happened: put by the listener's thread, taken by ours.
-
-    Args:
-        look_up: the status of the bus.
-        backlog: how many lines may wait.
-    """
-
-    def __init__(self, look_up: Callable[[], Status], backlog: int = BACKLOG) -> None:
-        self._look_up = look_up
-        self._lines: queue.Queue[Line] = queue.Queue(backlog)
-        self._connection = Connection()
-        self._skipped = 0
-        self._lock = threading.Lock()
-
-    def hear(self, invalidation: Invalidation) -> None:
-        """For `on_invalidate`: put a line, after what the connection went through before. Does not wait."""
-        with self._lock:
-            self._look()
-            # Who has heard nothing yet has missed nothing: the flush of the first subscription says nothing.
-            if invalidation.is_message or self._connection.was_live:
-                self._put(_describe(invalidation))
-
-    def take(self, timeout_s: float) -> Line | None:
-        """The next line; None if there is none within *timeout_s* seconds."""
-        with self._lock:
-            self._look()
-        try:
-            return self._lines.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-
-    def _look(self) -> None:
-        if self._skipped and not self._lines.full():
-            self._lines.put_nowait(_line("skipped", lines=self._skipped))
-            self._skipped = 0
-        for line in self._connection.changes(self._look_up()):
-            self._put(line)
-
-    def _put(self, line: Line) -> None:
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self._skipped += 1
 
 
 def _add_watch_arguments(parser: ArgumentParser, project: Project) -> None:
@@ -359,7 +248,7 @@ def _run_watch(options: Namespace) -> None:
     keys, tags = options.project.read(options.targets)
     with until_interrupted(), _open(options) as bus:
         feed = Feed(bus.status)
-        bus.on_invalidate(feed.hear, keys=[*keys, *options.keys], tags=[*tags, *options.tags])
+        bus.on_invalidate(feed.receive, keys=[*keys, *options.keys], tags=[*tags, *options.tags])
         shown = 0
         while shown != options.count:
             line = feed.take(LOOK_INTERVAL_S)
@@ -374,19 +263,8 @@ def _show(line: Line, *, as_json: bool) -> None:
     try:
         print(line.as_json() if as_json else line.as_text(), flush=True, file=stream)
     except KeyboardInterrupt:
-        _drop_output(stream)  # it may be stuck; its other half must not hold up our end
+        drop_output(stream)  # it may be stuck; its other half must not hold up our end
         raise
-
-
-def _describe(invalidation: Invalidation) -> Line:
-    if not invalidation.is_message:
-        return _line("flush", reason=invalidation.reason)
-    names = {} if invalidation.everything else {"keys": invalidation.keys, "tags": invalidation.tags}
-    return _line(invalidation.reason, is_message=True, **names, node=invalidation.node, id=invalidation.id)
-
-
-def _line(kind: str, *, is_message: bool = False, **facts: Any) -> Line:
-    return Line(datetime.now(UTC).astimezone(), kind, facts, is_message)
 
 
 def _positive(text: str) -> int:
@@ -395,7 +273,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-# invalidator sidecar. What it needs is imported when it is asked for: the other subcommands start sooner without it.
+# invalidator sidecar
 
 
 def _add_sidecar_arguments(parser: ArgumentParser, _: Project) -> None:
@@ -429,8 +307,6 @@ def _add_sidecar_arguments(parser: ArgumentParser, _: Project) -> None:
 
 
 def _run_sidecar(options: Namespace) -> None:
-    from .sidecar import service
-
     if options.print:
         print(service.service_file(options.print), end="", flush=True)
         return
@@ -464,12 +340,10 @@ def _add_doctor_arguments(parser: ArgumentParser, _: Project) -> None:
 
 
 def _run_doctor(options: Namespace) -> None:
-    from . import doctor
-
     _check_place(options)
     config = Config(namespace=options.namespace, max_staleness=options.max_staleness)
     findings = []
-    for finding in doctor.examine(options.url, config, path=options.path, slots=options.slots):
+    for finding in examine(options.url, config, path=options.path, slots=options.slots):
         findings.append(finding)
         if not options.json:
             _show_finding(finding)
@@ -478,7 +352,7 @@ def _run_doctor(options: Namespace) -> None:
         said = {"ok": not failures, "findings": [finding.as_dict() for finding in findings]}
         print(json.dumps(said, indent=2), flush=True)
     if failures:
-        raise doctor.Unhealthy(f"failed: {', '.join(failures)}")
+        raise Unhealthy(f"failed: {', '.join(failures)}")
 
 
 def _show_finding(finding: Finding) -> None:
@@ -490,47 +364,7 @@ def _show_finding(finding: Finding) -> None:
     sys.stdout.flush()
 
 
-# Words.
-
-
-def _as_words(facts: dict[str, Any]) -> Iterator[str]:
-    """`keys a b` for each of *facts* that says something."""
-    for what, value in facts.items():
-        if value not in (None, "", [], ()):
-            yield f"{what} {_as_names(value) if isinstance(value, list | tuple) else one_line(str(value))}"
-
-
-def _as_names(names: Sequence[str]) -> str:
-    shown = [_one_word(name) for name in names[:NAMES_PER_LINE]]
-    more = len(names) - len(shown)
-    return " ".join([*shown, f"… and {more} more"] if more else shown)
-
-
-def _one_word(name: str) -> str:
-    """*name*, quoted as in JSON if it would not be one word as it is."""
-    return name if name.isprintable() and not set(name) & set(' "') else json.dumps(name)
-
-
-def one_line(text: str) -> str:
-    """*text* with everything escaped that is not printable, so that it stays one line and moves no cursor."""
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
-
-
 # The process.
-
-
-def _accept_any_character(stream: object) -> None:
-    """A terminal that knows fewer characters than Unicode gets escapes instead of ending us."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
-
-
-def _drop_output(stream: TextIO) -> None:
-    """Nobody reads *stream* any more: let the interpreter's last flush of it go nowhere, or it complains or waits."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 @contextlib.contextmanager

@@ -17,11 +17,11 @@ import pytest
 
 from invalidator.bus import Invalidator
 from invalidator.errors import LedgerFileError, LinkDown, PublishError
-from invalidator.hearing import LOOK_AGAIN_NS, SWEEP_AGAIN_NS
+from invalidator.feeds.listener import apply_to_ledger
+from invalidator.feeds.sidecar_feed import LOOK_AGAIN_NS, SWEEP_AGAIN_NS
 from invalidator.ledger import CHANGES, Ledger, now_ns
 from invalidator.ledger_file import writing
 from invalidator.link import Accepted, Post
-from invalidator.listener import apply_to_ledger
 from invalidator.message import decode
 from invalidator.names import RedisNames, key_slot
 from invalidator.near_cache import NearCache
@@ -126,7 +126,7 @@ def cache(bus) -> NearCache:
 
 def is_sure(bus: Invalidator) -> bool:
     """Whether hits compare with the host's count of changes, and look at nothing else."""
-    return bus.watched[CHANGES] == bus._hearing.view.words[CHANGES]
+    return bus.watched[CHANGES] == bus._feed.view.words[CHANGES]
 
 
 class TestByTheSidecar:
@@ -162,7 +162,7 @@ class TestByTheSidecar:
         with writing(tmp_path / "young", namespace="shop", slots=64):
             bus = make(sidecar=tmp_path / "young", clock=young)
             assert not bus.status().leased
-            assert not bus._hearing.is_leased()
+            assert not bus._feed.is_leased()
 
     def test_a_missing_or_foreign_file_is_an_error_where_it_was_named(self, tmp_path, make, host) -> None:
         """Whoever names a path wants that one, and is told at once."""
@@ -253,7 +253,7 @@ class TestReadingWhatOneWrote:
         """A sidecar that lost its position voids everything and goes on from the journal's end."""
         host.prompt = False
         saying = Thread(lambda: bus.invalidate("a"))
-        wait_until(lambda: host.said and len(bus._hearing._unsettled))
+        wait_until(lambda: host.said and len(bus._feed._unsettled))
         host.ledger.flush(clock.advance(0.1))
         host.ledger.prove(clock.advance(0.1))  # only then is the flush known to be counted
         assert saying.outcome().accepted
@@ -325,7 +325,7 @@ class TestWithoutRedis:
             assert cache.get(key) == key
         for key in "abc":
             bus.invalidate(tags=[key])
-        assert len(bus._hearing._unsettled) == 2
+        assert len(bus._feed._unsettled) == 2
         host.down, host.prompt = False, False
         wait_until(lambda: not bus.status().queued)
         host.ledger.move((9, 0), 1, 1)
@@ -461,7 +461,7 @@ class TestEndingDoubt:
         cache.set("b", 2)
         host.down = True
         bus.invalidate("a")
-        with bus._hearing._lock:
+        with bus._feed._lock:
             assert cache.get("b") == 2
 
     def test_no_read_is_stale_after_the_own_invalidation_under_random_threads(self, tmp_path) -> None:
@@ -634,7 +634,7 @@ class TestARestartedSidecar:
     def test_the_file_is_looked_at_now_and_then(self, host, bus, clock, monkeypatch) -> None:
         """A fill must not cost a system call while the sidecar is away."""
         looks = []
-        monkeypatch.setattr(bus._hearing, "_look_for_new_file", lambda: looks.append(clock()))
+        monkeypatch.setattr(bus._feed, "_look_for_new_file", lambda: looks.append(clock()))
         clock.advance(2)
         for _ in range(4):
             bus.start()

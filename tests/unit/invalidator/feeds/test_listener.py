@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from invalidator.errors import LinkDown
+from invalidator.feeds.count_throttle import BURST, STEP_NS, CountThrottle
+from invalidator.feeds.listener import QUIET_NS, Listener, apply_to_ledger
 from invalidator.ledger import (
     CHANGES,
     EPOCH,
@@ -22,14 +24,13 @@ from invalidator.ledger import (
 )
 from invalidator.link import Post
 from invalidator.link.memory import MemoryServer
-from invalidator.listener import QUIET_NS, Listener, apply_to_ledger
 from invalidator.message import Body, bodies
 from invalidator.names import key_slot, redis_names, tag_slot
-from invalidator.pace import BURST, STEP_NS, Pace
 from invalidator.protocol.effects import Apply, Prove
 from invalidator.protocol.frames import Push
 from invalidator.protocol.states import State
 from invalidator.protocol.subscription import Subscription
+from invalidator.steps import take_all
 from tests.support import PATIENCE_S, Clock, RecordingWords, S, wait_until
 
 NAMES = redis_names("shop")
@@ -132,8 +133,8 @@ class Fixture:
             open_journal=("OPEN", NAMES.journal, NAMES.epoch),
             random=Hasty(),
         )
-        self.pace = Pace()
-        self.listener = Listener(self.subscription, self.link, self.ledger, self.audience, clock, self.pace)
+        self.throttle = CountThrottle()
+        self.listener = Listener(self.subscription, self.link, self.ledger, self.audience, clock, self.throttle)
 
     def start(self) -> "Fixture":
         self.listener.start()
@@ -154,8 +155,7 @@ class Fixture:
 def it(clock: Clock) -> Iterator[Fixture]:
     it = Fixture(clock)
     yield it
-    it.listener.close(PATIENCE_S)
-    assert not it.listener._thread.is_alive()
+    assert it.listener.close(PATIENCE_S)
 
 
 class TestCarryingOut:
@@ -218,7 +218,7 @@ class TestCarryingOut:
             it.link.say(key)
         counted_when_told: list[int] = []
         it.audience.invalidated = lambda body, id, now: counted_when_told.append(words.written.count(CHANGES))
-        it.listener._carry_out(it.listener._hear(frames))
+        take_all(it.listener._carry_out(it.listener._receive(frames)))
         stored = [index if index < HEADER_WORDS else "slot" for index in words.written]
         assert stored[:4] == ["slot", "slot", "slot", CHANGES]
         assert set(stored[4:]) == {POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH}
@@ -229,9 +229,8 @@ class TestCarryingOut:
         it.start()
         it.ledger.words = words = RecordingWords(it.ledger.words)
         body = Body(v=1, keys=("a",))
-        it.listener._carry_out(
-            iter((Apply(body, "", own=False), Prove(it.clock.advance(9)), Apply(body, "", own=False)))
-        )
+        effects = iter((Apply(body, "", own=False), Prove(it.clock.advance(9)), Apply(body, "", own=False)))
+        take_all(it.listener._carry_out(effects))
         stored = [index if index < HEADER_WORDS else "slot" for index in words.written]
         assert stored == ["slot", CHANGES, PROVEN_AT, CHANGES]
 
@@ -261,7 +260,7 @@ class TestStorm:
         """More messages than are counted one by one; the last count was just now."""
         it.start()
         for _ in range(2 * BURST):
-            it.pace.heard(it.clock())
+            it.throttle.stamped(it.clock())
         it.link.say("first")
         it.told("invalidated", ("first",), [it.clock()])
         self.counted, self.at = it.ledger.words[CHANGES], it.subscription.journal.position
@@ -297,7 +296,7 @@ class TestStorm:
         self.say(it, "a")
         it.ledger.words = words = RecordingWords(it.ledger.words)
         it.clock.advance(1)
-        it.listener._carry_out(iter((Prove(it.clock()),)))
+        take_all(it.listener._carry_out(iter((Prove(it.clock()),))))
         assert words.written[0] == CHANGES
         assert words.written[-1] == PROVEN_AT
 
@@ -412,7 +411,7 @@ class TestClose:
         assert it.subscription.state is State.CLOSED
 
     def test_before_it_began(self, it) -> None:
-        it.listener.close(PATIENCE_S)
+        assert it.listener.close(PATIENCE_S)
 
     def test_from_its_own_thread(self, it) -> None:
         """A callback may close the bus."""

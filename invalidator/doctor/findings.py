@@ -1,0 +1,49 @@
+"""What the doctor finds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from ..errors import InvalidatorError
+
+Level = Literal["ok", "warn", "fail"]
+
+
+class Unhealthy(InvalidatorError):
+    """A check failed; the message names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """
+    One thing that was looked at.
+
+    Args:
+        check: what was looked at, in a word or two.
+        level: "ok"; "warn" (it costs something, or cannot be seen); "fail" (the promise cannot be kept, or nothing
+            works).
+        found: the facts.
+        means: what follows from them; "" if all is well.
+        repair: what to do, exactly; "" if nothing.
+    """
+
+    check: str
+    level: Level
+    found: str
+    means: str = ""
+    repair: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def version_numbers(text: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version, for comparison: (3, 5) for "3.5.rc1"."""
+    numbers = []
+    for part in text.split("."):
+        if not part.isdecimal():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)

@@ -1,0 +1,47 @@
+"""
+For integrations: what `django_integration` needs of this library beyond what an application does.
+
+An integration makes near caches coherent with a framework, an ORM or another cache, without a line in the application.
+docs/extending.md explains the parts and shows a small integration; in short:
+
+- The **source**: a `SourceView` says how the calling thread or task sees the database, and learns what it reads.
+- **Functions**: `CachedFunction` with a `Front`, `plain_key` and `ABOUT_TO_LOAD`, to decorate before a cache exists.
+- **Names**: `check_key`, `check_tag`, `check_tags`, `check_tags_spec` and `name_slots`.
+- **Time**: `now_ns`, the clock by which entries are loaded.
+- **Forks**: `FreshLock`, `FreshRLock`, `register_for_forks` and `on_fork_in_child`.
+
+What is here is public: a change of it is in the changelog.
+"""
+
+from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_tags_spec, plain_key
+from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
+from .ledger import now_ns
+from .names import check_key, check_tag, check_tags, name_slots
+from .near_cache import DEFAULT, Change, Ttl
+from .source import SourceView
+from .weak_list import WeakList
+
+__all__ = [
+    "ABOUT_TO_LOAD",
+    "DEFAULT",
+    "Change",
+    "Describe",
+    "ForkOwner",
+    "FreshLock",
+    "FreshRLock",
+    "Front",
+    "KeySpec",
+    "SourceView",
+    "TagsSpec",
+    "Ttl",
+    "WeakList",
+    "check_key",
+    "check_tag",
+    "check_tags",
+    "check_tags_spec",
+    "name_slots",
+    "now_ns",
+    "on_fork_in_child",
+    "plain_key",
+    "register_for_forks",
+]
