@@ -11,7 +11,7 @@ from django.core.cache import CacheKeyWarning
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from django_integration import bus
+from django_integration import bus, invalidate, tag
 from django_integration.backend import NearCacheBackend
 
 from ..conftest import WAIT_S
@@ -132,3 +132,34 @@ def test_timeouts(cache) -> None:
     forever = NearCacheBackend("forever", {"TIMEOUT": None})
     forever.set("a", 1)
     assert forever._place.near.peek(":1:a").expires_at == 2**63 - 1
+
+
+class TestTags:
+    def test_every_entry_carries_them(self) -> None:
+        cache = NearCacheBackend("tagged", {"OPTIONS": {"TAGS": ["prices"]}})
+        ways = {"a": lambda: cache.set("a", 1), "b": lambda: cache.add("b", 1), "c": lambda: cache.get_or_set("c", 1)}
+        for key, fill in ways.items():
+            for missed in (True, False):
+                cache.get(key) if missed else None
+                fill()
+                assert cache.get(key) == 1
+                invalidate(tag("prices"))
+                assert cache.get(key) is None
+        cache.get("d")
+        cache.set("d", 1)
+        cache.clear()
+        assert cache.get("d") is None
+
+    def test_a_clear_publishes_its_own_tag_alone(self) -> None:
+        cache = NearCacheBackend("tagged", {"OPTIONS": {"TAGS": ["prices"]}})
+        since = bus().clock()
+        cache.clear()
+        assert not bus().was_invalidated((), ["prices"], since=since)
+
+    @pytest.mark.parametrize(
+        ("options", "what"),
+        [({"TAGS": "prices"}, "prices"), ({"TAGS": [""]}, "empty"), ({"TAGS": ["a"], "L2": "x"}, "knows no tags")],
+    )
+    def test_what_cannot_work(self, options: dict[str, object], what: str) -> None:
+        with pytest.raises(ImproperlyConfigured, match=what):
+            NearCacheBackend("", {"OPTIONS": options})

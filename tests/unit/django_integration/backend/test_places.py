@@ -9,6 +9,7 @@ from django.test import override_settings
 
 from django_integration import bus, runtime
 from django_integration.backend import NearCacheBackend
+from django_integration.backend.places import near_caches, place_of, place_tag
 from tests.support import Thread
 
 from ..conftest import WAIT_S
@@ -51,3 +52,18 @@ def test_making_backends_starts_nothing() -> None:
     runtime.reset()
     NearCacheBackend("", {})
     assert runtime._runtime.bus is None
+
+
+def test_near_caches_are_those_that_were_opened(cache) -> None:
+    cache.get("a")
+    unused = place_of("nobody asked for it")
+    assert near_caches()[""] is cache._place.near
+    assert unused.tag.endswith("nobody asked for it")
+    assert "nobody asked for it" not in near_caches()
+    assert not unused.is_open
+
+
+def test_a_location_that_no_tag_can_hold_has_the_tag_of_its_hash() -> None:
+    assert place_tag("a") == "django.cache:a"
+    assert place_tag("k" * 600).startswith("django.cache:~")
+    assert place_tag("k" * 600) != place_tag("k" * 601)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from django_integration import invalidate
+from django_integration import bus, invalidate
 from django_integration.backend import second_level, settling
 
 from ..conftest import WAIT_S, Wire
@@ -132,3 +132,50 @@ def test_nothing_of_it_outlives_its_work(cache) -> None:
     cache.set("k", 1)
     assert settling.settle(WAIT_S)
     assert sum(thread.name == "invalidator-l2" for thread in threading.enumerate()) <= 1
+
+
+def test_more_tasks_than_fit_become_one_clear(cache, monkeypatch) -> None:
+    """After a long outage: an empty second level is slow, a stale one is wrong."""
+    begun, may_go_on = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def take_back(names) -> None:
+        calls.extend(names)
+        begun.set()
+        may_go_on.wait(WAIT_S)
+
+    monkeypatch.setattr(settling, "MOST_PENDING", 2)
+    monkeypatch.setattr(cache.second_level, "take_back", take_back)
+    monkeypatch.setattr(cache.second_level, "clear", lambda: calls.append("everything"))
+    settler = settling.Settler()
+    settler.add(settling.OwedDelete(cache.second_level, ("first",)))
+    assert begun.wait(WAIT_S)
+    for number in range(4):
+        settler.add(settling.OwedDelete(cache.second_level, (f"k{number}",)))
+    assert settler.is_full()
+    settler.add(settling.OwedDelete(cache.second_level, ("last",)))
+    assert settler.waiting(cache.second_level) == 3
+    may_go_on.set()
+    assert settler.settle(WAIT_S)
+    assert calls == ["first", "everything", "last"]
+
+
+def test_a_process_that_ends_takes_back_what_is_not_proven(cache, second, monkeypatch) -> None:
+    monkeypatch.setattr(type(bus()), "wait_until_proven", lambda *_: False)
+    second.set(KEY, "unproven")
+    settler = settling.Settler()
+    settler.add(settling.UnprovenFill(cache.second_level, KEY, "unproven", since=0, done_at=0))
+    assert not settler.settle(0)
+    settler.take_all_back(0)
+    assert second.get(KEY) is None
+    settler.abandon()
+
+
+def test_a_forked_child_leaves_the_tasks_to_its_parent(cache, monkeypatch) -> None:
+    monkeypatch.setattr(settling.Settler, "_run", lambda _: None)  # a child has no thread
+    settler = settling.Settler()
+    settler.add(settling.UnprovenFill(cache.second_level, KEY, 1, since=0, done_at=0))
+    assert settler.waiting(cache.second_level) == 1
+    settler.after_fork_in_child()
+    assert settler.waiting(cache.second_level) == 0
+    assert settler.settle(0)
