@@ -52,6 +52,7 @@ from .ledger import (
     MAGIC_WORD,
     PROVEN_AT,
     SLOTS_WORD,
+    Clock,
     Ledger,
     LedgerView,
     now_ns,
@@ -74,11 +75,14 @@ class LedgerFile:
     """
     A mapped file, seen by a reader.
 
+    Args:
+        clock: a proof that is later than it was written by another clock.
+
     Raises:
         LedgerFileError: there is none, or it is not what it should be.
     """
 
-    def __init__(self, path: Path, *, namespace: str, any_owner: bool = False) -> None:
+    def __init__(self, path: Path, *, namespace: str, any_owner: bool = False, clock: Clock = now_ns) -> None:
         self.path = path
         descriptor = _open(path, os.O_RDONLY)
         try:
@@ -86,7 +90,7 @@ class LedgerFile:
             words = _map(path, descriptor, mmap.ACCESS_READ)
         finally:
             os.close(descriptor)
-        _check_header(path, words, namespace)
+        _check_header(path, words, namespace, clock)
         self.view = LedgerView(words)
 
     def was_replaced(self) -> bool:
@@ -99,19 +103,22 @@ class LedgerFile:
 
 
 @contextlib.contextmanager
-def writing(path: Path, *, namespace: str, slots: int) -> Iterator[Ledger]:
+def writing(path: Path, *, namespace: str, slots: int, clock: Clock = now_ns) -> Iterator[Ledger]:
     """
     Own the ledger at *path* as its only writer; take it over if it fits, else put a new one in its place.
+
+    Args:
+        clock: dates a new file, which voids everything that was loaded before.
 
     Raises:
         LedgerFileError: another writer owns it, there is no room, or it cannot be written.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, _lock(path))
-        descriptor = _adopt(path, namespace, slots)
+        descriptor = _adopt(path, namespace, slots, clock)
         is_new = descriptor is None
         if descriptor is None:
-            descriptor = _create(path, namespace, slots)
+            descriptor = _create(path, namespace, slots, clock)
         stack.callback(os.close, descriptor)
         _lock_or_refuse(path, descriptor, "unknown")
         stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # the mapping keeps the descriptor alive
@@ -121,7 +128,7 @@ def writing(path: Path, *, namespace: str, slots: int) -> Iterator[Ledger]:
         yield ledger
 
 
-def _create(path: Path, namespace: str, slots: int) -> int:
+def _create(path: Path, namespace: str, slots: int, clock: Clock) -> int:
     size = 8 * (HEADER_WORDS + slots)
     new = path.with_name(f".{path.name}.new")  # always the same: what a killed writer left is found and removed
     try:
@@ -138,7 +145,7 @@ def _create(path: Path, namespace: str, slots: int) -> int:
         words = _map(path, descriptor, mmap.ACCESS_WRITE)
         Ledger(words, slots=slots, namespace=namespace)
         words[BOOT] = boot()
-        words[CHANGES] = words[FLUSHED_AT] = now_ns()
+        words[CHANGES] = words[FLUSHED_AT] = clock()
         new.rename(path)
     except (OSError, LedgerFileError) as error:
         os.close(descriptor)
@@ -152,7 +159,7 @@ def _create(path: Path, namespace: str, slots: int) -> int:
     return descriptor
 
 
-def _adopt(path: Path, namespace: str, slots: int) -> int | None:
+def _adopt(path: Path, namespace: str, slots: int, clock: Clock) -> int | None:
     """Open the ledger that an earlier writer left, if it is one that we would have written."""
     try:
         descriptor = _open(path, os.O_RDWR)
@@ -161,7 +168,7 @@ def _adopt(path: Path, namespace: str, slots: int) -> int | None:
     try:
         _check_file(path, descriptor, any_owner=False)
         words = _map(path, descriptor, mmap.ACCESS_READ)
-        _check_header(path, words, namespace)
+        _check_header(path, words, namespace, clock)
         fits = words[SLOTS_WORD] == slots
     except LedgerFileError:
         fits = False
@@ -230,7 +237,7 @@ def _map(path: Path, descriptor: int, access: int) -> memoryview[int]:
         raise LedgerFileError(f"cannot map {path}: {error}") from error
 
 
-def _check_header(path: Path, words: memoryview[int], namespace: str) -> None:
+def _check_header(path: Path, words: memoryview[int], namespace: str, clock: Clock) -> None:
     expectations = (
         ("magic", words[MAGIC_WORD], MAGIC),
         ("layout version", words[LAYOUT_WORD], LAYOUT),
@@ -241,7 +248,7 @@ def _check_header(path: Path, words: memoryview[int], namespace: str) -> None:
     for what, found, expected in expectations:
         if found != expected:
             raise LedgerFileError(f"{path} does not fit: its {what} is {found!r}, not {expected!r}")
-    if words[PROVEN_AT] > now_ns():
+    if words[PROVEN_AT] > clock():
         raise LedgerFileError(f"{path} does not fit: its last proof lies in the future, so its clock is not ours")
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, cast
 
@@ -30,6 +29,7 @@ from django.db.models.deletion import Collector
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 
 from ..names import Names, concrete_of, functions, is_watched
+from ..patching import Patches
 from ..transactions.outgoing import announce, collect, own_transaction
 from .receivers import note_written, take_written
 from .statements import KNOWN_ROWS, Verb, told
@@ -38,30 +38,21 @@ _DELETING = "_invalidator_deleting"
 """Where a connection keeps the names of the `Collector` at work, which tells its statements for known rows itself."""
 
 
-@functools.cache  # once, however often the app is set up, and whoever else wraps it
-def install() -> None:
-    """Wrap the methods of models and of deletes."""
-    _wrap_delete()
-    _wrap_batches()
-    _wrap_save()
-    _wrap_save_table()
-    _wrap_statements_of_save()
+patches = Patches("Saves and deletes of rows")
 
 
-def _wrap_delete() -> None:
-    original = Collector.delete
-
-    @functools.wraps(original)
+@patches.around(Collector, "delete", "self", why="deleted rows are invalidated with those of their cascade")
+def _delete(original: Any) -> Any:
     def delete(self: Collector) -> tuple[int, dict[str, int]]:
         with _transaction_for(_models_of(self), self.using):
             names = _names_of_known_rows(self)
             announce(names, self.using)  # refused now, the rows in memory keep their primary keys
             with _deleting(names, self.using):
-                result = original(self)
+                result: tuple[int, dict[str, int]] = original(self)
             collect(names, self.using)
             return result
 
-    Collector.delete = delete  # type: ignore[method-assign]
+    return delete
 
 
 @contextlib.contextmanager
@@ -76,23 +67,28 @@ def _deleting(names: Names, using: str) -> Iterator[None]:
         state[_DELETING] = before
 
 
-def _wrap_batches() -> None:
-    delete_batch: Any = DeleteQuery.delete_batch
-    update_batch: Any = UpdateQuery.update_batch
-
-    @functools.wraps(delete_batch)
-    def delete(self: DeleteQuery, pk_list: Any, using: str) -> int:
+@patches.around(DeleteQuery, "delete_batch", "self, pk_list, using", why="`Collector.delete` invalidates its rows")
+def _delete_batch(original: Any) -> Any:
+    def delete_batch(self: DeleteQuery, pk_list: Any, using: str) -> int:
         with _told_by_collector("delete", self, using):
-            count: int = delete_batch(self, pk_list, using)
+            count: int = original(self, pk_list, using)
             return count
 
-    @functools.wraps(update_batch)
-    def update(self: UpdateQuery, pk_list: Any, values: Any, using: str) -> None:
-        with _told_by_collector("update", self, using):
-            update_batch(self, pk_list, values, using)
+    return delete_batch
 
-    DeleteQuery.delete_batch = delete  # type: ignore[method-assign]
-    UpdateQuery.update_batch = update  # type: ignore[method-assign]
+
+@patches.around(
+    UpdateQuery,
+    "update_batch",
+    "self, pk_list, values, using",
+    why="`Collector.delete` invalidates its rows",
+)
+def _update_batch(original: Any) -> Any:
+    def update_batch(self: UpdateQuery, pk_list: Any, values: Any, using: str) -> None:
+        with _told_by_collector("update", self, using):
+            original(self, pk_list, values, using)
+
+    return update_batch
 
 
 @contextlib.contextmanager
@@ -107,10 +103,13 @@ def _told_by_collector(verb: Verb, query: Any, using: str) -> Iterator[None]:
     names.clear()
 
 
-def _wrap_save() -> None:
-    original: Any = Model.save_base
-
-    @functools.wraps(original)
+@patches.around(
+    Model,
+    "save_base",
+    "self, raw=False, force_insert=False, force_update=False, using=None, ...",
+    why="a row is invalidated even if a receiver of its signals fails; a strict write needs a transaction",
+)
+def _save_base(original: Any) -> Any:
     def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
         model = type(self)
         if not is_watched(model):
@@ -127,7 +126,7 @@ def _wrap_save() -> None:
                 if names := take_written(self):
                     _tell_untold(names, self, using)
 
-    Model.save_base = save_base  # type: ignore[method-assign]
+    return save_base
 
 
 def _tell_untold(names: Names, row: Model, using: str) -> None:
@@ -140,10 +139,13 @@ def _tell_untold(names: Names, row: Model, using: str) -> None:
     collect(names, using)
 
 
-def _wrap_save_table() -> None:
-    original: Any = Model._save_table  # type: ignore[attr-defined]  # noqa: SLF001 - no other place knows when, and what
-
-    @functools.wraps(original)
+@patches.around(
+    Model,
+    "_save_table",
+    "self, raw=False, cls=None, force_insert=False, force_update=False, using=None, update_fields=None",
+    why="which columns a save writes is known nowhere else",
+)
+def _save_table(original: Any) -> Any:
     def save_table(
         self: Model,
         raw: bool = False,
@@ -175,26 +177,25 @@ def _wrap_save_table() -> None:
                 note_written(self).columns_changed(model, update_fields)
         return updated
 
-    Model._save_table = save_table  # type: ignore[attr-defined]  # noqa: SLF001
+    return save_table
 
 
-def _wrap_statements_of_save() -> None:
-    model: Any = Model
-    do_update = model._do_update  # noqa: SLF001 - no other place sends only this statement
-    do_insert = model._do_insert  # noqa: SLF001
-
-    @functools.wraps(do_update)
-    def update(self: Model, base_qs: Any, using: str, *args: Any, **kwargs: Any) -> Any:
+@patches.around(Model, "_do_update", "self, base_qs, using, ...", why="`Model.save_base` invalidates its row")
+def _do_update(original: Any) -> Any:
+    def do_update(self: Model, base_qs: Any, using: str, *args: Any, **kwargs: Any) -> Any:
         with told("update", concrete_of(base_qs.model), using):
-            return do_update(self, base_qs, using, *args, **kwargs)
+            return original(self, base_qs, using, *args, **kwargs)
 
-    @functools.wraps(do_insert)
-    def insert(self: Model, manager: Any, using: str, *args: Any, **kwargs: Any) -> Any:
+    return do_update
+
+
+@patches.around(Model, "_do_insert", "self, manager, using, ...", why="`Model.save_base` invalidates its row")
+def _do_insert(original: Any) -> Any:
+    def do_insert(self: Model, manager: Any, using: str, *args: Any, **kwargs: Any) -> Any:
         with told("insert", self, using):
-            return do_insert(self, manager, using, *args, **kwargs)
+            return original(self, manager, using, *args, **kwargs)
 
-    model._do_update = update  # noqa: SLF001
-    model._do_insert = insert  # noqa: SLF001
+    return do_insert
 
 
 def _transaction_for(models: Iterable[type[Model]], using: str) -> contextlib.AbstractContextManager[object]:

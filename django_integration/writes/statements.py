@@ -32,6 +32,7 @@ from django.db.models.sql.query import Query
 from django.db.models.sql.where import AND, WhereNode
 
 from ..names import Names, concrete_of, ends_of, functions, is_watched
+from ..patching import Patches
 from ..transactions.outgoing import collect, own_transaction
 
 KNOWN_ROWS = 500
@@ -84,25 +85,7 @@ def told(verb: Verb, target: object, using: str) -> Iterator[None]:
         state[_TOLD] = before
 
 
-@functools.cache  # once, however often the app is set up, and whoever else wraps it
-def install() -> None:
-    """Wrap the three compilers."""
-    _wrap(SQLInsertCompiler, "insert", _Insert)
-    _wrap(SQLUpdateCompiler, "update", _Update)
-    _wrap(SQLDeleteCompiler, "delete", _Delete)
-
-
-def _wrap(compiler: Any, verb: Verb, kind: type[_Rows]) -> None:
-    _wrap_as_sql(compiler)
-    _wrap_execute(compiler, "execute_sql", verb, kind)
-    if hasattr(compiler, "execute_returning_sql"):  # an update, from Django 6.0 on
-        _wrap_execute(compiler, "execute_returning_sql", verb, kind)
-
-
-def _wrap_as_sql(compiler: Any) -> None:
-    original = compiler.as_sql
-
-    @functools.wraps(original)
+def _as_sql(original: Any) -> Any:
     def as_sql(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
         sql = original(self, *args, **kwargs)
         statement: Statement | None = self.connection.__dict__.get(_STATEMENT)
@@ -110,13 +93,10 @@ def _wrap_as_sql(compiler: Any) -> None:
             statement.compiled = True
         return sql
 
-    compiler.as_sql = as_sql
+    return as_sql
 
 
-def _wrap_execute(compiler: Any, method: str, verb: Verb, kind: type[_Rows]) -> None:
-    original = getattr(compiler, method)
-
-    @functools.wraps(original)
+def _execute_sql(verb: Verb, kind: type[_Rows], original: Any) -> Any:
     def execute(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
         state = self.connection.__dict__
         outer, mark = state.get(_STATEMENT), state.get(_TOLD)
@@ -131,7 +111,7 @@ def _wrap_execute(compiler: Any, method: str, verb: Verb, kind: type[_Rows]) -> 
         finally:
             state[_STATEMENT], state[_TOLD] = outer, mark
 
-    setattr(compiler, method, execute)
+    return execute
 
 
 def _is_told(mark: tuple[Verb, object] | None, verb: Verb, query: Any) -> bool:
@@ -392,3 +372,24 @@ def _select_keys(query: Any, model: type[Model], using: str) -> Collection[objec
     if features.has_select_for_update and len(select.alias_map) <= 1 and not select.distinct and not select.group_by:
         rows = rows.select_for_update(no_key=features.has_select_for_no_key_update)
     return list(rows.values_list("pk", flat=True)[: KNOWN_ROWS + 1])
+
+
+patches = Patches("Statements of the ORM")
+
+
+def _watch(compiler: Any, verb: Verb, kind: type[_Rows], why: str) -> None:
+    before = f"a query that a field sends before the {verb} is not taken for it"
+    patches.around(compiler, "as_sql", "self, ...", why=before)(_as_sql)
+    patches.around(compiler, "execute_sql", "self, ...", why=why)(functools.partial(_execute_sql, verb, kind))
+
+
+_watch(SQLInsertCompiler, "insert", _Insert, "`bulk_create` and many-to-many relations send no signal for a row")
+_watch(SQLUpdateCompiler, "update", _Update, "`QuerySet.update` and `bulk_update` send no signal")
+_watch(SQLDeleteCompiler, "delete", _Delete, "deletes without reading the rows first send no signal")
+patches.around(
+    SQLUpdateCompiler,
+    "execute_returning_sql",
+    "self, returning_fields",
+    why="the same, for an update that returns columns",
+    since=(6, 0),
+)(functools.partial(_execute_sql, "update", _Update))

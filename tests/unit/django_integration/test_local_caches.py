@@ -114,12 +114,6 @@ class TestCoherentDict:
         assert asyncio.run(reading.around(read)()) == ("a", "a")
         assert not items
 
-    def test_methods_that_are_not_there_are_told(self, reading: Reading) -> None:
-        with pytest.raises(AttributeError, match="nonsense"):
-            reading.around_each(CoherentDict, "clear", "nonsense")
-        assert CoherentDict.clear.__name__ == "clear"
-        assert not hasattr(CoherentDict.clear, "__wrapped__")
-
     def test_a_transaction_leaves_nothing_of_its_own_change(self, reading: Reading, items: CoherentDict) -> None:
         @reading.around
         def read() -> int:

@@ -69,6 +69,16 @@ class TestANewFile:
             assert before <= ledger.words[CHANGES] == ledger.words[FLUSHED_AT] <= now_ns()
             assert ledger.words[PROVEN_AT] == 0
 
+    def test_is_dated_by_the_clock_of_its_owner(self, path, clock) -> None:
+        """What was loaded before is void by the clock that dates loads, too."""
+        with writing(path, namespace="shop", slots=SLOTS, clock=clock) as ledger:
+            assert ledger.words[CHANGES] == ledger.words[FLUSHED_AT] == clock()
+            ledger.prove(clock.advance(1))
+            LedgerFile(path, namespace="shop", clock=clock)
+            clock.advance(-1)
+            with pytest.raises(LedgerFileError, match="its clock is not ours"):
+                LedgerFile(path, namespace="shop", clock=clock)
+
     def test_its_mode_does_not_depend_on_the_umask(self, path) -> None:
         """A worker of the same group must be able to read it."""
         before = os.umask(0o077)

@@ -124,7 +124,7 @@ def test_nothing_happens_when_nobody_records(monkeypatch: pytest.MonkeyPatch) ->
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError
 
-    for name in ("read_query", "read_tables", "note_from", "_look_at_text", "_recorded"):
+    for name in ("read_query", "read_tables", "note_from", "_note_unknown", "_recorded"):
         monkeypatch.setattr(hooks, name, never)
     Cage.objects.create(name="x")
     list(Cage.objects.annotate(Count("note")))

@@ -265,7 +265,7 @@ def test_the_wrapper_is_put_on_once() -> None:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     before = BaseDatabaseWrapper.run_and_clear_commit_hooks
-    hooks.install()
+    hooks.patches.install()
     assert BaseDatabaseWrapper.run_and_clear_commit_hooks is before
     assert runtime.bus() is bus()
 

@@ -344,7 +344,7 @@ def test_a_write_whose_answer_was_lost_may_have_worked(cage: Cage, wire: Wire, w
 
 def test_the_wrappers_are_put_on_once() -> None:
     before = SQLUpdateCompiler.execute_sql
-    statements.install()
+    statements.patches.install()
     assert SQLUpdateCompiler.execute_sql is before
 
 
