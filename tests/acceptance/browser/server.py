@@ -18,7 +18,6 @@ def main() -> None:
     from django.contrib.auth.models import User
     from django.contrib.staticfiles.handlers import StaticFilesHandler
     from django.core.cache import caches
-    from django.db import connections
     from django.test.testcases import LiveServerThread
     from django.test.utils import setup_databases, setup_test_environment
 
@@ -47,11 +46,9 @@ def main() -> None:
         cache.get_or_set(f"product:{n % 400}", lambda: "a lamp")
         caches["default"].get_or_set(f"page:{n % 40}", lambda: "a page")
 
-    server = LiveServerThread(
-        "127.0.0.1", StaticFilesHandler, connections_override={c.alias: c for c in connections.all()}
-    )
-    for connection in connections.all():
-        connection.inc_thread_sharing()
+    # Each request has a thread of its own, and with it connections of its own: two threads that use one connection of
+    # SQLite's at the same time can crash the process.
+    server = LiveServerThread("127.0.0.1", StaticFilesHandler)
     server.start()
     server.is_ready.wait()
     if server.error:
