@@ -34,7 +34,8 @@ from .feeds.sidecar_feed import SidecarFeed
 from .hold import Hold
 from .ledger import Clock, Ledger, Words, now_ns
 from .ledger_file import default_path
-from .link import Link, make_link
+from .link import Link
+from .link.connect import make_link
 from .message import Body
 from .names import Tag, check_key, check_tags, name_slots, redis_names
 from .protocol.journal import Journal

@@ -2,17 +2,15 @@
 Links carry commands and answers; they decide nothing.
 
 `redis.py` speaks to a real server and is the only importer of redis; `memory.py` is a server in this process;
-`embedded.py` speaks to a server that the processes of a project start and stop themselves. All
-serve a listener with a `Connection` and a publisher with `publish`.
+`embedded.py` speaks to a server that the processes of a project start and stop themselves. All serve a listener with a
+`Connection` and a publisher with `publish`. `connect.py` chooses one of them by a URL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
 
-from ..errors import InvalidSetting
 from ..names import RedisNames
 from ..protocol.frames import Command, Frame
 
@@ -121,34 +119,3 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Let go of everything."""
-
-
-def make_link(url: str, *, timeout_s: float, namespace: str = "") -> Link:
-    """
-    Return the link for *url*: `redis://`, `rediss://` or `unix://` (as in redis-py), `memory://` or `embedded://`.
-
-    Args:
-        timeout_s: for connecting, and for each answer.
-        namespace: what `embedded://` without a name is called.
-
-    Raises:
-        InvalidSetting: the URL cannot work.
-    """
-    if not isinstance(url, str):
-        raise InvalidSetting(f"url must be a str such as 'redis://localhost:6379/0', not {type(url).__name__}")
-    scheme = urlsplit(url).scheme
-    if scheme == "memory":
-        from .memory import MemoryLink
-
-        return MemoryLink(url)
-    if scheme == "embedded":
-        from .embedded import EmbeddedLink
-
-        return EmbeddedLink(url, timeout_s=timeout_s, namespace=namespace)
-    if scheme in ("redis", "rediss", "unix"):
-        from .redis import RedisLink
-
-        return RedisLink(url, timeout_s=timeout_s)
-    # The URL itself is not shown: it may hold a password.
-    known = "redis://, rediss://, unix://, memory:// or embedded://"
-    raise InvalidSetting(f"url must begin with {known}, not {scheme or 'nothing'}")
