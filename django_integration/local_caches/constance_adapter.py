@@ -13,8 +13,8 @@ from typing import Any
 
 from constance import config
 from constance.backends.redisd import CachingRedisBackend
-from constance.models import Constance
 from constance.signals import config_updated
+from django.apps import apps
 
 from ..patching import Patches
 from ..runtime import bus
@@ -48,7 +48,7 @@ def install() -> None:
 @functools.cache
 def _rows() -> RowsCache:
     """What the database backend uses from now on. Raises DoesNotFit."""
-    return RowsCache("constance", [tag_of(Constance)])
+    return RowsCache("constance", [tag_of(apps.get_model("constance", "Constance"))])
 
 
 @functools.cache
