@@ -131,7 +131,7 @@ MUTATIONS = (
     ),
     mutation(
         "`changes` is a count and no clock time",
-        ("ledger", "self.words[CHANGES] += 1", "self.words[CHANGES] = max(self._newest, self.words[FLUSHED_AT])"),
+        ("ledger.table", "self.words[CHANGES] += 1", "self.words[CHANGES] = max(self._newest, self.words[FLUSHED_AT])"),
         ("near_cache", "count == entry.changes or", "count <= entry.changes or"),
         ("entry", "entry.changes = changes", "entry.changes = self.clock()"),
     ),
@@ -177,7 +177,7 @@ MUTATIONS = (
     mutation(
         "every flush moves `changes`",
         (
-            "ledger",
+            "ledger.table",
             "max(self.words[FLUSHED_AT], now)\n            self._count()",
             "max(self.words[FLUSHED_AT], now)",
         ),
@@ -414,8 +414,8 @@ MUTATIONS = (
         "a forked child has a listener of its own",
         (
             "feeds.listener_feed",
-            "            self._listener.let_go()\n            self._listener = None",
-            "            self._listener.let_go()",
+            "            self._listener.close_in_child()\n            self._listener = None",
+            "            self._listener.close_in_child()",
         ),
     ),
     mutation(
@@ -428,12 +428,12 @@ MUTATIONS = (
     ),
     mutation(
         "what waits in the queue is not accepted",
-        ("publisher", "        batch.receipts.append(receipt)\n", '        receipt.accept("", 0)\n'),
+        ("publishing.publisher", "        batch.receipts.append(receipt)\n", '        receipt.accept("", 0)\n'),
     ),
     mutation(
         "a lost answer is tried again",
         (
-            "outbox",
+            "publishing.outbox",
             "        batch = self._under_way\n        if batch is not None:",
             "        batch = self._under_way = None\n        if batch is not None:",
         ),
@@ -441,7 +441,7 @@ MUTATIONS = (
     mutation(
         "a queue that overflows becomes a clear",
         (
-            "outbox",
+            "publishing.outbox",
             "        if self.clear or overflow:\n            self.clear = True\n",
             "        if self.clear or overflow:\n",
         ),
@@ -449,7 +449,7 @@ MUTATIONS = (
     mutation(
         "a name that is under way waits again",
         (
-            "outbox",
+            "publishing.outbox",
             "        self.overflows += self._waiting.add(batch, self.limit)\n\n    def take",
             (
                 "        if self._under_way:\n"
@@ -461,17 +461,17 @@ MUTATIONS = (
     # Holds.
     mutation(
         "nobody releases another's hold",
-        ("ledger", "words[index] = max(now, *owners.values(), NEVER)", "words[index] = now"),
+        ("ledger.table", "words[index] = max(now, *owners.values(), NEVER)", "words[index] = now"),
     ),
     mutation(
         "a release does not lower a younger stamp",
-        ("ledger", "            self._newest = now = max(self._newest, now)\n", ""),
-        tests="tests/unit/invalidator/test_ledger.py",
+        ("ledger.table", "            self._newest = now = max(self._newest, now)\n", ""),
+        tests="tests/unit/invalidator/ledger/test_table.py",
     ),
     mutation(
         "a hold is announced before it is granted",
         (
-            "publisher",
+            "publishing.publisher",
             '            raise PublishError(f"Redis did not accept the hold',
             '            return receipt\n            raise PublishError(f"Redis did not accept the hold',
         ),
@@ -500,7 +500,7 @@ MUTATIONS = (
     mutation(
         "a new writer moves `changes` of the ledger it takes over",
         (
-            "ledger",
+            "ledger.table",
             "    def touch(self) -> None:",
             "    def touch(self) -> None:\n        return\n\n    def _touch(self) -> None:",
         ),

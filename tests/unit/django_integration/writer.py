@@ -19,7 +19,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connection, transaction
 
-from invalidator.publisher import Publisher
+from invalidator.publishing.publisher import Publisher
 
 
 def main(url: str, namespace: str, path: str, writes: str, hold: str) -> None:

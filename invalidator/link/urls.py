@@ -1,8 +1,8 @@
 """
-Makes the link that a URL asks for.
+Which link a URL asks for.
 
-A module is imported when the first URL needs it: the Redis client takes half as long to import as all the rest of this
-library, and a process that only imports the library, or uses `memory://`, can do without.
+The module of a real server is imported when the first URL needs it: with the Redis client the whole library takes half
+as long again to import, and a process that only imports it, or uses `memory://`, does without.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting
-from . import Link
+from .base import Link
 from .memory import MemoryLink
 
 
