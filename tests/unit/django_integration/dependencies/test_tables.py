@@ -1,7 +1,7 @@
 """The models of a table."""
 
 import pytest
-from django.db import connection
+from django.db import connection, models
 from django.test.utils import isolate_apps
 
 from .conftest import tags_of
@@ -11,8 +11,6 @@ pytestmark = pytest.mark.usefixtures("db")
 
 def test_a_model_outside_of_the_registry_is_known_by_its_query() -> None:
     """Such as a migration's."""
-    from django.db import models
-
     with isolate_apps("tests.unit.django_integration.zoo"):
 
         class Old(models.Model):
