@@ -11,6 +11,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from constance import config
+from constance.backends.redisd import CachingRedisBackend
+from constance.models import Constance
+from constance.signals import config_updated
+
 from ..patching import Patches
 from ..runtime import bus
 from . import tag_of
@@ -29,15 +34,10 @@ patches = Patches("Local cache of django-constance")
 
 def install() -> None:
     """Give both backends another cache when they are made. CONSTANCE_DATABASE_CACHE_BACKEND says nothing any more."""
-    from constance.backends.redisd import CachingRedisBackend
-    from constance.signals import config_updated
-
     _rows()
     patches.install()
 
     def tell(**_: Any) -> None:
-        from constance import config
-
         # At once: Redis knows no transaction, and what is rolled back in the database is not in Redis.
         if isinstance(config._backend, CachingRedisBackend):  # noqa: SLF001
             bus().invalidate(tags=[CONFIG_TAG])
@@ -48,8 +48,6 @@ def install() -> None:
 @functools.cache
 def _rows() -> RowsCache:
     """What the database backend uses from now on. Raises DoesNotFit."""
-    from constance.models import Constance
-
     return RowsCache("constance", [tag_of(Constance)])
 
 

@@ -29,7 +29,7 @@ from ..config import Config
 from ..errors import LedgerFileError
 from ..forks import Lock
 from ..ledger import FLUSHED_AT, PROVEN_AT, Clock, Ledger, Words
-from ..ledger_file import LedgerFile
+from ..ledger.file import LedgerFile
 from ..protocol.subscription import Tally
 from ..receipt import Receipt
 from .doubt import Doubt

@@ -20,7 +20,7 @@ from invalidator.errors import LedgerFileError, LinkDown, PublishError
 from invalidator.feeds.listener import apply_to_ledger
 from invalidator.feeds.sidecar_feed import LOOK_AGAIN_NS, SWEEP_AGAIN_NS
 from invalidator.ledger import CHANGES, Ledger, now_ns
-from invalidator.ledger_file import writing
+from invalidator.ledger.file import writing
 from invalidator.link import Accepted, Post
 from invalidator.message import decode
 from invalidator.names import RedisNames, key_slot

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import invalidator.ledger as ledger_module
+import invalidator.ledger.table as ledger_module
 from invalidator.entry import Entry, ValidityRule
 from invalidator.errors import InvalidSetting, LedgerFileError
 from invalidator.ledger import (
@@ -37,7 +37,7 @@ from invalidator.ledger import (
     LedgerView,
     now_ns,
 )
-from invalidator.ledger_file import MODE, LedgerFile, boot, default_path, writing
+from invalidator.ledger.file import MODE, LedgerFile, boot, default_path, writing
 from tests.support import PATIENCE_S, RecordingWords
 
 SLOTS = 64
@@ -236,7 +236,7 @@ class TestReading:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
         with write(path):
-            monkeypatch.setattr("invalidator.ledger_file.mmap.mmap", fail)
+            monkeypatch.setattr("invalidator.ledger.file.mmap.mmap", fail)
             with pytest.raises(LedgerFileError, match=r"cannot map .* Cannot allocate memory"):
                 read(path)
 
@@ -273,7 +273,7 @@ class TestOneWriter:
         script = """
             import sys, signal
             from pathlib import Path
-            from invalidator.ledger_file import writing
+            from invalidator.ledger.file import writing
             with writing(Path(sys.argv[1]), namespace="shop", slots=64) as ledger:
                 ledger.stamp([5], 2**62)
                 ledger.prove(7)
@@ -282,7 +282,7 @@ class TestOneWriter:
                 signal.pause()
         """
         command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as writer:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[4]) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"
             with pytest.raises(LedgerFileError, match=rf"\(pid {writer.pid}\)"), write(path):
@@ -396,13 +396,13 @@ class TestOrderOnOtherMachines:
             from gevent import monkey
             monkey.patch_all()
             import threading
-            from invalidator import ledger
+            from invalidator.ledger import table
             assert type(threading.Lock()).__module__.startswith("gevent")
-            assert type(ledger.RLock()).__module__ == "_thread"
-            ledger.fence()
+            assert type(table.RLock()).__module__ == "_thread"
+            table.fence()
         """
         command = [sys.executable, "-c", textwrap.dedent(script)]
-        subprocess.run(command, check=True, cwd=Path(__file__).parents[3], timeout=PATIENCE_S)
+        subprocess.run(command, check=True, cwd=Path(__file__).parents[4], timeout=PATIENCE_S)
 
 
 STEPS = 60_000
