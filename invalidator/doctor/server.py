@@ -173,7 +173,7 @@ def check_output_buffer(limit: str | None) -> Finding:
             check="output buffer",
             level="fail",
             found=found,
-            means=f"a page of the journal can have {_bytes(page)}: a subscriber that reads it is disconnected each time",
+            means=f"a page of the journal can have {_bytes(page)}: a subscriber that reads it is always disconnected",
             repair=repair,
         )
     if not hard:
