@@ -1,9 +1,9 @@
 """
 The setting INVALIDATOR: one typed, live property per key.
 
-Live: every read looks at the settings of this moment, so `override_settings` works and importing reads
-nothing. The keys are the options of `Invalidator` and `NearCache`, in capitals, and how models are written; whether a
-URL or a namespace can work is decided by the library (`checks/setting.py` asks it).
+Live: every read looks at the settings of this moment, so `override_settings` works and importing reads nothing. Keys
+that are options of `Invalidator` and `NearCache` have the defaults and checks of the library. Whether a URL or a
+namespace can work, the library decides as well (`checks/setting.py` asks it).
 
 Rule 1: a key that is not in `KEYS` is a mistake, never ignored.
 Rule 2: every message names what is wrong, every hint what would be right.
@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import WhenUnleased
+from invalidator.extending import OPTIONS, Check, Option
+
+T = TypeVar("T")
 
 SETTING = "INVALIDATOR"
 EXAMPLE = 'INVALIDATOR = {"URL": "redis://localhost:6379/0", "NAMESPACE": "shop"}'
@@ -43,48 +46,38 @@ class Problem:
     hint: str
 
 
-class Key(NamedTuple):
-    """What a key may hold. A key without a default must be given."""
+class Live(Generic[T]):
+    """A key of the setting, read at this moment. Raises ImproperlyConfigured if its value cannot work."""
 
-    fits: Callable[[object], bool]
-    right: str
-    default: object = ...
+    def __init__(self, option: Option[Any]) -> None:
+        self.option = option
 
-    @property
-    def required(self) -> bool:
-        """Whether the key has no default."""
-        return self.default is ...
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._key = name.upper()
+
+    def __get__(self, instance: object, owner: type | None = None) -> T:
+        value = given().get(self._key, self.option.default)
+        if value is ... or not self.option.check.fits(value):
+            validate()
+        return cast("T", value)
 
 
 def _text(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _one_of(*choices: str) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and value in choices
+def _one_of(*choices: str) -> Check:
+    return Check(
+        lambda value: isinstance(value, str) and value in choices, " or ".join(f'"{text}"' for text in choices)
+    )
 
 
-def _number(value: object, *, above: float | None = None, least: float | None = None) -> bool:
-    # bool is an int, and True would pass for one second; NaN fails every comparison.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return value > above if above is not None else least is not None and value >= least
-
-
-def _hold(value: object) -> bool:
-    return _number(value, least=0.1) and not _number(value, above=3600)
-
-
-def _share(value: object) -> bool:
-    return _number(value, least=0) and not _number(value, above=1)
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _texts(value: object) -> bool:
     return isinstance(value, list | tuple) and all(map(_text, value))
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and _number(value, least=1)
 
 
 def _sidecar(value: object) -> bool:
@@ -109,51 +102,117 @@ def _label(value: object) -> bool:
     return isinstance(value, str) and (value == "*" or re.fullmatch(r"[^.\s]+\.[^.\s]+", value) is not None)
 
 
-KEYS: Mapping[str, Key] = {
-    "URL": Key(
-        _text,
-        'a string such as "redis://localhost:6379/0"; "embedded://" for development, where the processes of a project '
-        'start a server of their own; or "memory://" for one process and tests',
-    ),
-    "NAMESPACE": Key(_text, 'a short string such as "shop", the same on every server of the application'),
-    "MAX_STALENESS": Key(lambda value: _number(value, above=0), "a number of seconds above 0, such as 2.0", 2.0),
-    "WHEN_UNLEASED": Key(_one_of("short", "bypass", "serve"), '"short", "bypass" or "serve"', "short"),
-    "REPLICA_LAG": Key(lambda value: _number(value, least=0), "a number of seconds, 0 or more", 0.0),
-    "PUBLISH": Key(_one_of("queue", "raise"), '"queue" or "raise"', "queue"),
-    "QUEUE_SIZE": Key(_whole, "a whole number of names, 1 or more", 10_000),
-    "PUBLISH_TIMEOUT": Key(lambda value: _number(value, above=0), "a number of seconds above 0, such as 1.0", 1.0),
-    "CLOSE_TIMEOUT": Key(lambda value: _number(value, least=0), "a number of seconds, 0 or more", 2.0),
-    "JOURNAL_LENGTH": Key(_whole, "a whole number of messages, such as 100_000", 100_000),
-    "SLOTS": Key(_whole, "a whole number of slots of 8 bytes, such as 2**17", 2**17),
-    "MAXSIZE": Key(_whole, "a whole number of entries, 1 or more", 50_000),
-    "TTL": Key(
-        lambda value: value is None or _number(value, above=0), "a number of seconds above 0, or None for no end", None
-    ),
-    "SIDECAR": Key(
-        _sidecar,
-        'None to listen in every process, "auto" to use this host\'s sidecar if one is alive, or the absolute path of '
-        "its ledger",
-        None,
-    ),
-    "LOCAL_CACHES": Key(
-        _local_caches,
-        f'"auto", or a tuple of some of {", ".join(map(repr, LOCAL_CACHES))}',
-        (),
-    ),
-    "WRITES": Key(_one_of("after_commit", "strict"), '"after_commit" or "strict"', "after_commit"),
-    "MODELS": Key(
-        _models,
-        'a dict of "include" and "exclude", each a list of labels such as "shop.Product", "shop.*" or "*.LogEntry"',
-        {},
-    ),
-    "VERIFY": Key(_share, "a share of the hits, from 0 (off) to 1, such as 0.01", 0.0),
-    "VERIFY_IGNORE": Key(_texts, 'a list of patterns of keys, such as ["clock:*"]', ()),
-    "HOLD": Key(_hold, "a number of seconds from 0.1 to 3600, such as 30", 30.0),
+def _narrower(option: Option[Any], right: str, fits: Any) -> Option[Any]:
+    """A library's option with less than the library takes, or with less asked than the library asks."""
+    return replace(option, check=Check(fits, right))
+
+
+class Conf:
+    """The values in force at this moment. Reading one that cannot work raises ImproperlyConfigured."""
+
+    url = Live[str](
+        Option(
+            ...,
+            Check(
+                _text,
+                'a string such as "redis://localhost:6379/0"; "embedded://" for development, where the processes of a '
+                'project start a server of their own; or "memory://" for one process and tests',
+            ),
+            "where Redis is",
+        )
+    )
+    namespace = Live[str](
+        _narrower(
+            OPTIONS["namespace"],
+            'a short string such as "shop", the same on every server of the application',
+            _text,  # whether it can be one is the library's to say
+        )
+    )
+    max_staleness = Live[float](OPTIONS["max_staleness"])
+    when_unleased = Live[WhenUnleased](OPTIONS["when_unleased"])
+    replica_lag = Live[float](OPTIONS["replica_lag"])
+    publish = Live[Publish](OPTIONS["publish"])
+    queue_size = Live[int](OPTIONS["queue_size"])
+    publish_timeout = Live[float](OPTIONS["publish_timeout"])
+    close_timeout = Live[float](OPTIONS["close_timeout"])
+    journal_length = Live[int](OPTIONS["journal_length"])
+    slots = Live[int](OPTIONS["slots"])
+    maxsize = Live[int](
+        _narrower(
+            OPTIONS["maxsize"],
+            "a whole number of entries, 1 or more",
+            lambda value: isinstance(value, int) and OPTIONS["maxsize"].check.fits(value),
+        )
+    )
+    ttl = Live[float | None](
+        _narrower(
+            OPTIONS["ttl"],
+            "a number of seconds above 0, or None for no end",
+            lambda value: value != 0 and OPTIONS["ttl"].check.fits(value),  # 0 would keep nothing at all
+        )
+    )
+    sidecar = Live[str | Path | None](
+        Option(
+            None,
+            Check(
+                _sidecar,
+                'None to listen in every process, "auto" to use this host\'s sidecar if one is alive, or the absolute '
+                "path of its ledger",
+            ),
+            "who listens",
+        )
+    )
+    local_caches = Live[Literal["auto"] | Sequence[str]](
+        Option(
+            (),
+            Check(_local_caches, f'"auto", or a tuple of some of {", ".join(map(repr, LOCAL_CACHES))}'),
+            "whose process-local caches are made coherent; looked at once, when Django starts",
+        )
+    )
+    writes = Live[Writes](
+        Option(
+            "after_commit",
+            _one_of("after_commit", "strict"),
+            'whether a write is announced before its commit ("strict"), or only invalidated after it',
+        )
+    )
+    models = Live[Mapping[Literal["include", "exclude"], Collection[str]]](
+        Option(
+            {},
+            Check(
+                _models,
+                'a dict of "include" and "exclude", each a list of labels such as "shop.Product", "shop.*" or '
+                '"*.LogEntry"',
+            ),
+            "patterns of the labels of models whose changes are published, and of those whose are not all the same",
+        )
+    )
+    verify = Live[float](
+        Option(
+            0.0,
+            Check(_is_share, "a share of the hits, from 0 (off) to 1, such as 0.01"),
+            "the share of hits that are reloaded and compared; for staging, see `monitoring/verifier.py`",
+        )
+    )
+    verify_ignore = Live[Sequence[str]](
+        Option(
+            (),
+            Check(_texts, 'a list of patterns of keys, such as ["clock:*"]'),
+            "patterns of keys that are not reloaded: their values change by time alone",
+        )
+    )
+    hold = Live[float](OPTIONS["hold"])
+
+
+conf = Conf()
+
+KEYS: Mapping[str, Option[Any]] = {
+    name.upper(): live.option for name, live in vars(Conf).items() if isinstance(live, Live)
 }
 
 
 def given() -> Mapping[str, object]:
-    """The setting as the project wrote it, unchecked; empty if it is missing or not a dict."""
+    """What the project's settings say, empty if nothing or not a dict. Nothing is checked."""
     value = getattr(settings, SETTING, None)
     return value if isinstance(value, dict) else {}
 
@@ -180,17 +239,17 @@ def _suggest(key: object) -> str:
 
 def _missing(value: Mapping[str, object]) -> list[Problem]:
     return [
-        Problem("missing", f"{SETTING}[{name!r}] is missing.", f"Set it to {key.right}.")
-        for name, key in KEYS.items()
-        if key.required and name not in value
+        Problem("missing", f"{SETTING}[{name!r}] is missing.", f"Set it to {option.check.right}.")
+        for name, option in KEYS.items()
+        if option.is_required and name not in value
     ]
 
 
 def _unfit(value: Mapping[str, object]) -> list[Problem]:
     return [
-        Problem("value", f"{SETTING}[{name!r}] cannot be {value[name]!r}.", f"Set it to {key.right}.")
-        for name, key in KEYS.items()
-        if name in value and not key.fits(value[name])
+        Problem("value", f"{SETTING}[{name!r}] cannot be {value[name]!r}.", f"Set it to {option.check.right}.")
+        for name, option in KEYS.items()
+        if name in value and not option.check.fits(value[name])
     ]
 
 
@@ -198,118 +257,3 @@ def validate() -> None:
     """Raise ImproperlyConfigured with everything that is wrong, if anything is."""
     if found := problems():
         raise ImproperlyConfigured(" ".join(f"{problem.message} {problem.hint}" for problem in found))
-
-
-class Conf:
-    """The values in force at this moment. Reading one that cannot work raises ImproperlyConfigured."""
-
-    @property
-    def url(self) -> str:
-        """Where Redis is, or `memory://`."""
-        return cast("str", _read("URL"))
-
-    @property
-    def namespace(self) -> str:
-        """What keeps applications on one Redis apart; the same on every server of one."""
-        return cast("str", _read("NAMESPACE"))
-
-    @property
-    def max_staleness(self) -> float:
-        """Seconds: no value is served longer than this after its invalidation was accepted."""
-        return cast("float", _read("MAX_STALENESS"))
-
-    @property
-    def when_unleased(self) -> WhenUnleased:
-        """What reads do while nothing proves the ledger complete."""
-        return cast("WhenUnleased", _read("WHEN_UNLEASED"))
-
-    @property
-    def replica_lag(self) -> float:
-        """Seconds that a replica read by loaders may be behind."""
-        return cast("float", _read("REPLICA_LAG"))
-
-    @property
-    def publish(self) -> Publish:
-        """Whether an invalidation that cannot reach Redis is queued or raises."""
-        return cast("Publish", _read("PUBLISH"))
-
-    @property
-    def queue_size(self) -> int:
-        """Names that may wait for Redis."""
-        return cast("int", _read("QUEUE_SIZE"))
-
-    @property
-    def publish_timeout(self) -> float:
-        """Seconds to wait for Redis when connecting and for each answer."""
-        return cast("float", _read("PUBLISH_TIMEOUT"))
-
-    @property
-    def close_timeout(self) -> float:
-        """Seconds that closing may take to deliver what waits."""
-        return cast("float", _read("CLOSE_TIMEOUT"))
-
-    @property
-    def journal_length(self) -> int:
-        """Messages that Redis keeps for processes that were disconnected."""
-        return cast("int", _read("JOURNAL_LENGTH"))
-
-    @property
-    def slots(self) -> int:
-        """Size of this process' ledger."""
-        return cast("int", _read("SLOTS"))
-
-    @property
-    def maxsize(self) -> int:
-        """Entries of the default near cache."""
-        return cast("int", _read("MAXSIZE"))
-
-    @property
-    def ttl(self) -> float | None:
-        """Seconds an entry of the default near cache lives; None: no end."""
-        return cast("float | None", _read("TTL"))
-
-    @property
-    def sidecar(self) -> str | Path | None:
-        """The listener: None for this process itself, "auto" for the host's sidecar if one is alive, or its ledger."""
-        return cast("str | Path | None", _read("SIDECAR"))
-
-    @property
-    def local_caches(self) -> Literal["auto"] | tuple[str, ...]:
-        """The applications whose process-local caches are made coherent; read once, when Django starts."""
-        given = _read("LOCAL_CACHES")
-        return "auto" if given == "auto" else tuple(given)
-
-    @property
-    def writes(self) -> Writes:
-        """Whether a write is announced before its commit ("strict"), or only invalidated after it."""
-        return cast("Writes", _read("WRITES"))
-
-    @property
-    def models(self) -> Mapping[Literal["include", "exclude"], Collection[str]]:
-        """Patterns of the labels of models whose changes are published, and of those whose are not all the same."""
-        return cast("Mapping[Literal['include', 'exclude'], Collection[str]]", _read("MODELS"))
-
-    @property
-    def verify(self) -> float:
-        """The share of hits that are reloaded and compared, from 0 to 1; for staging, see `verifier.py`."""
-        return cast("float", _read("VERIFY"))
-
-    @property
-    def verify_ignore(self) -> Sequence[str]:
-        """Patterns of keys that are not: their values change by time alone."""
-        return cast("Sequence[str]", _read("VERIFY_IGNORE"))
-
-    @property
-    def hold(self) -> float:
-        """Seconds that a strict write may keep its names out of all caches; a quarter is for the commit itself."""
-        return cast("float", _read("HOLD"))
-
-
-def _read(name: str) -> Any:
-    value = given().get(name, KEYS[name].default)
-    if value is ... or not KEYS[name].fits(value):
-        validate()
-    return value
-
-
-conf = Conf()

@@ -26,11 +26,12 @@ from __future__ import annotations
 
 import functools
 import pkgutil
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import django
+
+from invalidator.extending import FreshLock
 
 Make = Callable[[Any], Callable[..., Any]]
 M = TypeVar("M", bound=Make)
@@ -41,7 +42,7 @@ all_patches: list[Patches] = []
 originals: dict[tuple[Any, str], Any] = {}
 """What there was before this app, by owner and name, of all that is replaced now; of values nothing is kept."""
 
-_installing = threading.Lock()
+_installing = FreshLock()
 
 
 class Patch:

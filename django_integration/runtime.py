@@ -17,7 +17,7 @@ from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
 from invalidator import Hold, Invalidator, Receipt, Tag
-from invalidator.extending import FreshRLock
+from invalidator.extending import CONFIG_OPTIONS, FreshRLock
 
 from . import conf as configuration
 from .conf import conf
@@ -153,17 +153,8 @@ def make_bus() -> Invalidator:
     configuration.validate()
     return Bus(
         conf.url,
-        namespace=conf.namespace,
         sidecar=conf.sidecar if _runtime.has_sidecar else None,
-        max_staleness=conf.max_staleness,
-        when_unleased=conf.when_unleased,
-        replica_lag=conf.replica_lag,
-        publish=conf.publish,
-        queue_size=conf.queue_size,
-        publish_timeout=conf.publish_timeout,
-        close_timeout=conf.close_timeout,
-        journal_length=conf.journal_length,
-        slots=conf.slots,
+        **{name: getattr(conf, name) for name in CONFIG_OPTIONS},
     )
 
 

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from . import forks, message
-from .config import Config, check_number
+from .config import HOLD, Config
 from .entry import ValidityRule
 from .errors import InvalidMessage, InvalidName, InvalidSetting, JournalUnread, LedgerFileError, LinkDown, PublishError
 from .feeds import LedgerFeed
@@ -203,7 +203,7 @@ class Invalidator:
         self.ledger.flush(self.clock())
         return self._say(lambda: self._publisher.publish((), (), clear=True))
 
-    def hold(self, *keys: str, tags: Iterable[str | Tag] = (), duration: float = 30.0) -> Hold:
+    def hold(self, *keys: str, tags: Iterable[str | Tag] = (), duration: float = HOLD.default) -> Hold:
         """
         Announce, before a commit, that names are about to become stale: nobody caches them until the hold is released
         or ends.
@@ -219,7 +219,7 @@ class Invalidator:
             PublishError: Redis did not take it. Nothing was held: do not commit.
             ClosedError: after `close`.
         """
-        check_number("duration", duration, "seconds", least=0.1, most=3600)
+        HOLD.validate("duration", duration)
         hold = Hold(secrets.token_hex(8), duration, self.clock, self._extend_hold, self.release_hold)
         try:
             hold.extend(*keys, tags=tags)

@@ -7,30 +7,39 @@ docs/extending.md explains the parts and shows a small integration; in short:
 - The **source**: a `SourceView` says how the calling thread or task sees the database, and learns what it reads.
 - **Functions**: `CachedFunction` with a `Front`, `plain_key` and `ABOUT_TO_LOAD`, to decorate before a cache exists.
 - **Names**: `check_key`, `check_tag`, `check_tags`, `check_tags_spec` and `name_slots`.
+- **Options**: `OPTIONS`, each an `Option` with its default and its `Check`; `CONFIG_OPTIONS` are those of an
+  `Invalidator`.
 - **Time**: `now_ns`, the clock by which entries are loaded.
 - **Forks**: `FreshLock`, `FreshRLock`, `register_for_forks` and `on_fork_in_child`.
 
 What is here is public: a change of it is in the changelog.
 """
 
+from .config import CONFIG_OPTIONS, OPTIONS, Check, Option
 from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_tags_spec, plain_key
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
 from .ledger import now_ns
 from .names import check_key, check_tag, check_tags, name_slots
 from .near_cache import DEFAULT, Change, Ttl
+from .requirements import LEAST_HIREDIS, version_numbers
 from .source import SourceView
 from .weak_list import WeakList
 
 __all__ = [
     "ABOUT_TO_LOAD",
+    "CONFIG_OPTIONS",
     "DEFAULT",
+    "LEAST_HIREDIS",
+    "OPTIONS",
     "Change",
+    "Check",
     "Describe",
     "ForkOwner",
     "FreshLock",
     "FreshRLock",
     "Front",
     "KeySpec",
+    "Option",
     "SourceView",
     "TagsSpec",
     "Ttl",
@@ -44,4 +53,5 @@ __all__ = [
     "on_fork_in_child",
     "plain_key",
     "register_for_forks",
+    "version_numbers",
 ]

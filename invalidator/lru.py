@@ -32,6 +32,7 @@ from uuid import UUID
 
 from .any_key import AnyKeyCache
 from .bus import Invalidator
+from .config import MAXSIZE, TTL
 from .decorator import ABOUT_TO_LOAD, Binder, TagsSpec, tags_maker
 from .errors import InvalidName, InvalidSetting
 from .names import Tag, check_tag, check_tags
@@ -43,7 +44,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Bus = Invalidator | Callable[[], Invalidator]
 Tell = Callable[..., Receipt | None]
 
-UNBOUNDED_MAXSIZE = 50_000
+UNBOUNDED_MAXSIZE = MAXSIZE.default
 """Results kept with `maxsize=None`. functools keeps all there ever were; here nothing grows without a bound."""
 _LARGEST_BITS = 1024
 """Of an int that is spelled out. As large as a float may be; Python refuses to write out numbers without end."""
@@ -267,8 +268,8 @@ def coherent_lru_cache(
         function, maxsize = maxsize, 128
     elif maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("Expected first argument to be an integer, a callable, or None")
-    if not isinstance(ttl, int | float | type(None)) and ttl is not DEFAULT:
-        raise InvalidSetting(f"ttl must be None (never expires) or seconds, 0 or more, not {ttl!r}")
+    if ttl is not DEFAULT:
+        TTL.validate("ttl", ttl)
 
     def decorate(function: F) -> CoherentLRU[F]:
         return CoherentLRU(

@@ -28,6 +28,7 @@ _TAG_SEED = 0x74616773  # "tags": another seed, so that a key and a tag of one s
 _SPREAD = 0x9E3779B1  # 2**32 / golden ratio: CRC-32 is linear, the multiplication is not
 _MASK = 0xFFFFFFFF
 
+NAMESPACE_RIGHT = "1-64 letters, digits, '_', '-', '.' or ':', such as 'shop' or 'shop:staging'"
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
 
 
@@ -133,11 +134,13 @@ def redis_names(namespace: str) -> RedisNames:
     return RedisNames(*[f"{prefix}:{name}" for name in ("journal", "epoch", "holds", "messages")])
 
 
-def check_namespace(namespace: object) -> str:
-    """Return *namespace*, or raise InvalidSetting: it becomes part of Redis keys, ACL patterns and file names."""
-    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
-        raise InvalidSetting(
-            "namespace must be 1-64 letters, digits, '_', '-', '.' or ':', such as 'shop' or 'shop:staging', "
-            f"not {namespace!r}"
-        )
+def is_namespace(namespace: object) -> bool:
+    """Whether *namespace* can be one: it becomes part of Redis keys, ACL patterns and file names."""
+    return isinstance(namespace, str) and _NAMESPACE.fullmatch(namespace) is not None
+
+
+def check_namespace(namespace: str) -> str:
+    """Return *namespace*, or raise InvalidSetting."""
+    if not is_namespace(namespace):
+        raise InvalidSetting(f"namespace must be {NAMESPACE_RIGHT}, not {namespace!r}")
     return namespace

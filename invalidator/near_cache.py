@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from . import forks
 from .bus import Invalidator
+from .config import MAXSIZE, TTL
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, KeySpec, TagsSpec, cached_function
 from .entry import AnyEntry, Entry, Parts, parts_of
 from .errors import InvalidatorError, InvalidSetting
@@ -128,14 +128,14 @@ class NearCache:
         self,
         bus: Invalidator | str,
         *,
-        maxsize: float = 50_000,
-        ttl: float | None = None,
+        maxsize: float = MAXSIZE.default,
+        ttl: float | None = TTL.default,
         getsizeof: Callable[[Any], float] | None = None,
         on_evict: OnEvict | None = None,
         source: SourceView | None = None,
         **bus_options: Any,
     ) -> None:
-        _check_maxsize(maxsize)
+        MAXSIZE.validate("maxsize", maxsize)
         if isinstance(bus, Invalidator) and bus_options:
             raise InvalidSetting(f"options of the Invalidator are given where it is made: {', '.join(bus_options)}")
         self._owns_bus = not isinstance(bus, Invalidator)
@@ -752,14 +752,7 @@ class NearCache:
                     log.exception("on_evict callback failed key=%r cause=%s", left.key, left.cause)
 
 
-def _check_maxsize(maxsize: object) -> None:
-    if not isinstance(maxsize, int | float) or isinstance(maxsize, bool) or not maxsize > 0:
-        raise InvalidSetting(f"maxsize must be more than 0 (entries, or the sum of their sizes), not {maxsize!r}")
-
-
 def _check_ttl(ttl: T) -> T:
-    if ttl is None or isinstance(ttl, Default):
-        return ttl
-    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or not math.isfinite(ttl) or ttl < 0:
-        raise InvalidSetting(f"ttl must be None (never expires) or seconds, 0 or more, not {ttl!r}")
+    if not isinstance(ttl, Default):
+        TTL.validate("ttl", ttl)
     return ttl

@@ -52,8 +52,6 @@ from .two_levels import TwoLevels
 
 MOST_CULLED = 1000
 """Entries that leave at once for room, at most: a request must not walk through a store of 50,000."""
-MAXSIZE = 50_000
-"""Entries, where neither MAX_ENTRIES nor INVALIDATOR["MAXSIZE"] says otherwise."""
 
 _OPTIONS = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "L2", "NEAR_TIMEOUT", "TAGS"})
 
@@ -87,8 +85,9 @@ class NearCacheBackend(CacheWithNames):
         self._place = place_of(location)
         super().__init__(params, self._place.remembered_names)
         if "max_entries" not in params and "MAX_ENTRIES" not in options:
+            # Not `conf.maxsize`: a cache can be made where the setting is missing, which is a matter of its first use.
             given = configuration.given().get("MAXSIZE")
-            self._max_entries = given if isinstance(given, int) else MAXSIZE
+            self._max_entries = given if isinstance(given, int) else configuration.KEYS["MAXSIZE"].default
         self.tags = (self._place.tag, *_own_tags(options))
         self.second_level = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
         self._levels = self._make_levels(options.get("COPY", "pickle"))

@@ -17,7 +17,6 @@ Rule 1: what cannot be known without looking at another machine is looked at wit
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -34,13 +33,12 @@ from django.db import router
 from django.db.models import Model
 
 from invalidator import Invalidator, InvalidatorError
+from invalidator.extending import LEAST_HIREDIS, version_numbers
 
 from .. import conf, signals
 from ..backend.aliases import is_backend, l2_alias, near_cache_aliases
 from ..names import is_watched
 
-HIREDIS = (3, 5, 0)
-"""Older ones leak memory with every message that is received."""
 REACH_TIMEOUT_S = 5.0
 """How long the first proof of a connection may take."""
 MOST_NAMED = 5
@@ -85,12 +83,12 @@ def check_hiredis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """W032: the parser of Redis' replies does not leak."""
     with contextlib.suppress(PackageNotFoundError):
         installed = version("hiredis")
-        if tuple(map(int, re.findall(r"\d+", installed)[:3])) >= HIREDIS:
+        if version_numbers(installed) >= version_numbers(LEAST_HIREDIS):
             return []
         return [
             Warning(
                 f"hiredis {installed} leaks memory with every message that is received.",
-                hint="pip install --upgrade 'hiredis>=3.5.0'",
+                hint=f"pip install --upgrade 'hiredis>={LEAST_HIREDIS}'",
                 id="invalidator.W032",
             )
         ]

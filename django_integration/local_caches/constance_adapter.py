@@ -11,6 +11,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from constance import config
+from constance.backends.redisd import CachingRedisBackend
+from constance.signals import config_updated
+from django.apps import apps
+
 from ..patching import Patches
 from ..runtime import bus
 from . import tag_of
@@ -29,15 +34,10 @@ patches = Patches("Local cache of django-constance")
 
 def install() -> None:
     """Give both backends another cache when they are made. CONSTANCE_DATABASE_CACHE_BACKEND says nothing any more."""
-    from constance.backends.redisd import CachingRedisBackend
-    from constance.signals import config_updated
-
     _rows()
     patches.install()
 
     def tell(**_: Any) -> None:
-        from constance import config
-
         # At once: Redis knows no transaction, and what is rolled back in the database is not in Redis.
         if isinstance(config._backend, CachingRedisBackend):  # noqa: SLF001
             bus().invalidate(tags=[CONFIG_TAG])
@@ -45,12 +45,15 @@ def install() -> None:
     config_updated.connect(tell, dispatch_uid="invalidator", weak=False)
 
 
+def _models() -> Any:
+    """The module constance.models, which cannot be imported unless the app is installed."""
+    return apps.get_app_config("constance").models_module
+
+
 @functools.cache
 def _rows() -> RowsCache:
     """What the database backend uses from now on. Raises DoesNotFit."""
-    from constance.models import Constance
-
-    return RowsCache("constance", [tag_of(Constance)])
+    return RowsCache("constance", [tag_of(_models().Constance)])
 
 
 @functools.cache

@@ -11,6 +11,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import waffle
+
 from ..patching import Patches
 from . import tag_of
 from .rows_cache import RowsCache
@@ -27,8 +29,6 @@ def install() -> None:
 @functools.cache
 def _cache() -> RowsCache:
     """What waffle uses from now on. Raises DoesNotFit."""
-    import waffle
-
     watched: list[Any] = [
         waffle.get_waffle_flag_model(),
         waffle.get_waffle_switch_model(),

@@ -163,7 +163,9 @@ def _stats(cache: NearCache | None) -> dict[str, Any] | None:
 
 def _settings() -> dict[str, Any]:
     given = conf.given()
-    values = {name: given.get(name, None if key.required else key.default) for name, key in conf.KEYS.items()}
+    values = {
+        name: given.get(name, None if option.is_required else option.default) for name, option in conf.KEYS.items()
+    }
     return {name: _plain(value) for name, value in values.items()}
 
 

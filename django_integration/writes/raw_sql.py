@@ -35,7 +35,7 @@ from sqlparse import lexer
 from sqlparse import tokens as kinds
 
 from ..conf import SETTING
-from ..names import Names, concrete_of, ends_of, functions, is_model, is_watched
+from ..names import Names, concrete_of, is_model, is_watched, plan_of
 from ..patching import Patches
 from ..transactions.batches import send
 from ..transactions.outgoing import announce, collect, own_transaction
@@ -255,11 +255,12 @@ def _add_names(names: Names, reading: Reading, text: str) -> None:
 def _add_table(names: Names, model: type[Model], written: Written) -> None:
     affected = [model, *(_pointing_at(model) if written.cascades else ())]
     for each in affected:
-        names.table_changed(each)
+        plan = plan_of(each, None)
+        plan.add_table(names)
         if written.deletes:
-            names.dependents_changed(each)
-        # Nobody has seen the rows.
-        names.everything |= any(map(functions.has_functions, (each, *(key.related_model for key in ends_of(each)))))
+            plan.add_dependents(names)
+        # No function has seen the rows.
+        names.everything |= plan.has_functions or plan.links_wanted()
 
 
 def _pointing_at(model: type[Model]) -> Iterable[type[Model]]:

@@ -28,7 +28,7 @@ from django.db.models import Field, Model, QuerySet
 from django.db.models.deletion import Collector
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 
-from ..names import Names, concrete_of, functions, is_watched
+from ..names import Names, WritePlan, concrete_of, plan_of
 from ..patching import Patches
 from ..transactions.outgoing import announce, collect, own_transaction
 from .receivers import note_written, take_written
@@ -111,32 +111,23 @@ def _told_by_collector(verb: Verb, query: Any, using: str) -> Iterator[None]:
 )
 def _save_base(original: Any) -> Any:
     def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
-        model = type(self)
-        if not is_watched(model):
-            original(self, *args, **kwargs)
-            return
         # Django passes it by name; somebody else may not.
         using = kwargs.get("using") or (args[3] if len(args) > 3 else None)
-        using = using or router.db_for_write(model, instance=self)
+        using = using or router.db_for_write(type(self), instance=self)
+        plan = plan_of(type(self), using)
+        if not plan.is_watched:
+            original(self, *args, **kwargs)
+            return
         with own_transaction(using):
             try:
                 original(self, *args, **kwargs)
             finally:
-                # What no `post_save` of ours has told.
+                # What our receiver of `post_save` was not called for.
                 if names := take_written(self):
-                    _tell_untold(names, self, using)
+                    names.everything |= plan.has_functions
+                    collect(names, using)
 
     return save_base
-
-
-def _tell_untold(names: Names, row: Model, using: str) -> None:
-    model = type(row)
-    if row.pk is None:
-        names.table_changed(model)
-    else:
-        names.row_changed(row)
-    names.everything |= functions.has_functions(model)
-    collect(names, using)
 
 
 @patches.around(
@@ -155,7 +146,7 @@ def _save_table(original: Any) -> Any:
         using: str | None = None,
         update_fields: Collection[str] | None = None,
     ) -> bool:
-        model = concrete_of(cls or type(self))
+        plan = plan_of(cls or type(self), using)
         try:
             updated: bool = original(
                 self,
@@ -167,14 +158,12 @@ def _save_table(original: Any) -> Any:
                 update_fields=update_fields,
             )
         except (InterfaceError, OperationalError):
-            if is_watched(model) and not connections[cast("str", using)].in_atomic_block:
-                note_written(self).table_changed(model)  # the answer may be what was lost
+            if plan.is_watched and not connections[cast("str", using)].in_atomic_block:
+                plan.add_table(note_written(self))  # the answer may be what was lost
             raise
-        if is_watched(model):
-            if update_fields is None:
-                note_written(self).values_written(model, self)
-            else:
-                note_written(self).columns_changed(model, update_fields)
+        # Parents come first: with the model's own table the row is whole, and their columns are its attributes.
+        if plan.is_watched and plan.model is concrete_of(type(self)):
+            plan.add_written(note_written(self), self, update_fields, own_table=raw)
         return updated
 
     return save_table
@@ -200,7 +189,8 @@ def _do_insert(original: Any) -> Any:
 
 def _transaction_for(models: Iterable[type[Model]], using: str) -> contextlib.AbstractContextManager[object]:
     """Rule 5, for a write to *models*; those that nobody watches are written as if we were not there."""
-    return own_transaction(using) if any(map(is_watched, models)) else contextlib.nullcontext()
+    watched = any(plan_of(model, using).is_watched for model in models)
+    return own_transaction(using) if watched else contextlib.nullcontext()
 
 
 def _models_of(collector: Collector) -> set[type[Model]]:
@@ -211,55 +201,59 @@ def _models_of(collector: Collector) -> set[type[Model]]:
 def _names_of_known_rows(collector: Collector) -> Names:
     names = Names()
     for model, rows in collector.data.items():
-        if rows and is_watched(model):
-            _add_deleted(names, model, rows, collector)
+        plan = plan_of(model, collector.using)
+        if rows and plan.is_watched:
+            _add_deleted(names, plan, rows, collector)
     # The stubs take the values for rows; they are lists of collections of rows.
     field_updates: dict[tuple[Field[Any, Any], Any], list[Collection[Model]]] = cast("Any", collector.field_updates)
     for (column, value), groups in field_updates.items():
-        if is_watched(column.model):
+        plan = plan_of(column.model, collector.using)
+        if plan.is_watched:
             for updated in groups:
-                _add_updated(names, column, value, updated)
+                _add_updated(names, plan, column, value, updated)
     return names
 
 
-def _add_deleted(names: Names, model: type[Model], rows: Iterable[Model], collector: Collector) -> None:
-    _add_rows(names, model, list(rows))
-    names.dependents_changed(model)
-    if not functions.has_functions(model):
+def _add_deleted(names: Names, plan: WritePlan, rows: Iterable[Model], collector: Collector) -> None:
+    _add_rows(names, plan, list(rows))
+    plan.add_dependents(names)
+    if not plan.has_functions:
         return
-    if functions.is_historical(model):
+    if plan.is_historical:
         names.everything = True
     elif isinstance(collector.origin, Model):
         # What the application holds in its hands may have been changed since it was read.
-        names.update(functions.names_in_database(model, [row.pk for row in rows], collector.using))
+        plan.add_functions_in_database(names, [row.pk for row in rows])
     else:
-        _add_named(names, rows)
+        _add_functions(names, plan, rows)
 
 
-def _add_rows(names: Names, model: type[Model], rows: Collection[Model]) -> None:
+def _add_rows(names: Names, plan: WritePlan, rows: Collection[Model]) -> None:
     if len(rows) > KNOWN_ROWS:
-        names.table_changed(model)
+        plan.add_table(names)
         return
     for row in rows:
-        names.row_changed(row)
+        plan.add_row(names, row)
 
 
-def _add_updated(names: Names, column: Field[Any, Any], value: object, rows: Collection[Model]) -> None:
+def _add_updated(
+    names: Names, plan: WritePlan, column: Field[Any, Any], value: object, rows: Collection[Model]
+) -> None:
     """Add the names for rows of which Django will set *column* to *value* because its target is deleted."""
     if isinstance(rows, QuerySet) and rows._result_cache is None:  # noqa: SLF001 - as Collector.delete itself asks
-        return  # Django updates these by a query, which tells
-    _add_rows(names, column.model, rows)
-    names.columns_changed(column.model, [column.name])
-    if functions.has_functions(column.model):
+        return  # Django updates these by a query, which is seen as a statement
+    _add_rows(names, plan, rows)
+    plan.add_columns(names, [column.name])
+    if plan.has_functions:
         for row in rows:
             after = copy.copy(row)
             setattr(after, column.name if isinstance(value, Model) else column.attname, value)
-            _add_named(names, (row, after))
+            _add_functions(names, plan, (row, after))
 
 
-def _add_named(names: Names, rows: Iterable[Model]) -> None:
+def _add_functions(names: Names, plan: WritePlan, rows: Iterable[Model]) -> None:
+    if plan.is_historical:
+        names.everything = True
+        return
     for row in rows:
-        if functions.is_historical(type(row)):
-            names.everything = True
-            return
-        names.update(functions.names_of(row))
+        plan.add_functions(names, row)

@@ -31,7 +31,7 @@ from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLIns
 from django.db.models.sql.query import Query
 from django.db.models.sql.where import AND, WhereNode
 
-from ..names import Names, concrete_of, ends_of, functions, is_watched
+from ..names import Names, concrete_of, ends_of, has_expressions, plan_of
 from ..patching import Patches
 from ..transactions.outgoing import collect, own_transaction
 
@@ -105,7 +105,7 @@ def _execute_sql(verb: Verb, kind: type[_Rows], original: Any) -> Any:
         statement = Statement(self)
         state[_STATEMENT], state[_TOLD] = statement, None
         try:
-            if _is_told(mark, verb, self.query) or not is_watched(_model_of(self.query)):
+            if _is_told(mark, verb, self.query) or not plan_of(_model_of(self.query), self.connection.alias).is_watched:
                 return original(self, *args, **kwargs)
             return _execute(self, statement, kind(self), lambda: original(self, *args, **kwargs))
         finally:
@@ -153,8 +153,9 @@ class _Rows:
         self.pks: Collection[object] | None = None
         self.seen = Names()
         """What functions named for the rows before the statement."""
-        self.wanted = functions.has_functions(self.model)
-        self.read = self.wanted and not functions.is_historical(self.model)
+        self.plan = plan_of(self.model, self.using)
+        self.wanted = self.plan.has_functions
+        self.read = self.wanted and not self.plan.is_historical
 
     def transaction(self) -> contextlib.AbstractContextManager[object]:
         """What the statement needs around it: rows that a function has seen must be those that are written."""
@@ -172,7 +173,8 @@ class _Rows:
 
     def after(self, count: int, result: Any) -> Names:
         """Return what functions name for these rows before and after; everything if that is not known."""
-        return Names(everything=self.wanted or _is_linking_wanted(self.model))
+        # A migration's model sends no signal that we receive for what it links.
+        return Names(everything=self.wanted or (self.plan.is_historical and self.plan.links_wanted()))
 
     def _were_read(self, count: int) -> bool:
         """Whether the rows that were written are those that were read before."""
@@ -193,7 +195,7 @@ class _Rows:
         if self.pks is None:
             self.pks = _few(_select_keys(self.query, self.model, self.using))
         if self.pks is not None:
-            self.seen = functions.names_in_database(self.model, list(self.pks), self.using, lock=True)
+            self.plan.add_functions_in_database(self.seen, list(self.pks), lock=True)
 
 
 class _Update(_Rows):
@@ -207,14 +209,14 @@ class _Update(_Rows):
         if pks is None or any(field.primary_key for field, _, _ in self.query.values):
             pks = None
         else:
-            names.columns_changed(self.model, columns)
-        names.rows_changed(self.model, pks, _ends(self.query, self.model, columns))
+            self.plan.add_columns(names, columns)
+        self.plan.add_rows(names, pks, _ends(self.query, self.model, columns))
         return names
 
     def after(self, count: int, result: Any) -> Names:
         if self.pks is None or not self._were_read(count):
             return super().after(count, result)
-        self.seen.update(functions.names_in_database(self.model, list(self.pks), self.using))
+        self.plan.add_functions_in_database(self.seen, list(self.pks))
         return self.seen
 
 
@@ -224,8 +226,8 @@ class _Delete(_Rows):
 
     def names(self, count: int, result: Any) -> Names:
         names = Names()
-        names.rows_changed(self.model, self._known(count), _ends(self.query, self.model, {}))
-        names.dependents_changed(self.model)
+        self.plan.add_rows(names, self._known(count), _ends(self.query, self.model, {}))
+        self.plan.add_dependents(names)
         return names
 
     def after(self, count: int, result: Any) -> Names:
@@ -238,19 +240,13 @@ class _Insert(_Rows):
     def names(self, count: int, result: Any) -> Names:
         names = Names()
         if len(self.query.objs) > KNOWN_ROWS:
-            names.table_changed(self.model)
+            self.plan.add_table(names)
             return names
         updates = self.query.on_conflict is OnConflict.UPDATE
         for row in self._rows(result):
-            names.values_written(self.model, row)
-            known = row.pk is not None and None not in (row.pk if isinstance(row.pk, tuple) else ())
-            names.rows_changed(
-                self.model,
-                [row.pk] if known else None,
-                {key.attname: [row.__dict__.get(key.attname)] for key in ends_of(self.model)},
-            )
+            self.plan.add_written(names, row, own_table=True)
         if updates:
-            names.columns_changed(self.model, [column.name for column in self.query.update_fields])
+            self.plan.add_columns(names, [column.name for column in self.query.update_fields])
         return names
 
     def after(self, count: int, result: Any) -> Names:
@@ -262,10 +258,10 @@ class _Insert(_Rows):
             return Names(everything=True)
         names = Names()
         for row in rows:
-            if functions.has_expressions(row):
-                names.update(functions.names_in_database(self.model, [row.pk], self.using))
+            if has_expressions(row):
+                self.plan.add_functions_in_database(names, [row.pk])
             else:
-                names.update(functions.names_of(row))
+                self.plan.add_functions(names, row)
         return names
 
     def _rows(self, result: Any) -> Iterator[Model]:
@@ -306,13 +302,6 @@ class _Insert(_Rows):
 
 def _model_of(query: Any) -> type[Model]:
     return concrete_of(query.get_meta().model)
-
-
-def _is_linking_wanted(through: type[Model]) -> bool:
-    """Whether a function would want to see rows that a migration's model links: it sends no signal that we hear."""
-    return functions.is_historical(through) and any(
-        functions.has_functions(key.related_model) for key in ends_of(through)
-    )
 
 
 def _ends(query: Any, model: type[Model], written: Mapping[str, object]) -> dict[str, list[object]]:

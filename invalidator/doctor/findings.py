@@ -37,13 +37,3 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """Ready for JSON."""
         return asdict(self)
-
-
-def version_numbers(text: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version, for comparison: (3, 5) for "3.5.rc1"."""
-    numbers = []
-    for part in text.split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)

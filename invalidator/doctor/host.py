@@ -17,10 +17,8 @@ from ..config import Config
 from ..errors import LedgerFileError
 from ..ledger import HEADER_WORDS, PROVEN_AT, now_ns
 from ..ledger.file import LedgerFile
-from .findings import Finding, version_numbers
-
-LEAST_HIREDIS = (3, 5, 0)
-"""Older ones leak on every RESP3 push."""
+from ..requirements import LEAST_HIREDIS, version_numbers
+from .findings import Finding
 
 
 def check_hiredis(installed: str | None = None) -> Finding:
@@ -31,13 +29,14 @@ def check_hiredis(installed: str | None = None) -> Finding:
         except PackageNotFoundError:
             installed = ""
     found = f"hiredis {installed or 'is not installed'}"
-    if version_numbers(installed) < LEAST_HIREDIS:
+    if version_numbers(installed) < version_numbers(LEAST_HIREDIS):
         return Finding(
             check="hiredis",
             level="fail",
             found=found,
-            means="hiredis before 3.5.0 leaks memory with every message received; without hiredis, Python parses them",
-            repair="pip install --upgrade 'hiredis>=3.5.0'",
+            means=f"hiredis before {LEAST_HIREDIS} leaks memory with every message that is received; without hiredis, "
+            "Python parses them",
+            repair=f"pip install --upgrade 'hiredis>={LEAST_HIREDIS}'",
         )
     return Finding(check="hiredis", level="ok", found=found)
 

@@ -15,7 +15,8 @@ from ..message import MAX_BODY_BYTES
 from ..names import redis_names
 from ..protocol.frames import Info
 from ..protocol.subscription import PAGE
-from .findings import Finding, version_numbers
+from ..requirements import version_numbers
+from .findings import Finding
 
 LEAST_VERSION = (6, 2)
 """RESP3 came with 6.0, exclusive ranges of stream ids with 6.2."""

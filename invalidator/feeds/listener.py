@@ -109,11 +109,12 @@ class Listener:
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
         """
-        Wait until *is_so* returns True, at most *timeout_s* seconds, and return what it returned last. It is called now
-        and after every proof.
+        Wait until *is_so* returns True, at most *timeout_s* seconds and not beyond `close`, and return what it returned
+        last. It is called now and after every proof.
         """
         with self._proven:
-            return self._proven.wait_for(is_so, timeout_s)
+            self._proven.wait_for(lambda: is_so() or self._closing.is_set(), timeout_s)
+            return is_so()
 
     def close(self, timeout_s: float) -> bool:
         """
@@ -121,6 +122,8 @@ class Listener:
         it has ended. (A thread that closes itself has not.)
         """
         self._closing.set()
+        with self._proven:
+            self._proven.notify_all()  # there will be no further proof
         connection = self._connection
         if connection is not None:
             connection.interrupt()

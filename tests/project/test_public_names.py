@@ -1,7 +1,9 @@
 """What is public is documented, and what is documented is public."""
 
+import ast
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,15 +12,16 @@ import invalidator
 from invalidator import extending
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PAGE_OF = {"invalidator": ROOT / "docs" / "api.md", "invalidator.extending": ROOT / "docs" / "extending.md"}
 
 IMPORT = re.compile(r"^\s*from ((?:invalidator|django_integration)[\w.]*) import ([\w, ]+)", re.MULTILINE)
 
 
 def names_in_tables(page: Path) -> set[str]:
-    """The names in the first columns of the page's tables, but for those that it says to be of another module."""
-    rows = re.findall(r"^\| (`.+?) \| (?!\(of )", page.read_text(), re.MULTILINE)
+    """The names in the first columns of the page's tables, but for options, and those of another module."""
+    text, _, _ = page.read_text().partition("\n## Options")
+    rows = re.findall(r"^\| (`.+?) \| (?!\(of )", text, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
@@ -32,6 +35,27 @@ class TestAPublicModule:
 
     def test_it_names_each_once(self, module) -> None:
         assert len(set(module.__all__)) == len(module.__all__)
+
+
+def test_the_options_are_documented_as_the_code_says_them() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.+?)`)? *\| (.+) \|$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    documented = {name: (ast.literal_eval(default or "None"), doc) for name, default, doc in rows}
+    said = {
+        name: (None if option.is_required else option.default, option.doc) for name, option in extending.OPTIONS.items()
+    }
+    assert documented == said
+
+
+def test_hiredis_is_required_as_the_code_says_it() -> None:
+    """Everywhere else the constant is used."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert f"hiredis>={extending.LEAST_HIREDIS}" in project["project"]["dependencies"]
+
+
+@pytest.mark.parametrize("text", ["50_000", "3.5.0", "3, 5, 0"])
+def test_a_number_of_the_options_stands_in_one_place(text) -> None:
+    code = [path for package in ("invalidator", "django_integration") for path in (ROOT / package).rglob("*.py")]
+    assert len([path for path in code if re.search(rf"\b{re.escape(text)}\b", path.read_text())]) <= 1
 
 
 def test_no_name_comes_in_by_two_doors() -> None:

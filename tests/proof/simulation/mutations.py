@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from os import cpu_count
@@ -34,6 +35,8 @@ from pathlib import Path
 from subprocess import run
 from types import CodeType
 from typing import Any, NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 MOST_SEEDS = 20_000
@@ -570,23 +573,19 @@ def _run_child(chosen: Mutation, most_seeds: int, *, explained: bool) -> None:
     if chosen.tests:
         _run_tests(chosen.tests)
         return
-    from .runs import be_quiet, explain, find_failures
-
-    be_quiet()
-
-    failure = next(find_failures(range(most_seeds)), None)
+    runs = import_module(".runs", __package__)  # not before: it imports the library, which is mutated by that
+    runs.be_quiet()
+    failure = next(runs.find_failures(range(most_seeds)), None)
     if failure is None:
         print(f"{most_seeds}|nobody")
         return
     print(f"{failure.seed + 1}|{failure.violation}")
     if explained:
-        print(explain(failure))
+        print(runs.explain(failure))
 
 
 def _run_tests(path: str) -> None:
     """Run tests until one fails, with the mutation in place. Prints its name."""
-    import pytest
-
     failed = []
 
     class Watch:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import django
 from django.conf import settings
+from django.db import connection
 
 APP, *MODULES = sys.argv[1:]
 PACKAGES = ("constance", "django", "waffle")
@@ -95,8 +96,7 @@ def takes_the_same(replacement: Any, original: Any) -> bool:
 
 def listed() -> Iterator[dict[str, Any]]:
     """What the app lists, wherever it is in place."""
-    from django_integration import patching
-
+    patching = importlib.import_module("django_integration.patching")
     for patch in (patch for patches in patching.all_patches for patch in patches.patches):
         for owner, replacement in patch.in_place.items():
             original = patching.originals[owner, patch.name]
@@ -114,13 +114,9 @@ def listed() -> Iterator[dict[str, Any]]:
 
 def use_what_is_replaced_late() -> None:
     """Connect to a database; run a block as the tests of an application do."""
-    from django.db import connection
-
     connection.cursor().close()
     if APP == "installed":
-        from django_integration.testing.commits import patches
-
-        patches.install()
+        importlib.import_module("django_integration.testing.commits").patches.install()
 
 
 def main() -> None:

@@ -1,9 +1,13 @@
 """Every option is checked, and a bad one is told what would be right."""
 
+import inspect
+
 import pytest
 
-from invalidator.config import PROOFS_PER_BOUND, Config
+from invalidator.bus import Invalidator
+from invalidator.config import CONFIG_OPTIONS, HOLD, MAXSIZE, OPTIONS, PROOFS_PER_BOUND, TTL, Config
 from invalidator.errors import InvalidSetting
+from invalidator.near_cache import NearCache
 
 
 @pytest.mark.parametrize(
@@ -67,3 +71,23 @@ def test_times_follow_from_the_bound(max_staleness) -> None:
     assert 250_000_000 <= config.answer_timeout_ns <= 5_000_000_000
     if max_staleness >= 0.5:
         assert config.answer_timeout_ns <= config.max_staleness_ns / 2
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_default_is_a_value_that_can_work(name) -> None:
+    option = OPTIONS[name]
+    if not option.is_required:
+        option.validate(name, option.default)
+
+
+def test_an_option_without_a_default_must_be_given() -> None:
+    assert [name for name, option in OPTIONS.items() if option.is_required] == ["namespace"]
+    with pytest.raises(TypeError, match="namespace"):
+        Config()
+
+
+def test_the_options_of_a_signature_are_those_of_the_table() -> None:
+    near_cache = inspect.signature(NearCache).parameters
+    assert (near_cache["maxsize"].default, near_cache["ttl"].default) == (MAXSIZE.default, TTL.default)
+    assert inspect.signature(Invalidator.hold).parameters["duration"].default == HOLD.default
+    assert CONFIG_OPTIONS.keys() == inspect.signature(Config).parameters.keys()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from invalidator.errors import ClosedError, PublishError
+from invalidator.errors import ClosedError, LinkDown, PublishError
 from invalidator.message import decode
 from invalidator.names import redis_names
 from invalidator.publishing.hold import Hold
@@ -115,8 +115,6 @@ class TestWhileRedisIsAway:
 
         def lose_the_answer() -> None:
             if next(lost, False):
-                from invalidator.errors import LinkDown
-
                 raise LinkDown("timeout")
 
         link.before_publish = lose_the_answer
