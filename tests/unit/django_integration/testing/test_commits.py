@@ -10,12 +10,8 @@ from django_integration.testing import commits_in_test_cases
 from django_integration.transactions import progress
 from tests.support import Thread
 
-from ..conftest import WAIT_S, Message, Wire
+from ..conftest import WAIT_S, Wire, keys
 from ..zoo.models import Cage
-
-
-def keys(*names: str) -> Message:
-    return Message(keys=frozenset(names))
 
 
 class InATestCase(TestCase):
