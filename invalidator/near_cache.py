@@ -23,8 +23,8 @@ from .config import MAXSIZE, TTL
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, KeySpec, TagsSpec, cached_function
 from .entry import AnyEntry, Entry, Parts, parts_of
 from .errors import InvalidatorError, InvalidSetting
-from .flight import Flight, Flights, Landing
 from .ledger import CHANGES, FOREVER, Words
+from .loads import Load, Loads, Result
 from .misses import Misses
 from .names import Tag, check_key, check_tags, name_slots
 from .receipt import Receipt
@@ -145,7 +145,6 @@ class NearCache:
         self._store = Store(maxsize, getsizeof)
         self._on_evict = on_evict
         self._rule = self.bus.make_rule()
-        self._flights = Flights()
         self._misses = Misses()
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("misses", "loads", "load_failures", "joins", "fills", "refused_fills"), 0)
@@ -158,6 +157,7 @@ class NearCache:
         self._source: SourceView = NoTransactions(self.bus.clock) if source is None else source
         self._slow_path = self._source.slow_path
         self.as_of = self._source.as_of
+        self._loads = Loads(self.as_of, self._rule.holds_for_load)
         self.bus.attach(self)
         forks.register_for_forks(self)
 
@@ -349,7 +349,7 @@ class NearCache:
         self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> Any:
         """
-        `get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks.
+        `get_or_set` with an async *loader*. Never blocks the event loop; shares loads with other threads and tasks.
         """
         value = self.get(key, ABOUT_TO_LOAD)
         if value is ABOUT_TO_LOAD:
@@ -388,13 +388,13 @@ class NearCache:
         """`get_or_set` after a miss (`get_entry`, or `get` with ABOUT_TO_LOAD): the entry, stored or not."""
         checked = check_tags(tags)  # once: they may be a generator, and there may be several attempts
         while True:
-            flight, is_mine = self._board(key, checked, ttl, blocking=True)
-            if is_mine:
-                with self._flying(key, flight) as landing:
-                    if landing.entry is not None:
-                        return self._read(landing.entry)
-                    return self._read(self._finish(key, flight, landing, loader(), ttl))
-            entry = self._disembark(key, flight, flight.wait())
+            load, leads = self._join_or_start(key, checked, ttl, blocking=True)
+            if leads:
+                with self._leading(key, load) as result:
+                    if result.entry is not None:
+                        return self._read(result.entry)
+                    return self._read(self._finish(key, load, result, loader(), ttl))
+            entry = self._result_for_waiter(key, load, load.wait())
             if entry is not None:
                 return self._read(entry)
 
@@ -404,13 +404,13 @@ class NearCache:
         """`load_entry` with an async *loader*."""
         checked = check_tags(tags)
         while True:
-            flight, is_mine = self._board(key, checked, ttl, blocking=False)
-            if is_mine:
-                with self._flying(key, flight) as landing:
-                    if landing.entry is not None:
-                        return self._read(landing.entry)
-                    return self._read(self._finish(key, flight, landing, await loader(), ttl))
-            entry = self._disembark(key, flight, await flight.await_landing())
+            load, leads = self._join_or_start(key, checked, ttl, blocking=False)
+            if leads:
+                with self._leading(key, load) as result:
+                    if result.entry is not None:
+                        return self._read(result.entry)
+                    return self._read(self._finish(key, load, result, await loader(), ttl))
+            entry = self._result_for_waiter(key, load, await load.wait_async())
             if entry is not None:
                 return self._read(entry)
 
@@ -609,41 +609,33 @@ class NearCache:
 
     # Loading and filling.
 
-    def _board(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Flight, bool]:
+    def _join_or_start(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Load, bool]:
         _check_ttl(ttl)
-        slots = self._slots_of(key, tags)
-        flight, is_mine = self._flights.board(
-            key,
-            slots,
-            tags,
-            now=self.as_of,
-            still_good=self._rule.holds_for_load,
-            blocking=blocking,
-            alone=bool(self._slow_path) and self._source.is_apart(),
-        )
-        if not is_mine:
+        alone = bool(self._slow_path) and self._source.is_apart()
+        load, leads = self._loads.join_or_start(key, self._slots_of(key, tags), tags, blocking=blocking, alone=alone)
+        if not leads:
             self._count("joins")
-        return flight, is_mine
+        return load, leads
 
     @contextmanager
-    def _flying(self, key: str, flight: Flight) -> Iterator[Landing]:
-        """Whatever happens inside, *flight* lands."""
-        landing = Landing(self.peek(key))  # another may have landed since we looked
-        if landing.entry is None:
-            self._count("loads")
-        try:
-            yield landing
-        except Exception as error:
-            self._count("load_failures")
-            landing.error = error
-            raise
-        finally:
-            self._flights.leave(key, flight)
-            flight.land(landing)
+    def _leading(self, key: str, load: Load) -> Iterator[Result]:
+        """Lead *load*: the loader is to run inside, unless the result has an entry already."""
+        with self._loads.lead(key, load) as result:
+            result.entry = self.peek(key)  # another load may have ended since the caller looked
+            if result.entry is None:
+                self._count("loads")
+            try:
+                yield result
+            except Exception:
+                self._count("load_failures")
+                raise
 
-    def _finish(self, key: str, flight: Flight, landing: Landing, loaded: Any, ttl: Ttl) -> AnyEntry:
-        """The loader has returned *loaded*. Returns the entry, for who flew; others are handed what may be shared."""
-        tags = flight.tags
+    def _finish(self, key: str, load: Load, result: Result, loaded: Any, ttl: Ttl) -> AnyEntry:
+        """
+        The loader has returned *loaded*: make its entry, and store it. Returns the entry for the caller that led; those
+        that waited are given it only if it may be shared.
+        """
+        tags = load.tags
         parts: Parts = ()
         if isinstance(loaded, Loaded):
             more = check_tags(loaded.tags)
@@ -652,9 +644,9 @@ class NearCache:
             if loaded.made_from:
                 parts = parts_of(loaded.made_from)
             loaded = loaded.value
-        entry = self._make_entry(key, loaded, flight.loaded_at, self._own_ttl(ttl), tags, parts)
+        entry = self._make_entry(key, loaded, load.loaded_at, self._own_ttl(ttl), tags, parts)
         if self._may_share(entry):
-            landing.entry = entry
+            result.entry = entry
             self._fill(key, entry)
         else:  # the loader itself may have written: asked now, and not when it began
             self._count("refused_fills")
@@ -663,15 +655,15 @@ class NearCache:
     def _may_share(self, entry: AnyEntry) -> bool:
         return not self._slow_path or self._source.may_share(entry)
 
-    def _disembark(self, key: str, flight: Flight, landing: Landing) -> AnyEntry | None:
-        """What a caller who waited is handed: an entry, the loader's error, or None to start anew."""
-        if landing.error is not None:
-            raise landing.error
-        entry = landing.entry
+    def _result_for_waiter(self, key: str, load: Load, result: Result) -> AnyEntry | None:
+        """What a caller that waited is given: an entry, the loader's error, or None to start anew."""
+        if result.error is not None:
+            raise result.error
+        entry = result.entry
         if entry is None:
             return None
-        # Only the slots known at boarding were checked then; those that the loader added have to pass now.
-        added = set(entry.slots) - set(flight.slots)
+        # Only the slots that were known when the caller joined were checked then; those that the loader added, now.
+        added = set(entry.slots) - set(load.slots)
         if (added or entry.parts) and not self._rule.holds_for_load(added, entry.loaded_at, entry.parts):
             return self.get_entry(key)
         return entry
@@ -729,8 +721,8 @@ class NearCache:
         return (self._lock, self._store.lock)
 
     def after_fork_in_child(self) -> None:
-        """Nobody is loading in a forked child."""
-        self._flights = Flights()
+        """The threads that load do not exist there."""
+        self._loads = Loads(self.as_of, self._rule.holds_for_load)
 
     # Counting.
 

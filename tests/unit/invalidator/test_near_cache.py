@@ -39,7 +39,7 @@ class Fixture:
         self.clock.advance(0.001)
 
     async def joins(self, number: int) -> None:
-        """Return when so many callers wait for a flight."""
+        """Return when so many callers wait for a load."""
         while self.cache.stats().joins < number:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
 
@@ -480,28 +480,28 @@ class TestGetOrSet:
         with pytest.raises(type(error)) as caught:
             it.cache.get_or_set("a", load)
         assert caught.value is error
-        assert len(it.cache._flights) == 0
+        assert len(it.cache._loads) == 0
 
     def test_tags_may_be_read_once(self, it) -> None:
-        """A generator is an iterable. The second attempt of a passenger must not find it empty."""
+        """A generator is an iterable. The second attempt of a caller that waited must not find it empty."""
         in_load, give_up = threading.Event(), threading.Event()
 
-        def fly() -> None:
+        def load() -> None:
             in_load.set()
             give_up.wait()
             raise KeyboardInterrupt
 
-        def pilot() -> None:
+        def leader() -> None:
             with pytest.raises(KeyboardInterrupt):
-                it.cache.get_or_set("a", fly)
+                it.cache.get_or_set("a", load)
 
-        flying = Thread(pilot)
+        loading = Thread(leader)
         in_load.wait()
-        passenger = Thread(lambda: it.cache.get_or_set("a", lambda: "value", tags=(tag for tag in ["t"])))
+        caller = Thread(lambda: it.cache.get_or_set("a", lambda: "value", tags=(tag for tag in ["t"])))
         wait_until(lambda: it.cache.stats().joins == 1)
         give_up.set()
-        flying.outcome()
-        assert passenger.outcome() == "value"
+        loading.outcome()
+        assert caller.outcome() == "value"
         it.hear(tags=("t",))
         assert it.cache.get("a") is None
 
@@ -546,13 +546,13 @@ class TestMadeFrom:
         """It boarded when nobody knew of the part."""
         part = it.cache.load_entry("part", lambda: "a")
         slow = SlowLoader(Loaded("old", made_from=[part]))
-        flying = Thread(lambda: it.cache.get_or_set("page", slow))
+        loading = Thread(lambda: it.cache.get_or_set("page", slow))
         slow.begun.wait()
         it.hear("part")
         late = Thread(lambda: it.cache.get_or_set("page", lambda: "new"))
         wait_until(lambda: it.cache.stats().joins == 1)
         slow.go_on.set()
-        assert flying.outcome() == "old"
+        assert loading.outcome() == "old"
         assert late.outcome() == "new"
 
     def test_get_entry_is_a_get(self, it) -> None:
@@ -630,34 +630,34 @@ class TestSingleFlight:
 
     def test_nor_after_the_invalidation_of_his_own_tag(self, it) -> None:
         slow = SlowLoader("old")
-        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
         it.hear(tags=("mine",))
         assert it.cache.get_or_set("a", lambda: "new", tags=["mine"]) == "new"
         slow.go_on.set()
-        flying.outcome()
+        loading.outcome()
 
     def test_nor_after_the_invalidation_of_a_tag_that_only_the_loader_knew(self, it) -> None:
-        """Known when it lands, and checked then."""
+        """Known when it ends, and checked then."""
         slow = SlowLoader(Loaded("old", tags=["found"]))
-        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
         it.hear(tags=("found",))
         late = Thread(lambda: it.cache.get_or_set("a", lambda: "new"))
         wait_until(lambda: it.cache.stats().joins == 1)
         slow.go_on.set()
-        assert flying.outcome() == "old"
+        assert loading.outcome() == "old"
         assert late.outcome() == "new"
 
     def test_nor_a_load_older_than_the_bound_without_a_lease(self, it) -> None:
         """Seen: 2.2 s old at a bound of 1 s."""
         slow = SlowLoader("old")
-        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
         it.clock.advance(3)
         assert it.cache.get_or_set("a", lambda: "new") == "new"
         slow.go_on.set()
-        flying.outcome()
+        loading.outcome()
         assert it.cache.get("a") in ("new", None)
 
     def test_a_loader_may_ask_for_its_own_key(self, it) -> None:
@@ -686,17 +686,17 @@ class TestSingleFlight:
         ]
         assert {caller.outcome() for caller in callers} == {"alone"}
 
-    def test_who_lost_a_race_does_not_load_again(self, it) -> None:
-        """Between his miss and his boarding, another flight has landed."""
-        board = it.cache._board
+    def test_a_caller_that_lost_a_race_does_not_load_again(self, it) -> None:
+        """Between its miss and its own load, another load has ended."""
+        join_or_start = it.cache._join_or_start
 
         def late(*args: Any, **options: Any) -> Any:
-            it.cache._board = board
-            it.cache.set("a", "landed meanwhile")
-            return board(*args, **options)
+            it.cache._join_or_start = join_or_start
+            it.cache.set("a", "loaded meanwhile")
+            return join_or_start(*args, **options)
 
-        it.cache._board = late
-        assert it.cache.get_or_set("a", never) == "landed meanwhile"
+        it.cache._join_or_start = late
+        assert it.cache.get_or_set("a", never) == "loaded meanwhile"
 
 
 class TestAsync:
@@ -709,7 +709,7 @@ class TestAsync:
 
         assert asyncio.run(main()) == ["value", "value"]
 
-    def test_tasks_share_a_flight(self, it) -> None:
+    def test_tasks_share_a_load(self, it) -> None:
         calls = []
 
         async def main() -> list[str]:
@@ -728,47 +728,47 @@ class TestAsync:
         assert asyncio.run(main()) == ["value"] * 5
         assert len(calls) == 1
 
-    def test_tasks_and_threads_share_a_flight(self, it) -> None:
+    def test_tasks_and_threads_share_a_load(self, it) -> None:
         slow = SlowLoader()
-        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
 
         async def main() -> str:
-            passenger = asyncio.create_task(it.cache.aget_or_set("a", never))
+            caller = asyncio.create_task(it.cache.aget_or_set("a", never))
             await it.joins(1)
             slow.go_on.set()
-            return await passenger
+            return await caller
 
-        assert asyncio.run(main()) == flying.outcome() == "value"
+        assert asyncio.run(main()) == loading.outcome() == "value"
 
-    def test_when_its_pilot_is_cancelled_the_others_start_anew(self, it) -> None:
+    def test_when_its_leader_is_cancelled_the_others_start_anew(self, it) -> None:
         """A client that hangs up must not fail the requests of others."""
 
         async def main() -> str:
-            flying = asyncio.Event()
+            loading = asyncio.Event()
 
             async def hang() -> str:
-                flying.set()
+                loading.set()
                 await asyncio.Event().wait()
                 return "never"
 
             async def load() -> str:
                 return "value"
 
-            pilot = asyncio.create_task(it.cache.aget_or_set("a", hang))
-            await flying.wait()
-            passengers = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(3)]
+            leader = asyncio.create_task(it.cache.aget_or_set("a", hang))
+            await loading.wait()
+            callers = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(3)]
             await it.joins(3)
-            pilot.cancel()
-            results = await asyncio.gather(*passengers)
+            leader.cancel()
+            results = await asyncio.gather(*callers)
             with pytest.raises(asyncio.CancelledError):
-                await pilot
+                await leader
             return results
 
         assert asyncio.run(main()) == ["value"] * 3
         assert it.cache.stats().loads == 2
 
-    def test_a_passenger_who_is_cancelled_leaves_the_flight_in_the_air(self, it) -> None:
+    def test_a_waiting_task_that_is_cancelled_leaves_the_load_under_way(self, it) -> None:
         async def main() -> str:
             go_on = asyncio.Event()
 
@@ -776,14 +776,14 @@ class TestAsync:
                 await go_on.wait()
                 return "value"
 
-            pilot = asyncio.create_task(it.cache.aget_or_set("a", load))
+            leader = asyncio.create_task(it.cache.aget_or_set("a", load))
             await asyncio.sleep(0)
-            passenger = asyncio.create_task(it.cache.aget_or_set("a", never))
+            caller = asyncio.create_task(it.cache.aget_or_set("a", never))
             await it.joins(1)
-            passenger.cancel()
-            await asyncio.gather(passenger, return_exceptions=True)
+            caller.cancel()
+            await asyncio.gather(caller, return_exceptions=True)
             go_on.set()
-            return await pilot
+            return await leader
 
         assert asyncio.run(main()) == "value"
 
@@ -806,18 +806,18 @@ class TestAsync:
         """It would stop the loop that flies."""
 
         async def main() -> str:
-            flying, go_on = asyncio.Event(), asyncio.Event()
+            loading, go_on = asyncio.Event(), asyncio.Event()
 
             async def load() -> str:
-                flying.set()
+                loading.set()
                 await go_on.wait()
                 return "async"
 
-            pilot = asyncio.create_task(it.cache.aget_or_set("a", load))
-            await flying.wait()
+            leader = asyncio.create_task(it.cache.aget_or_set("a", load))
+            await loading.wait()
             alone = it.cache.get_or_set("a", lambda: "sync")
             go_on.set()
-            await pilot
+            await leader
             return alone
 
         assert asyncio.run(main()) == "sync"
