@@ -1,5 +1,5 @@
 """
-The pytest plugin: under pytest-django every test has a bus and near caches of its own (docs/django.md).
+The pytest plugin: under pytest-django every test has a bus and near caches of its own (docs/django/testing.md).
 
 pytest imports this module in every project that has the library installed, so it imports nothing but pytest. The
 fixtures are in `django_integration.pytest_fixtures`, which is loaded only where pytest-django is at work and the app

@@ -6,6 +6,11 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from django.db import connection, models
+
+from django_integration import cache, cached
+from django_integration.reads.default_cache import default_cache
+
 from .django_backend import start_django, stop_django
 from .figures import Figure, Target
 from .run import Run
@@ -65,7 +70,6 @@ def measure(run: Run) -> list[Figure]:
 
 def _start(run: Run) -> tuple[Any, Any, Any]:
     caches, _ = start_django(run)
-    from django.db import connection, models
 
     class Thing(models.Model):
         name = models.CharField(max_length=80)
@@ -80,15 +84,10 @@ def _start(run: Run) -> tuple[Any, Any, Any]:
     with connection.schema_editor() as editor:
         editor.create_model(Thing)
     Thing.objects.bulk_create([Thing(name=f"thing {number}", kind=number // 10) for number in range(ROWS)])
-    from django_integration import cache
-
     return cache, Thing, caches["redis"]
 
 
 def _hits_ns(run: Run, cache: Any, model: Any) -> Mapping[str, float]:
-    from django_integration import cached
-    from django_integration.reads.default_cache import default_cache
-
     @cached()
     def load(pk: int) -> int:
         return pk
@@ -119,8 +118,6 @@ def _hits_ns(run: Run, cache: Any, model: Any) -> Mapping[str, float]:
 
 def _page_ns(run: Run, redis: Any, model: Any) -> Mapping[str, float]:
     """A page of rows, each cached by itself: medians."""
-    from django_integration import cached
-    from django_integration.reads.default_cache import default_cache
 
     @cached()
     def load_thing(pk: int) -> Any:

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import django
+from django.conf import settings
+from django.core.cache import caches
+
+from django_integration import bus, runtime
 from django_integration.backend import settling
 
 from .figures import Figure, Target
@@ -78,10 +83,6 @@ def measure(run: Run) -> list[Figure]:
 
 def start_django(run: Run) -> tuple[Mapping[str, Any], Any]:
     """Set Django up; returns the caches by name, and what raises if there is no lease."""
-    import django
-    from django.conf import settings
-    from django.core.cache import caches
-
     l2 = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": f"{run.url.rpartition('/')[0]}/1"}
     table: dict[str, Any] = {
         # A key is one name in the namespace: prefixes keep the competitors apart.
@@ -108,7 +109,6 @@ def start_django(run: Run) -> tuple[Mapping[str, Any], Any]:
             DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
         )
         django.setup()
-    from django_integration import bus
 
     def is_leased() -> None:
         if not bus().wait_until_leased(5):
@@ -121,8 +121,6 @@ def start_django(run: Run) -> tuple[Mapping[str, Any], Any]:
 
 def stop_django() -> None:
     """Close the process' bus: the next benchmark wants to be alone with the server."""
-    from django_integration import runtime
-
     runtime.reset()
 
 

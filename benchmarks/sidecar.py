@@ -25,7 +25,7 @@ from invalidator import Invalidator, NearCache
 from invalidator.config import Config
 from invalidator.entry import Entry, ValidityRule
 from invalidator.ledger import LedgerView, now_ns
-from invalidator.ledger_file import LedgerFile
+from invalidator.ledger.file import LedgerFile
 from invalidator.link import Post
 from invalidator.link.redis import RedisLink
 from invalidator.message import Body, bodies, decode

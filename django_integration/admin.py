@@ -26,8 +26,8 @@ from django.views.decorators.http import require_safe
 from invalidator import InvalidatorError
 
 from . import views
-from .names import Names, functions, is_watched
-from .transactions.outgoing import add_target, publish_after_commit
+from .names import Names, is_watched, plan_of
+from .transactions.outgoing import add_stale, publish_after_commit
 
 MOST_ROWS = 500
 """Selected rows that are named one by one; more are all rows of their model."""
@@ -59,11 +59,12 @@ def invalidate_caches(modeladmin: admin.ModelAdmin[Any], request: HttpRequest, q
 
 def _names(queryset: QuerySet[Any], count: int) -> Names:
     names = Names()
-    if count <= MOST_ROWS or functions.has_functions(queryset.model):  # functions want to see the rows
+    plan = plan_of(queryset.model, None)
+    if count <= MOST_ROWS or plan.has_functions:  # functions want to see the rows
         for row in queryset.iterator(chunk_size=MOST_ROWS):
-            add_target(names, row)
+            add_stale(names, row)
     else:
-        names.add(queryset.model)
+        plan.add_table(names)
     return names
 
 

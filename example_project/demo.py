@@ -99,7 +99,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the second for a group of zombies
             os.killpg(self.process.pid, number)
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         """It has ended: close our end of its pipe."""
         if self.process.stdin is not None:
             self.process.stdin.close()
@@ -199,7 +199,7 @@ class Server:
             )
         elif time.monotonic() >= self._restart_at:
             self._restart_at = None
-            self.sidecar.let_go()
+            self.sidecar.close_in_child()
             self.start_sidecar()
 
     def close(self) -> None:
@@ -396,7 +396,7 @@ def stop_servers(servers: Sequence[Server]) -> None:
         # The group outlives a master that was killed, and holds its workers.
         child.signal(signal.SIGKILL)
         child.process.wait()
-        child.let_go()
+        child.close_in_child()
     for server in servers:
         server.close()
 

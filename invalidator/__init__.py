@@ -28,10 +28,10 @@ from .errors import (
     LedgerFileError,
     PublishError,
 )
-from .hold import Hold
 from .lru import CacheInfo, CoherentLRU, coherent_lru_cache
 from .names import Tag, tag
 from .near_cache import Loaded, NearCache
+from .publishing.hold import Hold
 from .receipt import Receipt
 from .status import Cause, Invalidation, Journaled, Past, Stats, Status
 

@@ -31,15 +31,15 @@ from .feeds import LedgerFeed
 from .feeds.listener import Listener, apply_to_ledger, make_listener
 from .feeds.listener_feed import ListenerFeed
 from .feeds.sidecar_feed import SidecarFeed
-from .hold import Hold
 from .ledger import Clock, Ledger, Words, now_ns
-from .ledger_file import default_path
+from .ledger.file import default_path
 from .link import Link, make_link
 from .message import Body
 from .names import Tag, check_key, check_tags, name_slots, redis_names
 from .protocol.journal import Journal
 from .protocol.subscription import Happening
-from .publisher import Publisher
+from .publishing.hold import Hold
+from .publishing.publisher import Publisher
 from .receipt import Receipt
 from .status import Invalidation, Journaled, Past, Status
 from .weak_list import WeakList

@@ -36,8 +36,7 @@ from typing import TYPE_CHECKING, Self
 from invalidator import forks
 from invalidator.errors import LinkDown
 from invalidator.link import Accepted, Post
-from invalidator.link.memory import Deliver, MemoryServer, close_server, open_server
-from invalidator.local_server import (
+from invalidator.link.local_server import (
     COMMAND_TIMEOUT_S,
     SERVER_VARIABLE,
     UNIX_SOCKET_PATH_MAX,
@@ -49,6 +48,7 @@ from invalidator.local_server import (
     find_server_binary,
     major_version,
 )
+from invalidator.link.memory import Deliver, MemoryServer, close_server, open_server
 from invalidator.names import RedisNames
 from invalidator.protocol.frames import Frame, Push
 
@@ -125,7 +125,7 @@ class _FaultyServer(MemoryServer):
             self.repeating -= 1
             super().spread(clients, message)
 
-    def say(self, client: Deliver, frame: Frame) -> None:
+    def deliver(self, client: Deliver, frame: Frame) -> None:
         if self.late is None:
             client(frame)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -159,19 +160,22 @@ def wait_until(is_so: Callable[[], object]) -> None:
 
 
 def in_child(action: Callable[[], object]) -> None:
-    """Run *action* in a forked child; fail with what it raised."""
+    """Run *action* in a forked child; fail with what it raised, or if it does not end."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(60)  # a child that hangs does not outlive its test
         try:
             action()
-        except BaseException as error:  # noqa: BLE001 - told to the parent
+        except BaseException as error:  # noqa: BLE001 - the parent raises it
             os.write(writing, repr(error).encode()[:4000])
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
+        # The child may hang before it is here: what is called after a fork takes locks, too.
+        if not select.select([pipe], [], [], PATIENCE_S)[0]:
+            os.kill(pid, signal.SIGKILL)
         problem = pipe.read().decode()
-    os.waitpid(pid, 0)
+    _, status = os.waitpid(pid, 0)
     assert not problem, problem
+    assert status == 0, "the child has not ended by itself"

@@ -34,6 +34,7 @@ from typing import Any, Generic, Literal, Protocol, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from django.db.models import QuerySet
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
@@ -91,8 +92,6 @@ def hand_out(kept: Any) -> Any:
 
 def _is_queryset(value: Any) -> bool:
     """A deep copy of a queryset forgets its rows: each reader would ask the database for them."""
-    from django.db.models import QuerySet
-
     return isinstance(value, QuerySet)
 
 

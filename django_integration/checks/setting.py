@@ -23,7 +23,7 @@ from django.core.checks import CheckMessage, Error
 from invalidator import InvalidatorError, InvalidSetting
 
 from .. import conf, runtime
-from ..names import names
+from ..names import closest_label, matches
 
 BOUNDS_PER_HOLD = 4
 """A quarter of a hold is kept for the commit; that should be a whole `MAX_STALENESS`, the pause this library reckons
@@ -95,12 +95,12 @@ def check_models(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
         )
         for kind, patterns in conf.conf.models.items()
         for pattern in patterns
-        if not names.matches(pattern, labels)
+        if not matches(pattern, labels)
     ]
 
 
 def _suggest_label(pattern: str, labels: Iterable[str]) -> str:
-    if (meant := names.closest_label(pattern, labels)) is not None:
+    if (meant := closest_label(pattern, labels)) is not None:
         return f"Did you mean {meant!r}?"
     return 'Write it as "app_label.Model", or with wildcards as "app_label.*".'
 

@@ -9,13 +9,12 @@ Rule 3: queries inside of a query are seen as they are compiled: each of them pa
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db.backends.utils import CursorWrapper
@@ -31,6 +30,7 @@ from django.db.models.sql.compiler import (
 )
 from django.db.models.sql.where import ExtraWhere
 
+from ..patching import Patches
 from .queries import Rows, note_from, read_query, read_tables
 from .recorder import Recorder, current
 
@@ -59,29 +59,17 @@ class _Sending:
 _sending: ContextVar[_Sending | None] = ContextVar("invalidator_sending", default=None)
 
 
-@functools.cache  # once, however often the app is set up, and whoever else wraps it
-def install() -> None:
-    """Wrap them."""
-    _wrap_execute()
-    for compiler in (SQLCompiler, SQLAggregateCompiler):
-        _wrap_as_sql(compiler)
-    _wrap_from()
-    _wrap_rows()
-    _wrap_cursor()
-    for expression in (RawSQL, ExtraWhere):
-        _wrap_text(expression)
+patches = Patches("Reads of a loader")
 
 
-def _wrap_execute() -> None:
-    original = SQLCompiler.execute_sql
-
-    @functools.wraps(original)
+@patches.around(SQLCompiler, "execute_sql", "self, ...", why="what a loader reads is recorded when its query is sent")
+def _execute_sql(original: Any) -> Any:
     def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = current()
         if recorder is None or isinstance(self, _WRITES):
             return original(self, *args, **kwargs)
-        if (type(self), type(self.connection)) not in _known:
-            _get_to_know(self)
+        if (type(self), type(self.connection)) not in _patched:
+            _patch_compiler(self)
         sending, token = _sending.get(), None
         if sending is None or sending.done or sending.rows_of is not self.query:
             sending = _Sending()
@@ -98,7 +86,7 @@ def _wrap_execute() -> None:
         _record(recorder, self, sending)
         return result
 
-    SQLCompiler.execute_sql = execute_sql  # type: ignore[method-assign]
+    return execute_sql
 
 
 def _record(recorder: Recorder, compiler: Any, sending: _Sending) -> None:
@@ -116,10 +104,9 @@ def _record_all(recorder: Recorder, sending: _Sending) -> None:
         read_tables(recorder, compiler)
 
 
-def _wrap_as_sql(compiler: Any) -> None:
-    original = compiler.__dict__["as_sql"]
-
-    @functools.wraps(original)
+@patches.around(SQLAggregateCompiler, "as_sql", "self, ...", why="the same, for a query that counts or sums up")
+@patches.around(SQLCompiler, "as_sql", "self, ...", why="a query inside a query is recorded when it is compiled")
+def _as_sql(original: Any) -> Any:
     def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = current()
         if recorder is None:
@@ -138,50 +125,50 @@ def _wrap_as_sql(compiler: Any) -> None:
             read_tables(recorder, self)  # part of a write
         return compiled
 
-    compiler.as_sql = as_sql
+    return as_sql
 
 
-_known: set[tuple[type, type]] = set()
-"""Compilers and connections that have met."""
+_own_as_sql = patches.around_each(
+    "a database's own compiler, such as SQL Server's",
+    "as_sql",
+    "self, ...",
+    why="the same, if it does not call Django's `as_sql`",
+)(_as_sql)
+
+_patched: set[tuple[type, type]] = set()
+"""The compilers that have been looked at, each with the class of the connection that it compiles for."""
 
 
-def _get_to_know(compiler: Any) -> None:
-    _known.add((type(compiler), type(compiler.connection)))
+def _patch_compiler(compiler: Any) -> None:
+    """Put `as_sql` on what *compiler* inherits it from, and on what its database makes the compilers of subqueries."""
     for kind in (type(compiler), compiler.connection.ops.compiler("SQLCompiler")):
-        _see_through(cast("Any", kind))
+        for owner in kind.__mro__:
+            if owner is SQLCompiler:
+                break
+            if "as_sql" in owner.__dict__ and owner is not SQLAggregateCompiler and not issubclass(owner, _WRITES):
+                _own_as_sql.put_on(owner)
+    _patched.add((type(compiler), type(compiler.connection)))  # at the end: another thread goes by it
 
 
-@functools.cache  # once for each kind of compiler
-def _see_through(compiler: type) -> None:
-    """A database's own compiler may have an `as_sql` of its own that does not call Django's."""
-    for kind in compiler.__mro__:
-        if kind is SQLCompiler:
-            break
-        if "as_sql" in kind.__dict__ and kind is not SQLAggregateCompiler and not issubclass(kind, _WRITES):
-            _wrap_as_sql(kind)
-
-
-def _wrap_from() -> None:
-    original = SQLCompiler.get_from_clause
-
-    @functools.wraps(original)
+@patches.around(
+    SQLCompiler, "get_from_clause", "self", why="the tables that a query joins are known while it is compiled"
+)
+def _get_from_clause(original: Any) -> Any:
     def get_from_clause(self: Any) -> Any:
         if current() is not None:
             note_from(self)
         return original(self)
 
-    SQLCompiler.get_from_clause = get_from_clause  # type: ignore[method-assign]
+    return get_from_clause
 
 
-def _wrap_rows() -> None:
-    original = ModelIterable.__iter__
-
-    @functools.wraps(original)
+@patches.around(ModelIterable, "__iter__", "self", why="rows are recorded by primary key as a loader takes them")
+def _iter(original: Any) -> Any:
     def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
         rows = original(self)
         return rows if current() is None else _recorded(rows, self.queryset.query)
 
-    ModelIterable.__iter__ = __iter__  # type: ignore[method-assign]
+    return __iter__
 
 
 def _recorded(rows: Iterator[Any], query: Query) -> Iterator[Any]:
@@ -209,25 +196,31 @@ def _recorded(rows: Iterator[Any], query: Query) -> Iterator[Any]:
     yield from to_come
 
 
-def _wrap_cursor() -> None:
-    for name in ("execute", "executemany", "callproc"):
-        _wrap_cursor_method(name, getattr(CursorWrapper, name))
-
-
-def _wrap_cursor_method(name: str, original: Any) -> None:
-    @functools.wraps(original)
-    def method(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
+@patches.around(CursorWrapper, "executemany", "self, sql, ...", why="SQL of a loader's own is reported as unknown")
+@patches.around(CursorWrapper, "execute", "self, sql, ...", why="SQL of a loader's own is reported as unknown")
+def _cursor_execute(original: Any) -> Any:
+    def execute(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = current()
-        if recorder is not None and _sending.get() is None:
-            _look_at_text(recorder, name, sql)
+        if recorder is not None and _sending.get() is None and _READING_SQL.match(str(sql)):
+            _note_unknown(recorder)
         return original(self, sql, *args, **kwargs)
 
-    setattr(CursorWrapper, name, method)
+    return execute
 
 
-def _look_at_text(recorder: Recorder, name: str, sql: object) -> None:
-    if name != "callproc" and not _READING_SQL.match(str(sql)):
-        return
+@patches.around(CursorWrapper, "callproc", "self, ...", why="a stored procedure is reported as unknown")
+def _cursor_callproc(original: Any) -> Any:
+    def callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = current()
+        if recorder is not None and _sending.get() is None:
+            _note_unknown(recorder)
+        return original(self, *args, **kwargs)
+
+    return callproc
+
+
+def _note_unknown(recorder: Recorder) -> None:
+    """Note SQL of the application's own, at the line that sends it."""
     frame = sys._getframe(2)  # noqa: SLF001 - the documented way to know who calls
     while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "django.db.backends.utils"):
         frame = frame.f_back
@@ -236,10 +229,9 @@ def _look_at_text(recorder: Recorder, name: str, sql: object) -> None:
         recorder.read_unknown("raw SQL", frame)
 
 
-def _wrap_text(expression: Any) -> None:
-    original = expression.as_sql
-
-    @functools.wraps(original)
+@patches.around(ExtraWhere, "as_sql", "self, ...", why="a subquery as text is reported as unknown")
+@patches.around(RawSQL, "as_sql", "self, ...", why="a subquery as text is reported as unknown")
+def _text_as_sql(original: Any) -> Any:
     def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = current()
         if recorder is not None:
@@ -248,4 +240,4 @@ def _wrap_text(expression: Any) -> None:
                 recorder.read_unknown("a query in RawSQL or extra()", sys._getframe(1))  # noqa: SLF001
         return original(self, *args, **kwargs)
 
-    expression.as_sql = as_sql
+    return as_sql

@@ -60,8 +60,9 @@ def install() -> None:
     """Put the adapters in place that are wanted and whose application is installed. Once, when Django starts."""
     for name in wanted():
         if apps.is_installed(ADAPTERS[name]):
-            adapt: Callable[[], None] = import_module(f"{__name__}.{name}_adapter").install
             try:
+                # Not before: an adapter imports the application, which must be there and installed.
+                adapt: Callable[[], None] = import_module(f"{__name__}.{name}_adapter").install
                 adapt()
             except (DoesNotFit, AttributeError, ImportError) as problem:
                 unfit[name] = str(problem)

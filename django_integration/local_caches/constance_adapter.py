@@ -11,6 +11,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from constance import config
+from constance.backends.redisd import CachingRedisBackend
+from constance.signals import config_updated
+from django.apps import apps
+
+from ..patching import Patches
 from ..runtime import bus
 from . import tag_of
 from .mapping import CoherentDict, Reading
@@ -19,24 +25,19 @@ from .rows_cache import RowsCache
 CONFIG_TAG = "constance.config"
 """What is invalidated when a setting in Redis is changed."""
 
+_DATABASE = "constance.backends.database.DatabaseBackend"
+_REDIS = "constance.backends.redisd.CachingRedisBackend"
+
+_reading = Reading()
+patches = Patches("Local cache of django-constance")
+
 
 def install() -> None:
     """Give both backends another cache when they are made. CONSTANCE_DATABASE_CACHE_BACKEND says nothing any more."""
-    from constance.backends.database import DatabaseBackend
-    from constance.backends.redisd import CachingRedisBackend
-    from constance.models import Constance
-    from constance.signals import config_updated
-
-    rows = RowsCache("constance", [tag_of(Constance)])
-    reading = Reading()
-    remembered = CoherentDict(reading, CONFIG_TAG)
-    reading.around_each(CachingRedisBackend, "get", "aget", "mget", "amget", "set", "aset")
-    _give(DatabaseBackend, rows)
-    _give(CachingRedisBackend, remembered)
+    _rows()
+    patches.install()
 
     def tell(**_: Any) -> None:
-        from constance import config
-
         # At once: Redis knows no transaction, and what is rolled back in the database is not in Redis.
         if isinstance(config._backend, CachingRedisBackend):  # noqa: SLF001
             bus().invalidate(tags=[CONFIG_TAG])
@@ -44,12 +45,35 @@ def install() -> None:
     config_updated.connect(tell, dispatch_uid="invalidator", weak=False)
 
 
-def _give(backend: Any, cache: object) -> None:
-    original = backend.__init__
+@functools.cache
+def _rows() -> RowsCache:
+    """What the database backend uses from now on. Raises DoesNotFit."""
+    return RowsCache("constance", [tag_of(apps.get_app_config("constance").get_model("Constance"))])
 
-    @functools.wraps(original)
+
+@functools.cache
+def _remembered() -> CoherentDict:
+    """What the Redis backend uses from now on."""
+    return CoherentDict(_reading, CONFIG_TAG)
+
+
+@patches.around(_DATABASE, "__init__", "self", why="it gets a cache that every server empties when a setting changes")
+def _database_init(original: Any) -> Any:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        self._cache = cache
+        self._cache = _rows()
 
-    backend.__init__ = init
+    return init
+
+
+@patches.around(_REDIS, "__init__", "self", why="it gets a dictionary that every server empties when a setting changes")
+def _redis_init(original: Any) -> Any:
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self._cache = _remembered()
+
+    return init
+
+
+for _name in ("get", "aget", "mget", "amget", "set", "aset"):
+    patches.around(_REDIS, _name, "self, ...", why="it uses the dictionary")(_reading.around)

@@ -6,8 +6,17 @@ from typing import Any
 
 from django.apps import apps
 
+from ..patching import Patches
 from . import DoesNotFit, tag_of
 from .mapping import CoherentDict, Reading
+
+_MODELS = "django.contrib.contenttypes.models"
+
+_reading = Reading()
+patches = Patches("Local cache of django.contrib.contenttypes")
+patches.value(
+    f"{_MODELS}.ContentType.objects", "_cache", why="a dictionary that every server empties when a content type changes"
+)
 
 
 class ByDatabase(dict[str, CoherentDict]):
@@ -33,21 +42,27 @@ class ByDatabase(dict[str, CoherentDict]):
 
 def install() -> None:
     """Give every manager of content types one memory. Those of migrations keep their own, which lasts one command."""
-    from django.contrib.contenttypes.models import ContentType, ContentTypeManager
-
-    reading = Reading()
-    cache = ByDatabase(reading, tag_of(ContentType))
-    models = [model for model in apps.get_models() if issubclass(model, ContentType)]
+    module: Any = apps.get_app_config("contenttypes").models_module
+    cache = ByDatabase(_reading, tag_of(module.ContentType))
     managers = [
         manager
-        for model in models
+        for model in apps.get_models()
+        if issubclass(model, module.ContentType)
         # Those that Django has handed out are copies of the first.
         for manager in (*model._meta.local_managers, *model._meta.managers)
-        if isinstance(manager, ContentTypeManager)
+        if isinstance(manager, module.ContentTypeManager)
     ]
     if not managers or not all(isinstance(manager.__dict__.get("_cache"), dict) for manager in managers):
         raise DoesNotFit("ContentType.objects has no dictionary _cache")
-    reading.around_each(ContentTypeManager, "get_for_model", "get_for_models", "get_for_id", "get_by_natural_key")
+    patches.install()
     for manager in managers:
-        anything: Any = manager
-        anything._cache = cache  # noqa: SLF001 - there is no other way
+        manager._cache = cache  # noqa: SLF001 - there is no other way
+
+
+for _name, _parameters in {
+    "get_for_model": "self, model, for_concrete_model=True",
+    "get_for_models": "self, *models, for_concrete_models=True",
+    "get_for_id": "self, id",
+    "get_by_natural_key": "self, app_label, model",
+}.items():
+    patches.around(f"{_MODELS}.ContentTypeManager", _name, _parameters, why="it uses `_cache`")(_reading.around)

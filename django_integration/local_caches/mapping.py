@@ -61,12 +61,6 @@ class Reading:
 
         return cast("F", read)
 
-    def around_each(self, owner: type, *names: str) -> None:
-        """Replace methods of *owner*. Raises AttributeError if it has not all of them."""
-        methods = {name: getattr(owner, name) for name in names}
-        for name, method in methods.items():
-            setattr(owner, name, self.around(method))
-
     def seen(self) -> dict[Any, Any]:
         """What the reading under way has seen; outside of one, nothing."""
         now = self._now.get()

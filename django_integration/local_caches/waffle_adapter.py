@@ -8,30 +8,41 @@ groups.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from . import DoesNotFit, tag_of
+import waffle
+
+from ..patching import Patches
+from . import tag_of
 from .rows_cache import RowsCache
+
+patches = Patches("Local cache of django-waffle")
 
 
 def install() -> None:
     """Let waffle use a cache of rows. WAFFLE_CACHE_NAME says nothing any more."""
-    import waffle
-    from waffle import managers, models, utils
+    _cache()
+    patches.install()
 
+
+@functools.cache
+def _cache() -> RowsCache:
+    """What waffle uses from now on. Raises DoesNotFit."""
     watched: list[Any] = [
         waffle.get_waffle_flag_model(),
         waffle.get_waffle_switch_model(),
         waffle.get_waffle_sample_model(),
     ]
     links = [relation.remote_field.through for model in watched for relation in model._meta.many_to_many]
-    cache = RowsCache("waffle", dict.fromkeys(map(tag_of, (*watched, *links))))
+    return RowsCache("waffle", dict.fromkeys(map(tag_of, (*watched, *links))))
 
+
+@patches.around("waffle.managers", "get_cache", "", why="as in `waffle.utils`")
+@patches.around("waffle.models", "get_cache", "", why="as in `waffle.utils`")
+@patches.around("waffle.utils", "get_cache", "", why="a cache that every server empties when a row changes")
+def _get_cache(original: Any) -> Any:
     def get_cache() -> RowsCache:
-        return cache
+        return _cache()
 
-    users: tuple[Any, ...] = (utils, models, managers)
-    if not all(hasattr(module, "get_cache") for module in users):
-        raise DoesNotFit("waffle has no function get_cache")
-    for module in users:
-        module.get_cache = get_cache
+    return get_cache

@@ -1,44 +1,35 @@
 """
 What a change is called.
 
-`names.py` makes the names of a written row, `columns.py` those of its columns, and `functions.py` keeps what an
-application adds by `@invalidates`.
+`tags.py` and `columns.py` spell the tags of rows, tables and columns. `plan.py` turns a write into names: a `WritePlan`
+for each model and database knows what a written row makes stale, with what `functions.py` has of `@invalidates`.
+`relations.py` and `watched.py` are what it knows of models; `names.py` holds the names until they are published.
 """
 
-from .names import (
-    MAX_NAMES,
-    TEXTS_ARE_EXACT,
-    Names,
-    Target,
-    closest_label,
-    concrete_of,
-    ends_of,
-    family,
-    is_model,
-    is_watched,
-    matches,
-    model_tag,
-    row_tag,
-    row_tags,
-    tables_of,
-    unknown_rows_tag,
-)
+from .functions import Target
+from .names import Names
+from .plan import WritePlan, add_target, plan_of, plan_of_row
+from .relations import concrete_of, ends_of, has_expressions, is_model
+from .tags import TEXTS_ARE_EXACT, model_tag, row_tag, row_tags, unknown_rows_tag
+from .watched import closest_label, is_watched, matches
 
 __all__ = [
-    "MAX_NAMES",
     "TEXTS_ARE_EXACT",
     "Names",
     "Target",
+    "WritePlan",
+    "add_target",
     "closest_label",
     "concrete_of",
     "ends_of",
-    "family",
+    "has_expressions",
     "is_model",
     "is_watched",
     "matches",
     "model_tag",
+    "plan_of",
+    "plan_of_row",
     "row_tag",
     "row_tags",
-    "tables_of",
     "unknown_rows_tag",
 ]

@@ -20,7 +20,7 @@ from invalidator import Tag
 from invalidator.extending import check_key
 
 from .. import runtime
-from ..names import Names, Target, is_model, is_watched, model_tag, row_tag, row_tags
+from ..names import Names, Target, add_target, is_model, is_watched, model_tag, row_tag, row_tags
 from ..transactions import batches
 from .commits import commits_in_test_cases
 
@@ -212,7 +212,7 @@ class Expected:
     """One target, and the names of which any one makes it stale."""
 
     def __init__(self, target: Target) -> None:
-        Names().add(target)  # refuses what is none
+        add_target(Names(), target)  # refuses what is none
         self._keys: tuple[str, ...] = ()
         self._tags: tuple[str, ...] = ()
         self._note = ""

@@ -13,13 +13,16 @@ own after each query, but for those of `iterator()` and `raw()`.
 
 from __future__ import annotations
 
-import functools
 import weakref
-from typing import Any, cast
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from invalidator.extending import now_ns
+
+from ..patching import Patches
+
+_patches = Patches("Cursors of SQLite")
 
 _OPEN = "_invalidator_open_cursors"
 """Where a connection keeps, by a cursor's id, when it was made, and what notices that it is gone."""
@@ -38,35 +41,36 @@ def watch(connection: BaseDatabaseWrapper) -> None:
     """Note the cursors of *connection* from now on, if it is one of those that need it."""
     if connection.vendor == "sqlite":
         connection.__dict__[_OPEN] = {}
-        _wrap(cast("Any", type(connection)))
+        _create_cursor.put_on(type(connection))
 
 
-@functools.cache  # once for each kind of connection
-def _wrap(kind: Any) -> None:
-    original = kind.create_cursor
-
-    @functools.wraps(original)
+@_patches.around_each(
+    "the connection class of a SQLite database",
+    "create_cursor",
+    "self, name=None",
+    why="what is read while a cursor is open is as old as the cursor",
+)
+def _create_cursor(original: Any) -> Any:
     def create_cursor(self: BaseDatabaseWrapper, *args: Any, **kwargs: Any) -> Any:
         made_at = now_ns()
         cursor = original(self, *args, **kwargs)
         if (among := self.__dict__.get(_OPEN)) is not None:
-            _wrap_close(cast("Any", type(cursor)))
+            _close.put_on(type(cursor))
             number = id(cursor)
             among[number] = made_at, weakref.ref(cursor, lambda _: among.pop(number, None))
             setattr(cursor, _AMONG, among)
         return cursor
 
-    kind.create_cursor = create_cursor
+    return create_cursor
 
 
-@functools.cache  # once for each kind of cursor
-def _wrap_close(kind: Any) -> None:
-    original = kind.close
-
-    @functools.wraps(original)
+@_patches.around_each(
+    "the cursor class of such a connection", "close", "self", why="a closed cursor makes nothing older"
+)
+def _close(original: Any) -> Any:
     def close(self: Any) -> None:
         original(self)
         if (among := getattr(self, _AMONG, None)) is not None:
             among.pop(id(self), None)
 
-    kind.close = close
+    return close

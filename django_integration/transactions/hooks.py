@@ -18,44 +18,41 @@ commit raises a DatabaseError, and for nothing else; it would go on and turn aut
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..patching import Patches
 from . import cursors, strict
 from .batches import batches_of, names_of_commit, send_committed, take_batches
 from .progress import known, note_beginning
 
-
-@functools.cache  # once, however often the app is set up, and whoever else wraps it
-def install() -> None:
-    """Wrap every method by which a transaction ends."""
-    _wrap_commit_hooks()
-    _wrap_commit()
-    _wrap_rollback()
-    _wrap_close()
-    _wrap_set_autocommit()
-    _wrap_connect()
+patches = Patches("Transactions")
 
 
-def _wrap_commit_hooks() -> None:
-    original = BaseDatabaseWrapper.run_and_clear_commit_hooks
-
-    @functools.wraps(original)
+@patches.around(
+    BaseDatabaseWrapper,
+    "run_and_clear_commit_hooks",
+    "self",
+    why="the invalidations of a transaction leave as one message, before other callbacks run",
+)
+def _run_and_clear_commit_hooks(original: Any) -> Any:
     def run_and_clear_commit_hooks(self: BaseDatabaseWrapper) -> None:
         if not self.in_atomic_block:  # inside one the original refuses, and says so
             send_committed(take_batches(self, by_hand=False))
         original(self)
 
-    BaseDatabaseWrapper.run_and_clear_commit_hooks = run_and_clear_commit_hooks  # type: ignore[method-assign]
+    return run_and_clear_commit_hooks
 
 
-def _wrap_commit() -> None:
-    original = BaseDatabaseWrapper.commit
-
-    @functools.wraps(original)
+@patches.around(
+    BaseDatabaseWrapper,
+    "commit",
+    "self",
+    why="with autocommit off Django runs no callback after a commit; and a strict write may refuse it",
+)
+def _commit(original: Any) -> Any:
     def commit(self: BaseDatabaseWrapper) -> None:
         if not self.in_atomic_block:  # as above
             _ask_before_commit(self)
@@ -68,25 +65,21 @@ def _wrap_commit() -> None:
         _committed(self)
         note_beginning(self)  # after our own invalidations, or what is read from here on would be older than they are
 
-    BaseDatabaseWrapper.commit = commit  # type: ignore[method-assign]
+    return commit
 
 
-def _wrap_rollback() -> None:
-    original = BaseDatabaseWrapper.rollback
-
-    @functools.wraps(original)
+@patches.around(BaseDatabaseWrapper, "rollback", "self", why="what a strict write holds is released")
+def _rollback(original: Any) -> Any:
     def rollback(self: BaseDatabaseWrapper) -> None:
         original(self)  # if it fails, Django closes the connection
         strict.rolled_back(self)
         note_beginning(self)
 
-    BaseDatabaseWrapper.rollback = rollback  # type: ignore[method-assign]
+    return rollback
 
 
-def _wrap_close() -> None:
-    original = BaseDatabaseWrapper.close
-
-    @functools.wraps(original)
+@patches.around(BaseDatabaseWrapper, "close", "self", why="the same, for a transaction that is lost")
+def _close(original: Any) -> Any:
     def close(self: BaseDatabaseWrapper) -> None:
         try:
             original(self)
@@ -94,33 +87,33 @@ def _wrap_close() -> None:
             if self.connection is None or self.closed_in_transaction:
                 strict.disconnected(self)
 
-    BaseDatabaseWrapper.close = close  # type: ignore[method-assign]
+    return close
 
 
-def _wrap_set_autocommit() -> None:
-    original = BaseDatabaseWrapper.set_autocommit
-
-    @functools.wraps(original)
+@patches.around(
+    BaseDatabaseWrapper,
+    "set_autocommit",
+    "self, autocommit, ...",
+    why="turning autocommit off begins a transaction, turning it on may commit one",
+)
+def _set_autocommit(original: Any) -> Any:
     def set_autocommit(self: BaseDatabaseWrapper, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         # Databases that do not refuse this in a transaction commit it.
         may_commit = autocommit and not self.autocommit and not self.in_atomic_block and self.connection is not None
         if may_commit:
             _ask_before_commit(self)
         if not autocommit:
-            note_beginning(
-                self
-            )  # before the first statement, by which some databases take their snapshot, and before BEGIN
+            # Before BEGIN, and before the first statement, by which some databases take their snapshot.
+            note_beginning(self)
         original(self, autocommit, *args, **kwargs)
         if may_commit:
             _committed(self)
 
-    BaseDatabaseWrapper.set_autocommit = set_autocommit  # type: ignore[method-assign]
+    return set_autocommit
 
 
-def _wrap_connect() -> None:
-    original = BaseDatabaseWrapper.connect
-
-    @functools.wraps(original)
+@patches.around(BaseDatabaseWrapper, "connect", "self", why="a new connection is in no transaction and holds nothing")
+def _connect(original: Any) -> Any:
     def connect(self: BaseDatabaseWrapper) -> None:
         strict.disconnected(self)  # from what was there before, if nobody has said so
         self.run_on_commit = []  # as Django does in a moment
@@ -128,7 +121,7 @@ def _wrap_connect() -> None:
         cursors.watch(self)
         original(self)
 
-    BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign]
+    return connect
 
 
 def _ask_before_commit(connection: BaseDatabaseWrapper) -> None:

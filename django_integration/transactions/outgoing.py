@@ -12,7 +12,7 @@ from django.db.models import Model
 
 from invalidator import Receipt
 
-from ..names import Names, Target, functions, is_model
+from ..names import Names, Target, add_target, is_model, plan_of_row
 from . import strict
 from .batches import open_batch, send
 from .progress import counts_as_in_transaction
@@ -42,7 +42,7 @@ def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
     """
     by_alias: dict[str, Names] = {}
     for target in targets:
-        add_target(by_alias.setdefault(using or alias_of(target), Names()), target)
+        add_stale(by_alias.setdefault(using or alias_of(target), Names()), target)
     return publish_after_commit(by_alias)
 
 
@@ -74,11 +74,11 @@ def alias_of(target: Target) -> str:
     return router.db_for_write(target) if is_model(target) else DEFAULT_DB_ALIAS
 
 
-def add_target(names: Names, target: Target) -> None:
-    """Add all that *target* stands for. Raises as `invalidate` does."""
-    names.add(target)
+def add_stale(names: Names, target: Target) -> None:
+    """Add all that is stale if *target* has changed, what functions name for a row too. Raises as `invalidate` does."""
+    add_target(names, target)
     if isinstance(target, Model):
-        names.update(functions.names_of(target))
+        plan_of_row(target).add_functions(names, target)
 
 
 def collect(names: Names, using: str) -> None:

@@ -35,7 +35,8 @@ from sqlparse import lexer
 from sqlparse import tokens as kinds
 
 from ..conf import SETTING
-from ..names import Names, concrete_of, ends_of, functions, is_model, is_watched
+from ..names import Names, concrete_of, is_model, is_watched, plan_of
+from ..patching import Patches
 from ..transactions.batches import send
 from ..transactions.outgoing import announce, collect, own_transaction
 from .statements import compiled_statement
@@ -254,11 +255,12 @@ def _add_names(names: Names, reading: Reading, text: str) -> None:
 def _add_table(names: Names, model: type[Model], written: Written) -> None:
     affected = [model, *(_pointing_at(model) if written.cascades else ())]
     for each in affected:
-        names.table_changed(each)
+        plan = plan_of(each, None)
+        plan.add_table(names)
         if written.deletes:
-            names.dependents_changed(each)
-        # Nobody has seen the rows.
-        names.everything |= any(map(functions.has_functions, (each, *(key.related_model for key in ends_of(each)))))
+            plan.add_dependents(names)
+        # No function has seen the rows.
+        names.everything |= plan.has_functions or plan.links_wanted()
 
 
 def _pointing_at(model: type[Model]) -> Iterable[type[Model]]:
@@ -297,17 +299,11 @@ setting_changed.connect(_forget_tables, dispatch_uid="invalidator.sql")
 # Where Django sends SQL.
 
 
-@functools.cache  # once, however often the app is set up, and whoever else wraps it
-def install() -> None:
-    """Wrap the cursors of Django."""
-    _wrap_execute()
-    _wrap_executemany()
+patches = Patches("SQL of the application's own")
 
 
-def _wrap_execute() -> None:
-    original = CursorWrapper.execute
-
-    @functools.wraps(original)
+@patches.around(CursorWrapper, "execute", "self, sql, params=None", why="SQL of the application's own sends no signal")
+def _cursor_execute(original: Any) -> Any:
     def execute(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
         # First what nearly all are. Written out, because every query comes by here.
         if type(sql) is str and sql.startswith("SELECT") and ";" not in sql:
@@ -318,13 +314,11 @@ def _wrap_execute() -> None:
             return result
         return _execute(self, sql, lambda: original(self, sql, params), many=False)
 
-    CursorWrapper.execute = execute  # type: ignore[method-assign]
+    return execute
 
 
-def _wrap_executemany() -> None:
-    original: Any = CursorWrapper.executemany
-
-    @functools.wraps(original)
+@patches.around(CursorWrapper, "executemany", "self, sql, param_list", why="the same, for many rows at once")
+def _cursor_executemany(original: Any) -> Any:
     def executemany(self: CursorWrapper, sql: Any, param_list: Any) -> Any:
         if (statement := compiled_statement(self.db)) is not None:
             result = original(self, sql, param_list)
@@ -332,7 +326,7 @@ def _wrap_executemany() -> None:
             return result
         return _execute(self, sql, lambda: original(self, sql, param_list), many=True)
 
-    CursorWrapper.executemany = executemany  # type: ignore[method-assign]
+    return executemany
 
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:

@@ -20,7 +20,7 @@ from django.apps import apps
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 
-from ..names import Names, concrete_of, ends_of, functions, is_watched
+from ..names import Names, WritePlan, concrete_of, has_expressions, plan_of
 from ..transactions.outgoing import collect
 
 _UID = "invalidator"
@@ -50,9 +50,10 @@ def _put_first(signal: Any) -> None:
 def keep_rows() -> None:
     """Make Django fetch what it deletes and links of models whose rows an `@invalidates` function wants to see."""
     for model in apps.get_models(include_auto_created=True):
-        if functions.has_functions(model):
+        plan = plan_of(model, None)
+        if plan.has_functions:
             pre_delete.connect(_row_is_wanted, sender=model, dispatch_uid=_UID)
-        if any(functions.has_functions(key.related_model) for key in ends_of(model)):
+        if plan.links_wanted():
             m2m_changed.connect(links_changed, sender=model, dispatch_uid=_UID)
 
 
@@ -62,31 +63,27 @@ def _row_is_wanted(sender: type[Model], **_: object) -> None:
 
 def before_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
     """Keep what the functions name for the row as it is in the database; its own query, and only if there are any."""
-    if (
-        raw
-        or instance.pk is None
-        or not is_watched(sender)
-        or not functions.has_functions(sender)
-        or functions.is_historical(sender)
-    ):
+    plan = plan_of(sender, using)
+    if raw or instance.pk is None or not plan.is_watched or not plan.has_functions or plan.is_historical:
         return
     # A new row is not locked: MySQL would lock the gap where it goes.
     known = not instance._state.adding
-    names = functions.names_in_database(sender, [instance.pk], using, lock=known)
     # Added to what a failed or a nested save left there: a name too many is a miss, a name too few is stale.
-    _before(instance).update(names)
+    plan.add_functions_in_database(_before(instance), [instance.pk], lock=known)
 
 
 def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
     """Invalidate the row, its table, the columns that were written, and what the functions name before and after."""
-    if not is_watched(sender):
+    plan = plan_of(sender, using)
+    if not plan.is_watched:
         return
     names = take_written(instance)
-    names.row_changed(instance)
+    if not names:  # somebody else has written the row, and sends the signal
+        plan.add_row(names, instance)
     try:
-        if functions.has_functions(sender):
+        if plan.has_functions:
             names.update(instance._state.__dict__.pop(_BEFORE, Names()))
-            names.update(_names_after(sender, instance, using, raw=raw))
+            _add_functions_after(plan, names, instance, raw=raw)
     except Exception:
         names.everything = True
         raise
@@ -95,13 +92,13 @@ def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, *
 
 
 def note_written(instance: Model) -> Names:
-    """Return the names of what was written of *instance* and not told yet, to add to."""
+    """Return the names of what was written of *instance* and is not published yet, to add to."""
     names: Names = instance._state.__dict__.setdefault(_WRITTEN, Names())
     return names
 
 
 def take_written(instance: Model) -> Names:
-    """Return the names of what was written of *instance* and not told yet: they will be."""
+    """Return the names of what was written of *instance* and is not published yet: the caller publishes them."""
     names: Names = instance._state.__dict__.pop(_WRITTEN, None) or Names()
     return names
 
@@ -122,12 +119,13 @@ def links_changed(
     """
     if pk_set is not None and not pk_set:
         return  # add() of what is there already
-    if not is_watched(sender):
+    if not plan_of(sender, using).is_watched:
         return
     names = Names()
     try:
-        if functions.has_functions(type(instance)) or functions.has_functions(model):
-            names.update(_names_of_linked(sender, instance, model, pk_set, using))
+        here, there = plan_of(type(instance), using), plan_of(model, using)
+        if here.has_functions or there.has_functions:
+            _add_functions_of_linked(names, sender, instance, here, there, pk_set)
     except Exception:
         names.everything = True
         raise
@@ -140,14 +138,14 @@ def _before(instance: Model) -> Names:
     return names
 
 
-def _names_after(sender: type[Model], instance: Model, using: str, *, raw: bool) -> Names:
-    if raw or functions.is_historical(sender):
-        return Names(everything=True)
-    if functions.has_expressions(instance):
-        return functions.names_in_database(sender, [instance.pk], using)
-    names = functions.names_of(instance)
-    names.update(functions.names_in_database(sender, [instance.pk], using, only_children=True))
-    return names
+def _add_functions_after(plan: WritePlan, names: Names, instance: Model, *, raw: bool) -> None:
+    if raw or plan.is_historical:
+        names.everything = True
+    elif has_expressions(instance):
+        plan.add_functions_in_database(names, [instance.pk])
+    else:
+        plan.add_functions(names, instance)
+        plan.add_functions_in_database(names, [instance.pk], only_children=True)
 
 
 def _are_pks(through: type[Model], model: type[Model]) -> bool:
@@ -156,14 +154,20 @@ def _are_pks(through: type[Model], model: type[Model]) -> bool:
     return all(key.target_field.primary_key for key in keys if concrete_of(key.related_model) is concrete_of(model))
 
 
-def _names_of_linked(
-    through: type[Model], instance: Model, model: type[Model], pk_set: Collection[object] | None, using: str
-) -> Names:
-    if functions.is_historical(type(instance)):
-        return Names(everything=True)
-    names = functions.names_of(instance)
-    if functions.has_functions(model):
-        if pk_set is None or not _are_pks(through, model):  # clear(): nobody has read which rows were linked
-            return Names(everything=True)
-        names.update(functions.names_in_database(model, list(pk_set), using))
-    return names
+def _add_functions_of_linked(
+    names: Names,
+    through: type[Model],
+    instance: Model,
+    here: WritePlan,
+    there: WritePlan,
+    pk_set: Collection[object] | None,
+) -> None:
+    if here.is_historical:
+        names.everything = True
+        return
+    here.add_functions(names, instance)
+    if there.has_functions:
+        if pk_set is None or not _are_pks(through, there.model):  # clear(): which rows were linked is not known
+            names.everything = True
+        else:
+            there.add_functions_in_database(names, list(pk_set))

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, cast
 
@@ -29,7 +28,8 @@ from django.db.models import Field, Model, QuerySet
 from django.db.models.deletion import Collector
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 
-from ..names import Names, concrete_of, functions, is_watched
+from ..names import Names, WritePlan, concrete_of, plan_of
+from ..patching import Patches
 from ..transactions.outgoing import announce, collect, own_transaction
 from .receivers import note_written, take_written
 from .statements import KNOWN_ROWS, Verb, told
@@ -38,30 +38,21 @@ _DELETING = "_invalidator_deleting"
 """Where a connection keeps the names of the `Collector` at work, which tells its statements for known rows itself."""
 
 
-@functools.cache  # once, however often the app is set up, and whoever else wraps it
-def install() -> None:
-    """Wrap the methods of models and of deletes."""
-    _wrap_delete()
-    _wrap_batches()
-    _wrap_save()
-    _wrap_save_table()
-    _wrap_statements_of_save()
+patches = Patches("Saves and deletes of rows")
 
 
-def _wrap_delete() -> None:
-    original = Collector.delete
-
-    @functools.wraps(original)
+@patches.around(Collector, "delete", "self", why="deleted rows are invalidated with those of their cascade")
+def _delete(original: Any) -> Any:
     def delete(self: Collector) -> tuple[int, dict[str, int]]:
         with _transaction_for(_models_of(self), self.using):
             names = _names_of_known_rows(self)
             announce(names, self.using)  # refused now, the rows in memory keep their primary keys
             with _deleting(names, self.using):
-                result = original(self)
+                result: tuple[int, dict[str, int]] = original(self)
             collect(names, self.using)
             return result
 
-    Collector.delete = delete  # type: ignore[method-assign]
+    return delete
 
 
 @contextlib.contextmanager
@@ -76,23 +67,28 @@ def _deleting(names: Names, using: str) -> Iterator[None]:
         state[_DELETING] = before
 
 
-def _wrap_batches() -> None:
-    delete_batch: Any = DeleteQuery.delete_batch
-    update_batch: Any = UpdateQuery.update_batch
-
-    @functools.wraps(delete_batch)
-    def delete(self: DeleteQuery, pk_list: Any, using: str) -> int:
+@patches.around(DeleteQuery, "delete_batch", "self, pk_list, using", why="`Collector.delete` invalidates its rows")
+def _delete_batch(original: Any) -> Any:
+    def delete_batch(self: DeleteQuery, pk_list: Any, using: str) -> int:
         with _told_by_collector("delete", self, using):
-            count: int = delete_batch(self, pk_list, using)
+            count: int = original(self, pk_list, using)
             return count
 
-    @functools.wraps(update_batch)
-    def update(self: UpdateQuery, pk_list: Any, values: Any, using: str) -> None:
-        with _told_by_collector("update", self, using):
-            update_batch(self, pk_list, values, using)
+    return delete_batch
 
-    DeleteQuery.delete_batch = delete  # type: ignore[method-assign]
-    UpdateQuery.update_batch = update  # type: ignore[method-assign]
+
+@patches.around(
+    UpdateQuery,
+    "update_batch",
+    "self, pk_list, values, using",
+    why="`Collector.delete` invalidates its rows",
+)
+def _update_batch(original: Any) -> Any:
+    def update_batch(self: UpdateQuery, pk_list: Any, values: Any, using: str) -> None:
+        with _told_by_collector("update", self, using):
+            original(self, pk_list, values, using)
+
+    return update_batch
 
 
 @contextlib.contextmanager
@@ -107,43 +103,40 @@ def _told_by_collector(verb: Verb, query: Any, using: str) -> Iterator[None]:
     names.clear()
 
 
-def _wrap_save() -> None:
-    original: Any = Model.save_base
-
-    @functools.wraps(original)
+@patches.around(
+    Model,
+    "save_base",
+    "self, raw=False, force_insert=False, force_update=False, using=None, ...",
+    why="a row is invalidated even if a receiver of its signals fails; a strict write needs a transaction",
+)
+def _save_base(original: Any) -> Any:
     def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
-        model = type(self)
-        if not is_watched(model):
-            original(self, *args, **kwargs)
-            return
         # Django passes it by name; somebody else may not.
         using = kwargs.get("using") or (args[3] if len(args) > 3 else None)
-        using = using or router.db_for_write(model, instance=self)
+        using = using or router.db_for_write(type(self), instance=self)
+        plan = plan_of(type(self), using)
+        if not plan.is_watched:
+            original(self, *args, **kwargs)
+            return
         with own_transaction(using):
             try:
                 original(self, *args, **kwargs)
             finally:
-                # What no `post_save` of ours has told.
+                # What our receiver of `post_save` was not called for.
                 if names := take_written(self):
-                    _tell_untold(names, self, using)
+                    names.everything |= plan.has_functions
+                    collect(names, using)
 
-    Model.save_base = save_base  # type: ignore[method-assign]
-
-
-def _tell_untold(names: Names, row: Model, using: str) -> None:
-    model = type(row)
-    if row.pk is None:
-        names.table_changed(model)
-    else:
-        names.row_changed(row)
-    names.everything |= functions.has_functions(model)
-    collect(names, using)
+    return save_base
 
 
-def _wrap_save_table() -> None:
-    original: Any = Model._save_table  # type: ignore[attr-defined]  # noqa: SLF001 - no other place knows when, and what
-
-    @functools.wraps(original)
+@patches.around(
+    Model,
+    "_save_table",
+    "self, raw=False, cls=None, force_insert=False, force_update=False, using=None, update_fields=None",
+    why="which columns a save writes is known nowhere else",
+)
+def _save_table(original: Any) -> Any:
     def save_table(
         self: Model,
         raw: bool = False,
@@ -153,7 +146,7 @@ def _wrap_save_table() -> None:
         using: str | None = None,
         update_fields: Collection[str] | None = None,
     ) -> bool:
-        model = concrete_of(cls or type(self))
+        plan = plan_of(cls or type(self), using)
         try:
             updated: bool = original(
                 self,
@@ -165,41 +158,39 @@ def _wrap_save_table() -> None:
                 update_fields=update_fields,
             )
         except (InterfaceError, OperationalError):
-            if is_watched(model) and not connections[cast("str", using)].in_atomic_block:
-                note_written(self).table_changed(model)  # the answer may be what was lost
+            if plan.is_watched and not connections[cast("str", using)].in_atomic_block:
+                plan.add_table(note_written(self))  # the answer may be what was lost
             raise
-        if is_watched(model):
-            if update_fields is None:
-                note_written(self).values_written(model, self)
-            else:
-                note_written(self).columns_changed(model, update_fields)
+        # Parents come first: with the model's own table the row is whole, and their columns are its attributes.
+        if plan.is_watched and plan.model is concrete_of(type(self)):
+            plan.add_written(note_written(self), self, update_fields, own_table=raw)
         return updated
 
-    Model._save_table = save_table  # type: ignore[attr-defined]  # noqa: SLF001
+    return save_table
 
 
-def _wrap_statements_of_save() -> None:
-    model: Any = Model
-    do_update = model._do_update  # noqa: SLF001 - no other place sends only this statement
-    do_insert = model._do_insert  # noqa: SLF001
-
-    @functools.wraps(do_update)
-    def update(self: Model, base_qs: Any, using: str, *args: Any, **kwargs: Any) -> Any:
+@patches.around(Model, "_do_update", "self, base_qs, using, ...", why="`Model.save_base` invalidates its row")
+def _do_update(original: Any) -> Any:
+    def do_update(self: Model, base_qs: Any, using: str, *args: Any, **kwargs: Any) -> Any:
         with told("update", concrete_of(base_qs.model), using):
-            return do_update(self, base_qs, using, *args, **kwargs)
+            return original(self, base_qs, using, *args, **kwargs)
 
-    @functools.wraps(do_insert)
-    def insert(self: Model, manager: Any, using: str, *args: Any, **kwargs: Any) -> Any:
+    return do_update
+
+
+@patches.around(Model, "_do_insert", "self, manager, using, ...", why="`Model.save_base` invalidates its row")
+def _do_insert(original: Any) -> Any:
+    def do_insert(self: Model, manager: Any, using: str, *args: Any, **kwargs: Any) -> Any:
         with told("insert", self, using):
-            return do_insert(self, manager, using, *args, **kwargs)
+            return original(self, manager, using, *args, **kwargs)
 
-    model._do_update = update  # noqa: SLF001
-    model._do_insert = insert  # noqa: SLF001
+    return do_insert
 
 
 def _transaction_for(models: Iterable[type[Model]], using: str) -> contextlib.AbstractContextManager[object]:
     """Rule 5, for a write to *models*; those that nobody watches are written as if we were not there."""
-    return own_transaction(using) if any(map(is_watched, models)) else contextlib.nullcontext()
+    watched = any(plan_of(model, using).is_watched for model in models)
+    return own_transaction(using) if watched else contextlib.nullcontext()
 
 
 def _models_of(collector: Collector) -> set[type[Model]]:
@@ -210,55 +201,59 @@ def _models_of(collector: Collector) -> set[type[Model]]:
 def _names_of_known_rows(collector: Collector) -> Names:
     names = Names()
     for model, rows in collector.data.items():
-        if rows and is_watched(model):
-            _add_deleted(names, model, rows, collector)
+        plan = plan_of(model, collector.using)
+        if rows and plan.is_watched:
+            _add_deleted(names, plan, rows, collector)
     # The stubs take the values for rows; they are lists of collections of rows.
     field_updates: dict[tuple[Field[Any, Any], Any], list[Collection[Model]]] = cast("Any", collector.field_updates)
     for (column, value), groups in field_updates.items():
-        if is_watched(column.model):
+        plan = plan_of(column.model, collector.using)
+        if plan.is_watched:
             for updated in groups:
-                _add_updated(names, column, value, updated)
+                _add_updated(names, plan, column, value, updated)
     return names
 
 
-def _add_deleted(names: Names, model: type[Model], rows: Iterable[Model], collector: Collector) -> None:
-    _add_rows(names, model, list(rows))
-    names.dependents_changed(model)
-    if not functions.has_functions(model):
+def _add_deleted(names: Names, plan: WritePlan, rows: Iterable[Model], collector: Collector) -> None:
+    _add_rows(names, plan, list(rows))
+    plan.add_dependents(names)
+    if not plan.has_functions:
         return
-    if functions.is_historical(model):
+    if plan.is_historical:
         names.everything = True
     elif isinstance(collector.origin, Model):
         # What the application holds in its hands may have been changed since it was read.
-        names.update(functions.names_in_database(model, [row.pk for row in rows], collector.using))
+        plan.add_functions_in_database(names, [row.pk for row in rows])
     else:
-        _add_named(names, rows)
+        _add_functions(names, plan, rows)
 
 
-def _add_rows(names: Names, model: type[Model], rows: Collection[Model]) -> None:
+def _add_rows(names: Names, plan: WritePlan, rows: Collection[Model]) -> None:
     if len(rows) > KNOWN_ROWS:
-        names.table_changed(model)
+        plan.add_table(names)
         return
     for row in rows:
-        names.row_changed(row)
+        plan.add_row(names, row)
 
 
-def _add_updated(names: Names, column: Field[Any, Any], value: object, rows: Collection[Model]) -> None:
+def _add_updated(
+    names: Names, plan: WritePlan, column: Field[Any, Any], value: object, rows: Collection[Model]
+) -> None:
     """Add the names for rows of which Django will set *column* to *value* because its target is deleted."""
     if isinstance(rows, QuerySet) and rows._result_cache is None:  # noqa: SLF001 - as Collector.delete itself asks
-        return  # Django updates these by a query, which tells
-    _add_rows(names, column.model, rows)
-    names.columns_changed(column.model, [column.name])
-    if functions.has_functions(column.model):
+        return  # Django updates these by a query, which is seen as a statement
+    _add_rows(names, plan, rows)
+    plan.add_columns(names, [column.name])
+    if plan.has_functions:
         for row in rows:
             after = copy.copy(row)
             setattr(after, column.name if isinstance(value, Model) else column.attname, value)
-            _add_named(names, (row, after))
+            _add_functions(names, plan, (row, after))
 
 
-def _add_named(names: Names, rows: Iterable[Model]) -> None:
+def _add_functions(names: Names, plan: WritePlan, rows: Iterable[Model]) -> None:
+    if plan.is_historical:
+        names.everything = True
+        return
     for row in rows:
-        if functions.is_historical(type(row)):
-            names.everything = True
-            return
-        names.update(functions.names_of(row))
+        plan.add_functions(names, row)

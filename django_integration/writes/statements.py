@@ -31,7 +31,8 @@ from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLIns
 from django.db.models.sql.query import Query
 from django.db.models.sql.where import AND, WhereNode
 
-from ..names import Names, concrete_of, ends_of, functions, is_watched
+from ..names import Names, concrete_of, ends_of, has_expressions, plan_of
+from ..patching import Patches
 from ..transactions.outgoing import collect, own_transaction
 
 KNOWN_ROWS = 500
@@ -84,25 +85,7 @@ def told(verb: Verb, target: object, using: str) -> Iterator[None]:
         state[_TOLD] = before
 
 
-@functools.cache  # once, however often the app is set up, and whoever else wraps it
-def install() -> None:
-    """Wrap the three compilers."""
-    _wrap(SQLInsertCompiler, "insert", _Insert)
-    _wrap(SQLUpdateCompiler, "update", _Update)
-    _wrap(SQLDeleteCompiler, "delete", _Delete)
-
-
-def _wrap(compiler: Any, verb: Verb, kind: type[_Rows]) -> None:
-    _wrap_as_sql(compiler)
-    _wrap_execute(compiler, "execute_sql", verb, kind)
-    if hasattr(compiler, "execute_returning_sql"):  # an update, from Django 6.0 on
-        _wrap_execute(compiler, "execute_returning_sql", verb, kind)
-
-
-def _wrap_as_sql(compiler: Any) -> None:
-    original = compiler.as_sql
-
-    @functools.wraps(original)
+def _as_sql(original: Any) -> Any:
     def as_sql(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
         sql = original(self, *args, **kwargs)
         statement: Statement | None = self.connection.__dict__.get(_STATEMENT)
@@ -110,13 +93,10 @@ def _wrap_as_sql(compiler: Any) -> None:
             statement.compiled = True
         return sql
 
-    compiler.as_sql = as_sql
+    return as_sql
 
 
-def _wrap_execute(compiler: Any, method: str, verb: Verb, kind: type[_Rows]) -> None:
-    original = getattr(compiler, method)
-
-    @functools.wraps(original)
+def _execute_sql(verb: Verb, kind: type[_Rows], original: Any) -> Any:
     def execute(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
         state = self.connection.__dict__
         outer, mark = state.get(_STATEMENT), state.get(_TOLD)
@@ -125,13 +105,13 @@ def _wrap_execute(compiler: Any, method: str, verb: Verb, kind: type[_Rows]) -> 
         statement = Statement(self)
         state[_STATEMENT], state[_TOLD] = statement, None
         try:
-            if _is_told(mark, verb, self.query) or not is_watched(_model_of(self.query)):
+            if _is_told(mark, verb, self.query) or not plan_of(_model_of(self.query), self.connection.alias).is_watched:
                 return original(self, *args, **kwargs)
             return _execute(self, statement, kind(self), lambda: original(self, *args, **kwargs))
         finally:
             state[_STATEMENT], state[_TOLD] = outer, mark
 
-    setattr(compiler, method, execute)
+    return execute
 
 
 def _is_told(mark: tuple[Verb, object] | None, verb: Verb, query: Any) -> bool:
@@ -173,8 +153,9 @@ class _Rows:
         self.pks: Collection[object] | None = None
         self.seen = Names()
         """What functions named for the rows before the statement."""
-        self.wanted = functions.has_functions(self.model)
-        self.read = self.wanted and not functions.is_historical(self.model)
+        self.plan = plan_of(self.model, self.using)
+        self.wanted = self.plan.has_functions
+        self.read = self.wanted and not self.plan.is_historical
 
     def transaction(self) -> contextlib.AbstractContextManager[object]:
         """What the statement needs around it: rows that a function has seen must be those that are written."""
@@ -192,7 +173,8 @@ class _Rows:
 
     def after(self, count: int, result: Any) -> Names:
         """Return what functions name for these rows before and after; everything if that is not known."""
-        return Names(everything=self.wanted or _is_linking_wanted(self.model))
+        # A migration's model sends no signal that we receive for what it links.
+        return Names(everything=self.wanted or (self.plan.is_historical and self.plan.links_wanted()))
 
     def _were_read(self, count: int) -> bool:
         """Whether the rows that were written are those that were read before."""
@@ -213,7 +195,7 @@ class _Rows:
         if self.pks is None:
             self.pks = _few(_select_keys(self.query, self.model, self.using))
         if self.pks is not None:
-            self.seen = functions.names_in_database(self.model, list(self.pks), self.using, lock=True)
+            self.plan.add_functions_in_database(self.seen, list(self.pks), lock=True)
 
 
 class _Update(_Rows):
@@ -227,14 +209,14 @@ class _Update(_Rows):
         if pks is None or any(field.primary_key for field, _, _ in self.query.values):
             pks = None
         else:
-            names.columns_changed(self.model, columns)
-        names.rows_changed(self.model, pks, _ends(self.query, self.model, columns))
+            self.plan.add_columns(names, columns)
+        self.plan.add_rows(names, pks, _ends(self.query, self.model, columns))
         return names
 
     def after(self, count: int, result: Any) -> Names:
         if self.pks is None or not self._were_read(count):
             return super().after(count, result)
-        self.seen.update(functions.names_in_database(self.model, list(self.pks), self.using))
+        self.plan.add_functions_in_database(self.seen, list(self.pks))
         return self.seen
 
 
@@ -244,8 +226,8 @@ class _Delete(_Rows):
 
     def names(self, count: int, result: Any) -> Names:
         names = Names()
-        names.rows_changed(self.model, self._known(count), _ends(self.query, self.model, {}))
-        names.dependents_changed(self.model)
+        self.plan.add_rows(names, self._known(count), _ends(self.query, self.model, {}))
+        self.plan.add_dependents(names)
         return names
 
     def after(self, count: int, result: Any) -> Names:
@@ -258,19 +240,13 @@ class _Insert(_Rows):
     def names(self, count: int, result: Any) -> Names:
         names = Names()
         if len(self.query.objs) > KNOWN_ROWS:
-            names.table_changed(self.model)
+            self.plan.add_table(names)
             return names
         updates = self.query.on_conflict is OnConflict.UPDATE
         for row in self._rows(result):
-            names.values_written(self.model, row)
-            known = row.pk is not None and None not in (row.pk if isinstance(row.pk, tuple) else ())
-            names.rows_changed(
-                self.model,
-                [row.pk] if known else None,
-                {key.attname: [row.__dict__.get(key.attname)] for key in ends_of(self.model)},
-            )
+            self.plan.add_written(names, row, own_table=True)
         if updates:
-            names.columns_changed(self.model, [column.name for column in self.query.update_fields])
+            self.plan.add_columns(names, [column.name for column in self.query.update_fields])
         return names
 
     def after(self, count: int, result: Any) -> Names:
@@ -282,10 +258,10 @@ class _Insert(_Rows):
             return Names(everything=True)
         names = Names()
         for row in rows:
-            if functions.has_expressions(row):
-                names.update(functions.names_in_database(self.model, [row.pk], self.using))
+            if has_expressions(row):
+                self.plan.add_functions_in_database(names, [row.pk])
             else:
-                names.update(functions.names_of(row))
+                self.plan.add_functions(names, row)
         return names
 
     def _rows(self, result: Any) -> Iterator[Model]:
@@ -326,13 +302,6 @@ class _Insert(_Rows):
 
 def _model_of(query: Any) -> type[Model]:
     return concrete_of(query.get_meta().model)
-
-
-def _is_linking_wanted(through: type[Model]) -> bool:
-    """Whether a function would want to see rows that a migration's model links: it sends no signal that we hear."""
-    return functions.is_historical(through) and any(
-        functions.has_functions(key.related_model) for key in ends_of(through)
-    )
 
 
 def _ends(query: Any, model: type[Model], written: Mapping[str, object]) -> dict[str, list[object]]:
@@ -392,3 +361,24 @@ def _select_keys(query: Any, model: type[Model], using: str) -> Collection[objec
     if features.has_select_for_update and len(select.alias_map) <= 1 and not select.distinct and not select.group_by:
         rows = rows.select_for_update(no_key=features.has_select_for_no_key_update)
     return list(rows.values_list("pk", flat=True)[: KNOWN_ROWS + 1])
+
+
+patches = Patches("Statements of the ORM")
+
+
+def _watch(compiler: Any, verb: Verb, kind: type[_Rows], why: str) -> None:
+    before = f"a query that a field sends before the {verb} is not taken for it"
+    patches.around(compiler, "as_sql", "self, ...", why=before)(_as_sql)
+    patches.around(compiler, "execute_sql", "self, ...", why=why)(functools.partial(_execute_sql, verb, kind))
+
+
+_watch(SQLInsertCompiler, "insert", _Insert, "`bulk_create` and many-to-many relations send no signal for a row")
+_watch(SQLUpdateCompiler, "update", _Update, "`QuerySet.update` and `bulk_update` send no signal")
+_watch(SQLDeleteCompiler, "delete", _Delete, "deletes without reading the rows first send no signal")
+patches.around(
+    SQLUpdateCompiler,
+    "execute_returning_sql",
+    "self, returning_fields",
+    why="the same, for an update that returns columns",
+    since=(6, 0),
+)(functools.partial(_execute_sql, "update", _Update))

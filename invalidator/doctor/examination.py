@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config import Config
 from ..errors import InvalidSetting, LinkDown
-from ..ledger_file import default_path
+from ..ledger.file import default_path
 from ..link import Link, make_link
 from ..names import redis_names
 from ..protocol.frames import Reply, parse_info

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..config import Config
 from ..errors import LedgerFileError
 from ..ledger import HEADER_WORDS, PROVEN_AT, now_ns
-from ..ledger_file import LedgerFile
+from ..ledger.file import LedgerFile
 from ..requirements import LEAST_HIREDIS, version_numbers
 from .findings import Finding
 

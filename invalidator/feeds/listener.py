@@ -36,13 +36,13 @@ QUIET_NS = 60 * 1_000_000_000
 
 
 class Audience(Protocol):
-    """Who wants to know what was applied: called by the listener's thread, after the ledger was stamped."""
+    """What a listener notifies of each message and each flush: from its own thread, after the ledger was written."""
 
     def invalidated(self, body: Body, id: str, now: int) -> None:
-        """A message was applied."""
+        """A message was applied to the ledger, at *now*."""
 
     def flushed(self, reason: str, now: int) -> None:
-        """The ledger was voided."""
+        """Everything in the ledger was voided, at *now*."""
 
 
 class Act(Enum):
@@ -61,16 +61,16 @@ class Receive(NamedTuple):
 
 class Listener:
     """
-    One subscription and one ledger, and the thread that keeps them together.
+    Keeps one ledger up to date with one subscription, from a thread of its own.
 
     Args:
-        subscription: decides.
+        subscription: decides what to do.
         link: the way to the server.
-        ledger: written here, and by the process' own invalidations.
-        audience: told what was applied.
-        clock: that of the ledger.
-        throttle: of the ledger's count.
-        make_worker: what drives the steps.
+        ledger: written by the listener, and by the process' own invalidations.
+        audience: notified of what was applied.
+        clock: the ledger's.
+        throttle: spaces out the counts of the ledger.
+        make_worker: makes what drives the steps.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Listener:
     ) -> None:
         self.subscription = subscription
         self.turned_at = 0
-        """When the thread last came round: long past, it is stuck or dead."""
+        """When the thread last finished a turn. If that is long past, it is stuck or dead."""
         self._link = link
         self._ledger = ledger
         self._audience = audience
@@ -97,37 +97,40 @@ class Listener:
         self._logged: dict[str, int] = {}
         # Stored, but not settled yet.
         self.is_uncounted = False
-        """Whether a stamp is in the ledger that no reader is told of yet."""
+        """Whether a stamp is in the ledger that its count does not show to readers yet."""
         self._moved: Journal | None = None
         self._applied: list[tuple[Body, str, int]] = []
         self._worker = make_worker("invalidator-listener", self.steps())
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start the thread."""
         self.turned_at = self._clock()
         self._worker.start()
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
         """
-        Wait until *is_so*, which is asked again after every proof, at most *timeout_s* seconds. Returns what it said
-        last.
+        Wait until *is_so* returns True, at most *timeout_s* seconds and not beyond `close`, and return what it returned
+        last. It is called now and after every proof.
         """
         with self._proven:
-            return self._proven.wait_for(is_so, timeout_s)
+            self._proven.wait_for(lambda: is_so() or self._closing.is_set(), timeout_s)
+            return is_so()
 
     def close(self, timeout_s: float) -> bool:
         """
-        Stop listening. The lease runs out. Returns whether the thread has ended, at most *timeout_s* seconds later (one
-        that closes itself has not).
+        Stop, and let the lease run out. Wait for the end of the thread, at most *timeout_s* seconds, and return whether
+        it has ended. (A thread that closes itself has not.)
         """
         self._closing.set()
+        with self._proven:
+            self._proven.notify_all()  # there will be no further proof
         connection = self._connection
         if connection is not None:
             connection.interrupt()
         return self._worker.join(timeout_s)
 
-    def let_go(self) -> None:
-        """In a forked child: close the inherited descriptor. The parent's connection lives on."""
+    def close_in_child(self) -> None:
+        """In a forked child, close the inherited descriptor. The parent's connection stays open."""
         if self._connection is not None:
             self._connection.close()
 
@@ -135,7 +138,8 @@ class Listener:
 
     def steps(self) -> Steps:
         """
-        All that is to be done until `close`: effects, `Act`, `Receive` and `Pause`, each announced before it is taken.
+        Everything there is to do until `close`. A step is an effect of the subscription, an `Act`, a `Receive` or a
+        `Pause`; `invalidator.steps` says how to take them.
         """
         while not self._closing.is_set():
             self.turned_at = self._clock()
@@ -146,7 +150,7 @@ class Listener:
             except LinkDown as error:
                 reason = str(error)
             except Exception as error:
-                # A bug of ours must not end the listening: void what it may have missed, and begin again.
+                # A bug of ours must not end the subscription: void what it may have missed, and connect anew.
                 log.exception("listener failed channel=%s", self.subscription.names.channel)
                 reason = f"{type(error).__name__}: {error}"
                 yield from self._void(f"the listener failed ({type(error).__name__})")
@@ -162,10 +166,10 @@ class Listener:
         try:
             yield from self._carry_out(self.subscription.failed(reason, self._clock()))
         except Exception:
-            log.exception("nobody could be told of a flush channel=%s", self.subscription.names.channel)
+            log.exception("audience failed after a flush channel=%s", self.subscription.names.channel)
 
     def _converse(self) -> Steps:
-        """Connect and talk until we close, or the connection ends, which raises LinkDown. Leaves nothing unsettled."""
+        """Connect, and talk until `close`, or until the connection ends, which raises LinkDown. Settles at the end."""
         yield Act.CONNECT
         connection = self._connection = self._link.connect()
         yield None
@@ -183,7 +187,7 @@ class Listener:
             yield from self._carry_out(self.subscription.tick(self.turned_at))
 
     def _next_turn(self) -> int:
-        """When there is something to do, whether or not anything comes."""
+        """When there is something to do, even if nothing arrives."""
         next_tick = self.subscription.next_tick()
         return min(next_tick, self._throttle.due()) if self.is_uncounted else next_tick
 
@@ -208,7 +212,7 @@ class Listener:
     @staticmethod
     def _and_then(settle: Callable[[], None], steps: Steps) -> Steps:
         """Take *steps*, then *settle*, even if one of them fails."""
-        # Not `finally`: a generator that is given up in the middle must neither yield nor settle anything.
+        # Not `finally`: a generator that is abandoned in the middle must neither yield nor settle.
         try:
             yield from steps
         except Exception:
@@ -258,14 +262,14 @@ class Listener:
 
     def _settle_in_time(self) -> None:
         """
-        As `_settle`, once for all that was read in one piece; in a storm not before the throttle allows it. Something
-        else (a proof, a flush, the end of the connection) may settle earlier; `_next_turn` does at the latest.
+        `_settle`, once for everything that was read in one piece, and in a storm only when the throttle allows it. A
+        proof, a flush or the end of the connection may settle earlier; at the latest the next turn does.
         """
         if not self.is_uncounted or self._throttle.due() <= self._clock():
             self._settle()
 
     def _settle(self) -> None:
-        """Finish what was carried out: count the stamps, move the position, then tell the audience."""
+        """Finish what was carried out: count the stamps, record the position, then notify the audience."""
         if self.is_uncounted:
             self.is_uncounted = False
             self._throttle.counted(self._clock())
@@ -286,7 +290,7 @@ class Listener:
             log.debug("%s channel=%s reason=%r", state, self.subscription.names.channel, reason)
 
     def _log(self, level: int, event: str, reason: str) -> None:
-        """One line for each event and reason in a while: an outage of an hour is not a thousand lines."""
+        """Log an event once per reason and `QUIET_NS`, so that an outage of an hour is not a thousand lines."""
         now = self._clock()
         key = f"{event} {reason.partition(':')[0]}"
         if now < self._logged.get(key, 0):
@@ -334,7 +338,7 @@ def make_listener(
 
 
 def apply_to_ledger(ledger: Ledger, body: Body, now: int, *, count: bool = True) -> None:
-    """Carry out what *body* says in *ledger*. Without *count*, `Ledger.touch` has to follow."""
+    """Carry out a message in *ledger*. Without *count*, the caller has to call `Ledger.touch` afterwards."""
     slots = name_slots(body.keys, body.tags, ledger.slots)
     match body.op:
         case "clear":

@@ -90,5 +90,5 @@ class ListenerFeed:
         if self._listener is not None:
             self._journal = self._listener.subscription.journal
             self.own.touch()  # up to that position everything is stamped, but perhaps not counted yet
-            self._listener.let_go()
+            self._listener.close_in_child()
             self._listener = None

@@ -29,7 +29,7 @@ from ..config import Config
 from ..errors import LedgerFileError
 from ..forks import Lock
 from ..ledger import FLUSHED_AT, PROVEN_AT, Clock, Ledger, Words
-from ..ledger_file import LedgerFile
+from ..ledger.file import LedgerFile
 from ..protocol.subscription import Tally
 from ..receipt import Receipt
 from .doubt import Doubt
@@ -78,7 +78,7 @@ class SidecarFeed:
         self._any_owner = any_owner
         self._watch = watch
         self._sweep = sweep
-        self._file = LedgerFile(path, namespace=config.namespace, any_owner=any_owner)
+        self._file = self._map(path)
         self.view = self._file.view
         # As many slots as the host's, so that a slot means the same in both. Untouched pages of it cost nothing.
         self.own = Ledger.private(slots=self.view.slots, namespace=config.namespace)
@@ -207,11 +207,14 @@ class SidecarFeed:
         ms, _, seq = receipt.id.partition("-")
         return self.view.read_position() >= (int(ms), int(seq))
 
+    def _map(self, path: Path) -> LedgerFile:
+        return LedgerFile(path, namespace=self._config.namespace, any_owner=self._any_owner, clock=self._clock)
+
     def _look_for_new_file(self) -> None:
         if not self._file.was_replaced():
             return
         try:
-            file = LedgerFile(self._file.path, namespace=self._config.namespace, any_owner=self._any_owner)
+            file = self._map(self._file.path)
         except LedgerFileError as error:
             self.tally.last_error = str(error)
             return

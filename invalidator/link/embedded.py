@@ -1,27 +1,28 @@
 """
 `embedded://`: for development, a server that the processes of one project share, and that nobody has to start or stop.
 
-The first process starts it, on a Unix socket in a directory of this user alone; its siblings (a worker, a shell, the
-next life of a server that reloads itself) join; it stops when the last one is gone. `embedded://` is called as the
-namespace is, `embedded://name` as it says; processes of one user and one name meet.
+The first process starts it, on a Unix socket in a directory that belongs to this user alone. Other processes (workers,
+a shell, a development server after a reload) join, and the server stops when the last one has ended. Processes of one
+user share a server if they use the same name: that of the URL (`embedded://name`), or else the namespace.
 
-Who is there is told by locks, which the kernel frees when a process ends, however it ends. In the directory are
+Locks show which processes are there, since the kernel frees a lock when its process ends, however it ends. The
+directory contains
 
-    start.lock    held by who looks whether there is a server, and starts it if there is none
+    start.lock    held by a process while it checks whether there is a server, and starts it if there is none
     members.lock  shared by every process that uses the server
     keeper.lock   held by the server's keeper as long as the server lives
 
-Rule 1: the server belongs to nobody but its keeper, a small process of its own that is its parent. It stops the server
-when it gets `members.lock` for itself alone: when no member is left. So neither the end of who started it, nor
-`kill -9` of anybody, leaves a server behind, or takes it from the others.
-Rule 2: a server that died, or whose keeper did, is started anew by the next who connects or publishes; to the others
-that is a restart of Redis, which the protocol bears. (On Linux the kernel ends the server with its keeper; elsewhere
-the next start does.)
-Rule 3: who has the locks makes sure that their files are still those of that name, since the keeper removes the
+Rule 1: the server is the child of its keeper, a small process that does nothing else. The keeper waits for an exclusive
+lock on `members.lock`, which it gets when no member is left, and then stops the server. So whichever process ends, even
+by `kill -9`, no server is left behind, and none is taken from the others.
+Rule 2: if the server or its keeper has died, the next process that connects or publishes starts the server anew. To the
+others that looks like a restart of Redis, which the protocol handles. (On Linux the kernel ends the server with its
+keeper; elsewhere the next start does.)
+Rule 3: a process that has got a lock checks that its file is still the one of that name: the keeper removes the
 directory at the end, with the locks in it.
-Rule 4: a forked child is a member of its own, from its own first use on. It closes what it has inherited, and unlocks
-nothing: a lock belongs to all copies of a descriptor.
-Rule 5: the directory is this user's alone, or nothing is done; no symbolic link is followed.
+Rule 4: a forked child becomes a member of its own with its first use. It closes the descriptors that it inherited, and
+unlocks nothing, since a lock belongs to all copies of a descriptor.
+Rule 5: if the directory does not belong to this user alone, nothing is done. No symbolic link is followed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting, LinkDown
-from ..local_server import (
+from ..names import RedisNames, check_namespace
+from ..protocol.frames import Command
+from .base import Accepted, Post
+from .local_server import (
     UNIX_SOCKET_PATH_MAX,
     CommandError,
     EmbeddedServerError,
@@ -49,13 +53,10 @@ from ..local_server import (
     configuration,
     find_server_binary,
 )
-from ..names import RedisNames, check_namespace
-from ..protocol.frames import Command
-from . import Accepted, Post
 from .redis import RedisConnection, RedisLink
 
 START_TIMEOUT_S = 20.0
-"""Takes 100 ms; a loaded machine takes long."""
+"""It takes 100 ms, and much longer on a loaded machine."""
 POLL_S = 0.005
 
 # Arguments: the directory; seconds for the start; the server's command line. Its output is the server's log.
@@ -64,7 +65,7 @@ import ctypes, fcntl, os, shutil, socket, subprocess, sys, threading, time
 
 directory, patience_s, *command = sys.argv[1:]
 reading, writing = os.pipe()
-if os.fork():  # who started us waits for this half alone
+if os.fork():  # the process that starts the keeper waits for this half alone
     os.close(writing)
     os._exit(0 if os.read(reading, 1) else 1)
 os.setsid()
@@ -115,7 +116,7 @@ if is_alone.is_set():
     except OSError:
         is_ours = False
     if is_ours:
-        # In one step: who comes meanwhile must not find half of it, nor have his new files removed.
+        # In one step: a process that comes meanwhile must not find half of it, nor lose its new files.
         ended = directory + ".ended"
         shutil.rmtree(ended, ignore_errors=True)
         os.rename(directory, ended)
@@ -126,7 +127,7 @@ os._exit(0)
 
 def directory_of(name: str) -> Path:
     """
-    Return where the server called *name* lives.
+    Return the directory of the server called *name*.
 
     Raises:
         EmbeddedServerError: the path would be too long for a socket.
@@ -146,7 +147,7 @@ def directory_of(name: str) -> Path:
 
 
 class SharedServer:
-    """This process' part in the server called *name*. `join` may be called by any thread, as often as one likes."""
+    """This process' membership in the server called *name*. Any thread may call `join`, at any time."""
 
     def __init__(self, name: str, binary: Path) -> None:
         self.directory = directory_of(name)
@@ -166,7 +167,7 @@ class SharedServer:
 
     def join(self) -> None:
         """
-        Be a member, and see that there is a server; waits until it answers.
+        Become a member, start the server if there is none, and wait until it answers.
 
         Raises:
             EmbeddedServerError: it cannot be started, or the directory is not ours; the message ends with its log.
@@ -178,27 +179,27 @@ class SharedServer:
                 time.sleep(POLL_S)
 
     def leave(self) -> None:
-        """Be no member any more. The last one stops the server, in a moment."""
+        """Stop being a member. When the last one leaves, the server stops."""
         with self._lock:
             if self._members is not None:
                 self._unlock(self._members)
                 self._members = None
 
     def after_fork(self) -> None:
-        """In a child: be no member, and leave the parent one."""
+        """In a child, stop being a member. The parent stays one."""
         self._lock = threading.Lock()
         self._members = None
         while self._open:
             os.close(self._open.pop())
 
     def _try_to_join(self, deadline: float) -> bool:
-        """Returns whether it worked; not if the keeper of an earlier server was just removing its directory."""
+        """Return whether it worked. It does not while the keeper of an earlier server removes its directory."""
         try:
             _make_private(self.directory.parent)
             _make_private(self.directory)
             with self._locked("start.lock", fcntl.LOCK_EX, deadline) as start:
                 self._become_member(deadline)
-                # Both, now: a keeper removes nothing while there is a member.
+                # With both locks current, the directory stays: a keeper removes nothing while there is a member.
                 if self._members is None or not self._is_current(start, "start.lock"):
                     return False
                 if not self._is_kept():
@@ -215,7 +216,7 @@ class SharedServer:
                 return
             self._unlock(self._members)
             self._members = None
-        # The keeper of a server that is about to end has it for itself.
+        # This waits while the keeper of a server that is about to end has the lock for itself.
         members = self._acquire("members.lock", fcntl.LOCK_SH, deadline)
         if self._is_current(members, "members.lock"):
             self._members = members
@@ -223,7 +224,7 @@ class SharedServer:
             self._unlock(members)
 
     def _is_kept(self) -> bool:
-        """Whether there is a keeper, and so a server."""
+        """Whether a keeper lives, and with it a server."""
         keeper = self._open_file("keeper.lock")
         try:
             fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -256,13 +257,13 @@ class SharedServer:
             raise EmbeddedServerError(f"{self._binary} could not be started. Its log:\n{said}")
 
     def _end_orphan(self) -> None:
-        """A server without a keeper would live for ever."""
+        """Stop a server whose keeper has died, since it would never end."""
         with contextlib.suppress(OSError, CommandError):
             ask(str(self._socket), "SHUTDOWN", "NOSAVE", timeout_s=1)
 
     @contextlib.contextmanager
     def _locked(self, name: str, how: int, deadline: float) -> Iterator[int]:
-        """Have a lock, and yield its descriptor."""
+        """Hold a lock, and yield its descriptor."""
         descriptor = self._acquire(name, how, deadline)
         try:
             yield descriptor
@@ -289,7 +290,7 @@ class SharedServer:
         return descriptor
 
     def _unlock(self, descriptor: int) -> None:
-        # Not only closed: a child that is being forked right now has a copy.
+        # Closing is not enough: a child that is being forked right now has a copy of the descriptor.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         self._open.discard(descriptor)
         os.close(descriptor)
@@ -308,11 +309,11 @@ class EmbeddedLink:
     Args:
         url: `embedded://`, or `embedded://name`.
         timeout_s: as for `RedisLink`; the start of the server takes longer.
-        namespace: what the server is called without a name.
+        namespace: the name of the server if the URL has none.
 
     Raises:
-        InvalidSetting: the URL says more than a name, the name could be no namespace, or there is no server that could
-            be started.
+        InvalidSetting: the URL holds more than a name, the name is not valid as a namespace, or no server is
+            installed.
     """
 
     def __init__(self, url: str, *, timeout_s: float, namespace: str) -> None:
@@ -374,7 +375,7 @@ def _is_own_directory(path: Path) -> bool:
 
 
 def _make_private(path: Path) -> None:
-    """Make the directory *path*, or make sure that nobody else can look into it. Raises EmbeddedServerError."""
+    """Make the directory *path* if need be, and check that it is this user's alone. Raises EmbeddedServerError."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     if not _is_own_directory(path) or path.lstat().st_mode & 0o077:

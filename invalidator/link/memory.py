@@ -1,9 +1,9 @@
 """
 A server in this process, and the link to it: for tests, and for development in a single process.
 
-`MemoryServer` answers the few commands a subscription sends as Redis would, so that everything above the link runs
-unchanged on `memory://`. Links with the same name in one process meet in one server; nothing crosses a process or
-outlives it.
+`MemoryServer` answers the few commands that a subscription sends as Redis would, so everything above the link runs
+unchanged on `memory://`. Links of the same name share one server. It is not visible to other processes, and ends with
+its own.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..errors import LinkDown
 from ..message import seal_envelope
 from ..names import RedisNames
 from ..protocol.frames import Command, Failure, Frame, Push, Reply
-from . import Accepted, Post
+from .base import Accepted, Post
 
 StreamId = tuple[int, int]
 Deliver = Callable[[Frame | None], None]
-"""To a client; None is the end of its connection."""
+"""Passes a frame to a client; None is the end of its connection."""
 
 _EPOCH_BODY = b'{"v":1,"op":"epoch"}'
 
@@ -35,7 +35,7 @@ class MemoryServer:
 
     Args:
         clock_ms: the server's own wall clock, for the ids of stream entries.
-        token: draws the run id and the epochs.
+        token: draws the id of this run of the server, and the epochs.
     """
 
     def __init__(
@@ -58,32 +58,32 @@ class MemoryServer:
         """Carry out one command of *client* and deliver its answer."""
         match command:
             case ("PING", token):
-                self.say(client, Reply(str(token).encode()))
+                self.deliver(client, Reply(str(token).encode()))
             case ("ROLE",):
-                self.say(client, Reply([self.role.encode(), 0, []]))
+                self.deliver(client, Reply([self.role.encode(), 0, []]))
             case ("INFO",):
-                self.say(client, Reply(f"# Server\r\nrun_id:{self.run_id}\r\nrole:{self.role}\r\n".encode()))
+                self.deliver(client, Reply(f"# Server\r\nrun_id:{self.run_id}\r\nrole:{self.role}\r\n".encode()))
             case ("SUBSCRIBE", str(channel)):
                 self.subscribers.setdefault(channel, []).append(client)
-                self.say(client, Push(b"subscribe", channel.encode(), 1))
+                self.deliver(client, Push(b"subscribe", channel.encode(), 1))
             case ("GET", str(key)):
-                self.say(client, Reply(self.strings[key].encode() if key in self.strings else None))
+                self.deliver(client, Reply(self.strings[key].encode() if key in self.strings else None))
             case ("XREVRANGE", str(key), "+", "-", "COUNT", 1):
-                self.say(client, Reply([_entry(*entry) for entry in self.streams.get(key, [])[-1:]]))
+                self.deliver(client, Reply([_entry(*entry) for entry in self.streams.get(key, [])[-1:]]))
             case ("XRANGE", str(key), str(start), "+", "COUNT", int(count)):
                 after = _parse_id(start.removeprefix("("))
                 found = [entry for entry in self.streams.get(key, []) if entry[0] > after]
-                self.say(client, Reply([_entry(*entry) for entry in found[:count]]))
+                self.deliver(client, Reply([_entry(*entry) for entry in found[:count]]))
             case ("ZRANGE", str(key), 0, -1):
-                self.say(client, Reply(list(self.holds.get(key, {}))))
+                self.deliver(client, Reply(list(self.holds.get(key, {}))))
             case ("OPEN", str(journal), str(epoch)):
                 self.begin_journal(journal, epoch)
-                self.say(client, Reply([]))
+                self.deliver(client, Reply([]))
             case _:
-                self.say(client, Failure(f"ERR unknown command {command[0]!r}"))
+                self.deliver(client, Failure(f"ERR unknown command {command[0]!r}"))
 
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
-        """What the publish script does."""
+        """Do what `PUBLISH_SCRIPT` does."""
         last = self.begin_journal(names.journal, names.epoch, keep_epoch=True)
         now = self.clock_ms()
         holds = {body: ends for body, ends in self.holds.get(names.holds, {}).items() if ends > now}
@@ -104,12 +104,12 @@ class MemoryServer:
         return Accepted(_id(last), reached)
 
     def spread(self, clients: Sequence[Deliver], message: Push) -> None:
-        """Say *message* to all its subscribers. What a test breaks, it breaks here and in `say`."""
+        """Deliver *message* to its subscribers. Tests override this and `deliver` to break the network."""
         for client in clients:
-            self.say(client, message)
+            self.deliver(client, message)
 
-    def say(self, client: Deliver, frame: Frame) -> None:
-        """Everything that *client* is ever told, in order."""
+    def deliver(self, client: Deliver, frame: Frame) -> None:
+        """Deliver one frame to *client*: every frame that it gets, in order."""
         client(frame)
 
     def begin_journal(self, journal: str, epoch: str, *, keep_epoch: bool = False) -> StreamId:
@@ -170,13 +170,13 @@ _meetings: dict[str, _Meeting] = {}
 
 
 def open_server(name: str, server: MemoryServer) -> _Meeting:
-    """Let links to `memory://`*name* meet in *server*, until `close_server`."""
+    """Let links to `memory://`*name* use *server*, until `close_server`."""
     meeting = _meetings[name] = _Meeting(server)
     return meeting
 
 
 def close_server(name: str) -> None:
-    """Forget the server called *name*. Who is connected stays so; who comes later finds another."""
+    """Forget the server called *name*. Connections to it stay open; new links get another server."""
     _meetings.pop(name, None)
 
 

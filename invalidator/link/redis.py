@@ -1,8 +1,8 @@
 """
 The link to a real Redis or Valkey server. The only importer of redis.
 
-redis-py connects, authenticates, encrypts and parses (with hiredis); it never reconnects or retries on its own here,
-because whoever reconnects without telling has missed messages.
+redis-py connects, authenticates, encrypts and parses (with hiredis). It never reconnects or retries on its own here: a
+subscription that is reconnected silently has missed messages, and nobody knows.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from redis.retry import Retry
 from ..errors import InvalidSetting, LinkDown
 from ..names import RedisNames
 from ..protocol.frames import Command, Failure, Frame, Push, Reply
-from . import PUBLISH_SCRIPT, Accepted, Post
+from .base import PUBLISH_SCRIPT, Accepted, Post
 
 _SCRIPT_SHA = hashlib.sha1(PUBLISH_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 FRAMES_AT_ONCE = 1000
-"""How much is read before the listener acts on it and looks at the time again."""
+"""Frames that are read before the listener acts on them and looks at the time again."""
 MAX_CONNECTIONS = 64
 """
-Of publishing threads, at once. A thread that finds none free is told that the link is down, and its message waits in
-the queue.
+Of publishing threads, at once. To a thread that finds none free the link is down, and its message waits in the queue.
 """
 
 
 class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
-    """Marks what the server says unasked, and does not format each message for a debug log."""
+    """Recognizes pushes, and does not format each message for a debug log."""
 
     def handle_pubsub_push_response(self, response: list[Any]) -> Push:
         kind, channel, payload = (*response, None, None)[:3]
         return Push(kind, channel or b"", payload)
 
     def has_more(self) -> bool:
-        """Whether some of what was received has not been read yet. Asks nobody, unlike redis-py's `can_read`."""
+        """Whether the buffer holds more to parse. Makes no system call, unlike redis-py's `can_read`."""
         reader: Any = self._reader
         return reader is not None and bool(reader.has_data())
 
@@ -79,7 +78,7 @@ class RedisConnection:
         return frames
 
     def interrupt(self) -> None:
-        # redis-py has no public way to the socket, and its disconnect() pulls it away from under a reading thread.
+        # redis-py has no public access to the socket, and its disconnect() closes it under a thread that reads.
         connected: Any = self._connection._sock  # noqa: SLF001
         if connected is not None:
             with contextlib.suppress(OSError):
@@ -143,9 +142,9 @@ class RedisLink:
         """
         Send a command and return its answer.
 
-        As redis-py's `execute_command`, without what takes that half of the time until it sends.
-        Whether the server has closed a connection that was idle shows when it is used: then another is taken, and the
-        command may be carried out twice.
+        This is redis-py's `execute_command` without half of the work that it does before it sends. A connection that
+        the server closed while it was idle fails only when it is used. Then another one is tried, so the command may be
+        carried out twice.
         """
         command = b"*%d\r\n%b%b" % (head.values + rest.values, head.data, rest.data)
         while True:
@@ -188,12 +187,12 @@ class RedisLink:
         self._pool.disconnect()
 
     def _make_connection(self) -> Any:
-        """A connection of its own, which the pool does not count: it is never given back."""
+        """Make a connection that the pool does not count, since it is never returned to the pool."""
         return self._pool.connection_class(**self._pool.connection_kwargs)
 
 
 def _fixed_arguments(names: RedisNames, journal_length: int) -> list[str]:
-    """The first arguments of the script, which are the same each time."""
+    """Return the first arguments of the script, which are the same in each call."""
     return ["3", names.journal, names.epoch, names.holds, names.channel, str(journal_length)]
 
 
@@ -203,7 +202,7 @@ def _changing_arguments(post: Post) -> list[bytes]:
 
 
 class Packed(NamedTuple):
-    """So many values of a command, as they are sent."""
+    """Some values of a command, encoded as they are sent."""
 
     values: int
     data: bytes

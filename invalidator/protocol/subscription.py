@@ -1,22 +1,21 @@
 """
-The life of one subscription, as a state machine.
+One subscription, from its first connection to its end, as a state machine.
 
-Nothing here does I/O or looks at the time. The owner tells us what happened and when (`connected`, `received`,
-`disconnected`, `tick`); we answer with effects, which the owner carries out in order, each before it tells us
-anything else.
+Nothing here does I/O or looks at the time. The owner (a `Listener`) calls `connected`, `received`, `disconnected` and
+`tick` with what happened and when. Each returns effects, which the owner carries out in order, before its next call.
 
 All commands go through the subscription's own connection (RESP3, where a subscriber may run any command). Redis
-answers a connection in order, and that is what everything below rests on:
+answers the commands of one connection in order. Everything below rests on that:
 
-Rule 1: the confirmed subscription is read before any answer about the journal. Whatever is published later comes to
-us live; whatever was published before is in the journal that is read after. So a live message that arrives during a
-replay can be
-dropped: a page of the replay that is still to come holds it.
+Rule 1: the confirmation of the subscription is read before any answer about the journal. Whatever is published later
+arrives live; whatever was published earlier is in the journal that is read afterwards. So a live message that arrives
+during a replay can be dropped: a later page of the replay has it.
 Rule 2: `position` moves along the chain (an entry names `position` as its predecessor), or together with a flush.
 Nothing else moves it.
-Rule 3: a proof counts from the time its PING was *sent*, and only if we were live when its PONG was read.
+Rule 3: a proof is dated by the time at which its PING was *sent*, and exists only if the subscription was live when the
+PONG was read.
 Rule 4: when in doubt, flush. A cold cache is slow; a stale one is wrong.
-Rule 5: `TRANSITIONS` holds everything that can change `state`.
+Rule 5: `TRANSITIONS` has every change of `state`.
 """
 
 from __future__ import annotations
@@ -39,19 +38,19 @@ from .states import TRANSITIONS, State
 PAGE = 200
 """Entries of the journal read at once: at most 4 MiB of bodies."""
 JOURNAL_ATTEMPTS = 3
-"""How often we try to begin a journal before giving the connection up: somebody deletes it as fast as we write."""
+"""How often to begin a journal before the connection is given up: somebody deletes it as fast as it is written."""
 FIRST_RETRY_NS = 20_000_000
 LAST_RETRY_NS = 2_000_000_000
 """
-Reconnects are spread over a window that doubles from the first to the last ("full jitter", AWS Architecture Blog,
-2015).
+A reconnect waits for a random part of a window, which doubles from the first value to the last ("full jitter", AWS
+Architecture Blog, 2015).
 """
 MAX_UNANSWERED_PROOFS = 64
 
 
 @dataclass(slots=True)
 class Happening:
-    """Something that happened: why, and when (nanoseconds)."""
+    """An event of the past: why it happened, and when (nanoseconds)."""
 
     reason: str
     at: int
@@ -59,7 +58,7 @@ class Happening:
 
 @dataclass(slots=True)
 class Tally:
-    """What happened so far, for people to look at."""
+    """What happened so far, for status and metrics."""
 
     received: int = 0
     flushes: int = 0
@@ -73,7 +72,7 @@ class Tally:
 
 
 class _Awaited(NamedTuple):
-    """An answer that must come: what to do with it, and when its command was sent."""
+    """An answer that is due: what to do with it, and when its command was sent."""
 
     handle: Callable[[Any, int], Effects]
     sent_at: int
@@ -86,12 +85,15 @@ class Subscription:
 
     Args:
         names: what the namespace is called in Redis.
-        node: our own id, to know our echo by.
+        node: this node's id, by which it recognizes the messages that it published itself.
         proof_interval_ns: how often to send a PING.
         answer_timeout_ns: how long to wait for any answer before the connection is given up.
         open_journal: the command that begins a journal where there is none.
-        journal: how far an earlier subscription to this ledger came, if there was one.
+        journal: how far an earlier subscription for the same ledger applied which journal, if there was one.
         random: draws the delays between reconnects.
+
+    Attributes:
+        retry_at: when to connect again after `disconnected` (nanoseconds).
     """
 
     def __init__(
@@ -131,24 +133,24 @@ class Subscription:
         self._can_ask_role = True
         self._openings = 0
         self._turn = 0
-        self._heard_at = 0
+        self._received_at = 0
 
-    # What happens to us.
+    # What happens.
 
     def connecting(self, now: int) -> Effects:
-        """The owner begins to connect."""
+        """Call before a connection is opened."""
         yield from self._enter(State.CONNECTING, "")
 
     def connected(self, now: int) -> Effects:
-        """A new connection is up. Everything is asked in one piece: recovery costs one round trip."""
+        """Call with a new connection. Everything is asked in one piece, so that recovery costs one round trip."""
         self._begin_connection()
         yield from self._enter(State.SUBSCRIBING, "")
         self._await(self._on_info, now, failure_is_an_answer=True)
         yield Send((("INFO",), ("SUBSCRIBE", self.names.channel), *self._ask_journal(now)))
 
     def received(self, frame: Frame, now: int) -> Effects:
-        """The server said something."""
-        self._heard_at = now
+        """Call with each frame that was read."""
+        self._received_at = now
         if isinstance(frame, Push):
             yield from self._on_push(frame, now)
             return
@@ -162,7 +164,7 @@ class Subscription:
         yield from awaited.handle(frame if isinstance(frame, Failure) else frame.value, now)
 
     def disconnected(self, reason: str, now: int) -> Effects:
-        """The connection is gone, or could not be made. `retry_at` says when to try again."""
+        """Call when the connection was lost or closed, or could not be opened. Connect again at `retry_at`."""
         if self.state is State.CLOSED:
             return
         if self.state is not State.CONNECTING:
@@ -177,8 +179,7 @@ class Subscription:
 
     def tick(self, now: int) -> Effects:
         """
-        Time has passed. To be called at `next_tick` at the latest, after everything that has arrived was passed to
-        `received`.
+        Call at `next_tick` at the latest, after every frame that has arrived was passed to `received`.
         """
         if self.state in (State.IDLE, State.CONNECTING, State.CLOSED):
             return
@@ -194,21 +195,21 @@ class Subscription:
         return min(self._next_proof_at, self._answer_due_at()) if self._awaited else self._next_proof_at
 
     def _answer_due_at(self) -> int:
-        # A server that sends us a storm of messages is not silent, though our answer is still far behind them.
-        return max(self._awaited[0].sent_at, self._heard_at) + self._answer_timeout_ns
+        # A server that sends a storm of messages is not silent, though the answer is still far behind them.
+        return max(self._awaited[0].sent_at, self._received_at) + self._answer_timeout_ns
 
     def failed(self, reason: str, now: int) -> Effects:
-        """The owner could not carry something out. To be followed by `disconnected`."""
+        """Call when an effect could not be carried out; then call `disconnected`."""
         yield from self._flush(reason, now)
 
     def close(self) -> Effects:
-        """The end. Nothing follows."""
+        """Call at the end. Nothing follows."""
         yield from self._enter(State.CLOSED, "closed")
 
     # Asking.
 
     def _ask_journal(self, now: int) -> tuple[Command, ...]:
-        """Begin a turn of questions about the journal. Answers to earlier turns no longer count."""
+        """Begin a turn of questions about the journal. Answers to earlier turns are ignored from now on."""
         self._turn += 1
         self._asked_after = self.journal.position if self.journal else ""
         self._await(self._on_epoch, now)
@@ -270,7 +271,7 @@ class Subscription:
         yield from ()
 
     def _on_holds(self, answer: Sequence[bytes], now: int) -> Effects:
-        """The holds that were announced while we were not listening, and are not released yet."""
+        """Apply the holds that were announced while this node was not subscribed, and are still in force."""
         for data in answer:
             yield from self._apply(data, "", now)
 
@@ -289,7 +290,7 @@ class Subscription:
             yield from self._start_over(reason, now)
 
     def _why_not_replay(self) -> str:
-        """The reason why what follows our position cannot be known to be everything; "" if it can."""
+        """Why a replay from `position` could be incomplete; "" if it cannot."""
         if self.journal is None:
             return "the journal or its epoch was missing" if self._openings else "first subscription"
         if not self._server:
@@ -301,12 +302,12 @@ class Subscription:
         return ""
 
     def _begin_journal(self, now: int) -> Effects:
-        """An empty journal proves nothing: write its first entry, and ask again."""
+        """Write the first entry of a journal and ask again, since an empty journal proves nothing."""
         if self._openings == JOURNAL_ATTEMPTS:
             yield Disconnect("the journal disappears as fast as it is written")
             return
         self._openings += 1
-        self.journal = None  # whatever it was about is gone
+        self.journal = None  # the journal that it was about is gone
         self._await(self._on_opened, now)
         yield Send((self._open_journal, *self._ask_journal(now)))
 
@@ -315,8 +316,8 @@ class Subscription:
 
     def _start_over(self, reason: str, now: int) -> Effects:
         """
-        What was missed cannot be known. Everything published before the answer that named `_last_id` is covered by
-        this flush.
+        Flush, since what was missed cannot be known, and go on from `_last_id`. The flush covers everything that was
+        published before the answer with that id.
         """
         yield from self._flush(reason, now)
         yield from self._move(self._last_id)
@@ -324,12 +325,12 @@ class Subscription:
 
     def _on_page(self, answer: Sequence[Any], now: int, *, turn: int) -> Effects:
         if turn != self._turn or self.journal is None or self.state is not State.REPLAYING:
-            return  # asked before we knew that we would start over
+            return  # it was asked before the decision to start over
         if not answer and self.journal.position != self._last_id:
             if self.journal.position == self._asked_after:
                 yield from self._start_over("the journal ends before our position", now)
             else:
-                # Behind a full last page, and it has grown since it named its last id.
+                # The page before was full and the last, and the journal has grown since it named its last id.
                 yield Send(self._ask_journal(now))
             return
         for id, fields in answer:
@@ -343,7 +344,7 @@ class Subscription:
     def _replay(self, id: str, fields: dict[str, bytes], now: int) -> Effects:
         assert self.journal is not None
         if to_text(fields.get("p", b"")) != self.journal.position:
-            # From here on the chain may be whole again: go on along it.
+            # After the flush, go on along the chain from here: it may be whole again.
             yield from self._flush("the chain is broken: the journal was trimmed past us, deleted or rolled back", now)
         yield from self._apply(fields.get("m", b""), id, now)
         yield from self._move(id)
@@ -380,15 +381,15 @@ class Subscription:
             yield from self._refuse(str(error), now)
             return
         if not envelope.id:
-            yield from self._apply(envelope.body, "", now)  # it is in no journal: now or never
+            yield from self._apply(envelope.body, "", now)  # no journal has it, so no replay will bring it
         elif self.state is not State.LIVE or self.journal is None:
             return  # rule 1
         elif envelope.predecessor == self.journal.position:
             yield from self._apply(envelope.body, envelope.id, now)
             yield from self._move(envelope.id)
         else:
-            # Also if the id is our position: a journal that was deleted and begun anew in the same millisecond, or
-            # after its server's clock was set back, gives the same ids again.
+            # Also if the id equals `position`: a journal that was deleted and begun anew in the same millisecond, or
+            # after the server's clock was set back, assigns the same ids again.
             self.tally.last_gap = Happening(f"after {self.journal.position} came {envelope.predecessor}", now)
             yield from self._enter(State.REPLAYING, "gap")
             yield Send(self._ask_journal(now))
@@ -403,12 +404,12 @@ class Subscription:
             yield Apply(body, id, own=body.node == self.node)
 
     def _refuse(self, reason: str, now: int) -> Effects:
-        """It could have been an invalidation."""
+        """Flush, since a message that cannot be read may have been an invalidation."""
         self.tally.refused[reason.partition(":")[0]] += 1
         yield Refuse(reason)
         yield from self._flush(f"unreadable message ({reason.partition(':')[0]})", now)
 
-    # Changes of our own.
+    # Changes.
 
     def _flush(self, reason: str, now: int) -> Effects:
         self.tally.flushes += 1
@@ -429,5 +430,5 @@ class Subscription:
 
 
 def _fields(flat: Sequence[bytes]) -> dict[str, bytes]:
-    """A stream entry's fields, which Redis sends as a flat list in RESP3 too."""
+    """Return the fields of a stream entry, which Redis sends as a flat list in RESP3, too."""
     return {to_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=False)}

@@ -23,7 +23,7 @@ from ..config import Config
 from ..errors import LedgerFileError
 from ..feeds.listener import make_listener
 from ..ledger import PROVEN_AT, now_ns
-from ..ledger_file import default_path, writing
+from ..ledger.file import default_path, writing
 from ..link import make_link
 from ..message import Body
 from ..protocol.journal import read_journal

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from ..config import Config
 from ..errors import InvalidatorError, InvalidSetting
-from ..ledger_file import default_path
+from ..ledger.file import default_path
 from .daemon import DEFAULT_SLOTS, Health, Sidecar
 from .http import HttpServer, parse_address
 from .log import Log, LogFormat

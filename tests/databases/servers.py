@@ -27,6 +27,15 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import psycopg
+import pymysql
+
+try:
+    from MySQLdb import connect as connect_to_mariadb
+except ImportError:  # it has to be compiled: PyMySQL takes its place, for Django, too
+    pymysql.install_as_MySQLdb()
+    from pymysql import connect as connect_to_mariadb
+
 GUARDIAN = Path(__file__).with_name("guardian.py")
 START_TIMEOUT_S = 60.0  # takes one or two; a loaded machine takes long
 STOP_TIMEOUT_S = 30.0
@@ -246,8 +255,6 @@ class PostgreSQL(DatabaseServer):
         }
 
     def _connect(self) -> None:
-        import psycopg
-
         psycopg.connect(host=str(self.directory), port=5432, user="invalidator", dbname="postgres").close()
 
 
@@ -287,7 +294,6 @@ class MariaDB(DatabaseServer):
         return [[*prepare, *small]], [*serve, *small]
 
     def django_settings(self, name: str) -> dict[str, Any]:
-        speak_through_pymysql()
         return {
             "ENGINE": "django.db.backends.mysql",
             "HOST": str(self._socket(self.directory)),
@@ -298,26 +304,13 @@ class MariaDB(DatabaseServer):
         }
 
     def _connect(self) -> None:
-        speak_through_pymysql()
-        import MySQLdb
-
         with socket.socket(socket.AF_UNIX) as probe:  # PyMySQL leaves one open that cannot connect
             probe.connect(str(self._socket(self.directory)))
-        MySQLdb.connect(unix_socket=str(self._socket(self.directory)), user="root").close()
+        connect_to_mariadb(unix_socket=str(self._socket(self.directory)), user="root").close()
 
     @staticmethod
     def _socket(directory: Path) -> Path:
         return directory / "server.sock"
-
-
-def speak_through_pymysql() -> None:
-    """Where there is no `MySQLdb`, which has to be compiled, PyMySQL takes its place."""
-    try:
-        import MySQLdb  # noqa: F401
-    except ImportError:
-        import pymysql
-
-        pymysql.install_as_MySQLdb()
 
 
 class SQLite(DatabaseServer):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import invalidator.ledger as ledger_module
+import invalidator.ledger.table as ledger_module
 from invalidator.entry import Entry, ValidityRule
 from invalidator.ledger import FLUSHED_AT, HEADER_WORDS, LAYOUT_WORD, PROVEN_AT, Ledger, now_ns
-from invalidator.ledger_file import LedgerFile, writing
+from invalidator.ledger.file import LedgerFile, writing
 from invalidator.names import key_slot, name_slots, tag_slot
 from tests.support import S
 

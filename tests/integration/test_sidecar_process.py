@@ -23,7 +23,7 @@ import pytest
 
 from invalidator import Invalidator, NearCache
 from invalidator.errors import LedgerFileError
-from invalidator.ledger_file import default_path
+from invalidator.ledger.file import default_path
 from invalidator.testing import EmbeddedServer
 from tests.support import PATIENCE_S
 

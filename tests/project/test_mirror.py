@@ -11,6 +11,7 @@ PACKAGE = Path(invalidator.__file__).parent
 TESTED_ELSEWHERE = {
     "__init__.py": "its doctest runs in tests/project/test_packaging.py's company",
     "__main__.py": "one line",
+    "base.py": "types, and a script that a server runs: tests/integration/link/test_redis.py",
     "effects.py": "types alone: tests/unit/invalidator/protocol/test_subscription.py",
     "testing.py": "tests/integration/test_embedded_server.py",
 }

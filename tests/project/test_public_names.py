@@ -12,7 +12,7 @@ import invalidator
 from invalidator import extending
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PAGE_OF = {"invalidator": ROOT / "docs" / "api.md", "invalidator.extending": ROOT / "docs" / "extending.md"}
 
 IMPORT = re.compile(r"^\s*from ((?:invalidator|django_integration)[\w.]*) import ([\w, ]+)", re.MULTILINE)

@@ -22,8 +22,9 @@ from django.db.models import Model
 from invalidator import InvalidName
 from invalidator.extending import check_key
 
-from ...names import Names, closest_label, concrete_of, functions, model_tag, row_tags
-from ...transactions.outgoing import add_target, alias_of
+from ...names import Names, closest_label, concrete_of, model_tag, plan_of, row_tags
+from ...names.functions import ROWS_PER_QUERY
+from ...transactions.outgoing import add_stale, alias_of
 
 _MODEL = re.compile(r"([^\W\d]\w*)\.([^\W\d]\w*)(?::(.*))?", re.DOTALL)
 
@@ -76,7 +77,7 @@ def stale_names(texts: Iterable[str], note: Callable[[str], object]) -> dict[str
             rows.setdefault(target.model, {})[target.pk] = target
             continue
         meant = target if isinstance(target, str) else target.model
-        add_target(by_alias.setdefault(alias_of(meant), Names()), meant)
+        add_stale(by_alias.setdefault(alias_of(meant), Names()), meant)
     for model, wanted in rows.items():
         by_alias.setdefault(alias_of(model), Names()).update(_names_of_rows(model, wanted, note))
     return by_alias
@@ -86,15 +87,16 @@ def _names_of_rows(model: type[Model], wanted: dict[Any, ModelTarget], note: Cal
     names = Names()
     found = model._base_manager.using(router.db_for_write(model))
     pks = list(wanted)
-    for start in range(0, len(pks), functions.ROWS_PER_QUERY):
+    for start in range(0, len(pks), ROWS_PER_QUERY):
         if start:
             note(f"{start} of {len(pks)} rows of {model._meta.label} read")
-        for row in found.filter(pk__in=pks[start : start + functions.ROWS_PER_QUERY]):
-            add_target(names, row)
+        for row in found.filter(pk__in=pks[start : start + ROWS_PER_QUERY]):
+            add_stale(names, row)
             wanted.pop(row.pk, None)
+    plan = plan_of(model, None)
     for pk, target in wanted.items():
-        names.rows_changed(model, [pk])
-        asked = ", and not what @invalidates functions named for it" if functions.has_functions(model) else ""
+        plan.add_rows(names, [pk])
+        asked = ", and not what @invalidates functions named for it" if plan.has_functions else ""
         note(f"{target.text} is not in the database: its own tags are invalidated{asked}")
     return names
 

@@ -18,21 +18,19 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import close_old_connections
+from django.test import Client
 
 from django_integration import bus, observing
 from django_integration.monitoring import calls
 from django_integration.monitoring.verifier import Finding, Report, Verifier
 from invalidator import InvalidatorError, InvalidName
 from invalidator.cli import Misuse, Project, one_line, until_interrupted
-
-if TYPE_CHECKING:
-    from django.test import Client
 
 LEASE_TIMEOUT_S = 10.0
 PROGRESS_S = 1.0
@@ -203,8 +201,6 @@ def _not_empty(lines: Any) -> Iterator[str]:
 
 
 def _client(options: Namespace) -> Client:
-    from django.test import Client  # none of what the other subcommands need
-
     client = Client(SERVER_NAME=options.host or _host(), raise_request_exception=False)
     if options.user:
         try:

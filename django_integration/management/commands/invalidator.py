@@ -100,7 +100,7 @@ def _stale(options: Namespace) -> dict[str, Names]:
         raise InvalidatorError(f"a row could not be read: {error}") from error
     names = by_alias.setdefault(DEFAULT_DB_ALIAS, Names())
     for name in (*options.keys, *map(tag, options.tags)):
-        names.add(name)
+        names.add_name(name)
     return by_alias
 
 

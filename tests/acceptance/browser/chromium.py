@@ -94,9 +94,15 @@ class Chromium:
                 return result
 
     def go(self, url: str) -> None:
-        """Open *url* and wait until it is loaded."""
+        """
+        Open *url* and wait until it is loaded.
+
+        Raises:
+            RuntimeError: nothing answers there.
+        """
         self.said.clear()
-        self.ask("Page.navigate", url=url)
+        if problem := self.ask("Page.navigate", url=url).get("errorText"):
+            raise RuntimeError(f"{url}: {problem}")
         self._wait_until_loaded()
 
     def click_through(self, script: str) -> None:

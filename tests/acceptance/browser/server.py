@@ -9,24 +9,24 @@ import sys
 
 import django
 
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
+django.setup()
+
+from django.conf import settings  # noqa: E402 - Django is set up first
+from django.contrib.auth.models import User  # noqa: E402
+from django.contrib.staticfiles.handlers import StaticFilesHandler  # noqa: E402
+from django.core.cache import caches  # noqa: E402
+from django.test.testcases import LiveServerThread  # noqa: E402
+from django.test.utils import setup_databases, setup_test_environment  # noqa: E402
+
+from django_integration import bus, cache  # noqa: E402
+from tests.acceptance.browser import PASSWORD, USER  # noqa: E402
+from tests.databases.chosen import start  # noqa: E402
+from tests.unit.django_integration.zoo.models import Ticket  # noqa: E402
+
 
 def main() -> None:
-    """Set Django up, then import what needs that, and serve."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
-    django.setup()
-    from django.conf import settings
-    from django.contrib.auth.models import User
-    from django.contrib.staticfiles.handlers import StaticFilesHandler
-    from django.core.cache import caches
-    from django.db import connections
-    from django.test.testcases import LiveServerThread
-    from django.test.utils import setup_databases, setup_test_environment
-
-    from django_integration import bus, cache
-    from tests.acceptance.browser import PASSWORD, USER
-    from tests.databases.chosen import start
-    from tests.unit.django_integration.zoo.models import Ticket
-
+    """Fill the database and the caches, and serve."""
     settings.CACHES = {
         "default": {
             "BACKEND": "django_integration.backend.NearCacheBackend",
@@ -47,11 +47,9 @@ def main() -> None:
         cache.get_or_set(f"product:{n % 400}", lambda: "a lamp")
         caches["default"].get_or_set(f"page:{n % 40}", lambda: "a page")
 
-    server = LiveServerThread(
-        "127.0.0.1", StaticFilesHandler, connections_override={c.alias: c for c in connections.all()}
-    )
-    for connection in connections.all():
-        connection.inc_thread_sharing()
+    # Each request has a thread of its own, and with it connections of its own: two threads that use one connection of
+    # SQLite's at the same time can crash the process.
+    server = LiveServerThread("127.0.0.1", StaticFilesHandler)
     server.start()
     server.is_ready.wait()
     if server.error:

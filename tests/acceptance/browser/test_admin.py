@@ -89,3 +89,11 @@ def test_the_action_says_what_it_did_and_the_page_shows_it(staff: Chromium, url:
 def test_json_for_monitoring(staff: Chromium, url: str) -> None:
     staff.go(f"{url}{PAGE}?format=json")
     assert json.loads(text_of(staff, "body"))["bus"]["leased"] is True
+
+
+def test_pages_that_are_asked_for_at_once(staff: Chromium, url: str) -> None:
+    """A browser asks for several files at a time; each request has connections of its own to the database."""
+    staff.go(f"{url}{PAGE}")
+    paths = ["/admin/", "/admin/zoo/ticket/", "/admin/jsi18n/", PAGE] * 25
+    found = f"Promise.all({json.dumps(paths)}.map((path) => fetch(path).then((answer) => answer.status)))"
+    assert set(staff.run(found)) == {200}

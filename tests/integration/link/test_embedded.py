@@ -17,7 +17,7 @@ import pytest
 from invalidator import Invalidator, InvalidSetting, cli
 from invalidator.link import embedded
 from invalidator.link.embedded import EmbeddedLink, SharedServer, directory_of
-from invalidator.local_server import SERVER_VARIABLE, EmbeddedServerError, ask, find_server_binary
+from invalidator.link.local_server import SERVER_VARIABLE, EmbeddedServerError, ask, find_server_binary
 from tests.support import PATIENCE_S, Thread, in_child, wait_until
 
 NODE = """

@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from os import cpu_count
@@ -34,6 +35,8 @@ from pathlib import Path
 from subprocess import run
 from types import CodeType
 from typing import Any, NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 MOST_SEEDS = 20_000
@@ -128,7 +131,7 @@ MUTATIONS = (
     ),
     mutation(
         "`changes` is a count and no clock time",
-        ("ledger", "self.words[CHANGES] += 1", "self.words[CHANGES] = max(self._newest, self.words[FLUSHED_AT])"),
+        ("ledger.table", "self.words[CHANGES] += 1", "self.words[CHANGES] = max(self._newest, self.words[FLUSHED_AT])"),
         ("near_cache", "count == entry.changes or", "count <= entry.changes or"),
         ("entry", "entry.changes = changes", "entry.changes = self.clock()"),
     ),
@@ -174,7 +177,7 @@ MUTATIONS = (
     mutation(
         "every flush moves `changes`",
         (
-            "ledger",
+            "ledger.table",
             "max(self.words[FLUSHED_AT], now)\n            self._count()",
             "max(self.words[FLUSHED_AT], now)",
         ),
@@ -411,8 +414,8 @@ MUTATIONS = (
         "a forked child has a listener of its own",
         (
             "feeds.listener_feed",
-            "            self._listener.let_go()\n            self._listener = None",
-            "            self._listener.let_go()",
+            "            self._listener.close_in_child()\n            self._listener = None",
+            "            self._listener.close_in_child()",
         ),
     ),
     mutation(
@@ -425,12 +428,12 @@ MUTATIONS = (
     ),
     mutation(
         "what waits in the queue is not accepted",
-        ("publisher", "        batch.receipts.append(receipt)\n", '        receipt.accept("", 0)\n'),
+        ("publishing.publisher", "        batch.receipts.append(receipt)\n", '        receipt.accept("", 0)\n'),
     ),
     mutation(
         "a lost answer is tried again",
         (
-            "outbox",
+            "publishing.outbox",
             "        batch = self._under_way\n        if batch is not None:",
             "        batch = self._under_way = None\n        if batch is not None:",
         ),
@@ -438,7 +441,7 @@ MUTATIONS = (
     mutation(
         "a queue that overflows becomes a clear",
         (
-            "outbox",
+            "publishing.outbox",
             "        if self.clear or overflow:\n            self.clear = True\n",
             "        if self.clear or overflow:\n",
         ),
@@ -446,7 +449,7 @@ MUTATIONS = (
     mutation(
         "a name that is under way waits again",
         (
-            "outbox",
+            "publishing.outbox",
             "        self.overflows += self._waiting.add(batch, self.limit)\n\n    def take",
             (
                 "        if self._under_way:\n"
@@ -458,17 +461,17 @@ MUTATIONS = (
     # Holds.
     mutation(
         "nobody releases another's hold",
-        ("ledger", "words[index] = max(now, *owners.values(), NEVER)", "words[index] = now"),
+        ("ledger.table", "words[index] = max(now, *owners.values(), NEVER)", "words[index] = now"),
     ),
     mutation(
         "a release does not lower a younger stamp",
-        ("ledger", "            self._newest = now = max(self._newest, now)\n", ""),
-        tests="tests/unit/invalidator/test_ledger.py",
+        ("ledger.table", "            self._newest = now = max(self._newest, now)\n", ""),
+        tests="tests/unit/invalidator/ledger/test_table.py",
     ),
     mutation(
         "a hold is announced before it is granted",
         (
-            "publisher",
+            "publishing.publisher",
             '            raise PublishError(f"Redis did not accept the hold',
             '            return receipt\n            raise PublishError(f"Redis did not accept the hold',
         ),
@@ -497,7 +500,7 @@ MUTATIONS = (
     mutation(
         "a new writer moves `changes` of the ledger it takes over",
         (
-            "ledger",
+            "ledger.table",
             "    def touch(self) -> None:",
             "    def touch(self) -> None:\n        return\n\n    def _touch(self) -> None:",
         ),
@@ -570,23 +573,19 @@ def _run_child(chosen: Mutation, most_seeds: int, *, explained: bool) -> None:
     if chosen.tests:
         _run_tests(chosen.tests)
         return
-    from .runs import be_quiet, explain, find_failures
-
-    be_quiet()
-
-    failure = next(find_failures(range(most_seeds)), None)
+    runs = import_module(".runs", __package__)  # not before: it imports the library, which is mutated by that
+    runs.be_quiet()
+    failure = next(runs.find_failures(range(most_seeds)), None)
     if failure is None:
         print(f"{most_seeds}|nobody")
         return
     print(f"{failure.seed + 1}|{failure.violation}")
     if explained:
-        print(explain(failure))
+        print(runs.explain(failure))
 
 
 def _run_tests(path: str) -> None:
     """Run tests until one fails, with the mutation in place. Prints its name."""
-    import pytest
-
     failed = []
 
     class Watch:

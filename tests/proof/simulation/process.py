@@ -32,7 +32,7 @@ from invalidator.protocol.effects import Apply, Effect, Flush, Move, Prove
 from invalidator.protocol.frames import Frame, Push
 from invalidator.protocol.journal import Journal, read_journal
 from invalidator.protocol.subscription import Subscription
-from invalidator.publisher import Publisher
+from invalidator.publishing.publisher import Publisher
 from invalidator.steps import Pause, Steps
 from invalidator.weak_list import WeakList
 
@@ -201,7 +201,7 @@ class Process:
         self.words = SteppedWords(memory or _new_memory(), _nothing)
         self.bus = self._make_bus()
         if memory and self.listens:
-            self.bus.ledger.touch()  # as `ledger_file.writing` does with an earlier sidecar's
+            self.bus.ledger.touch()  # as `ledger.file.writing` does with an earlier sidecar's
             self.has_position = read_journal(self.bus.ledger) is not None
         self.cache = NearCache(self.bus, maxsize=world.setup.maxsize)
         for words in (self.words, self.bus.ledger.words):

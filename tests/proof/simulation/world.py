@@ -22,7 +22,7 @@ from invalidator.protocol.states import State
 
 from . import operations
 from .checks import Checks, Violation
-from .choices import MS, Choices, S
+from .choices import DURATIONS, MS, Choices, S
 from .loop import Handle, SteppedLoop
 from .network import SimConnection, SimServer, take_post
 from .process import NOT_YET, Process, Thread
@@ -224,8 +224,6 @@ class World:
             self.advance_to(self.now + min(self.choices.duration(), self._longest_wait()))
 
     def _longest_wait(self) -> int:
-        from .choices import DURATIONS
-
         return DURATIONS[self.setup.longest_wait]
 
     def _begin_operation(self) -> None:

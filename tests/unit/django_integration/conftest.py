@@ -37,6 +37,7 @@ from django.contrib.contenttypes.models import ContentType  # noqa: E402 - the s
 
 from django_integration import bus, runtime  # noqa: E402
 from django_integration.names import functions as named_by_functions  # noqa: E402
+from django_integration.names.plan import forget_plans  # noqa: E402
 from django_integration.writes import receivers  # noqa: E402
 from invalidator import Invalidation, Invalidator, NearCache, Tag  # noqa: E402
 from tests.databases.chosen import start  # noqa: E402
@@ -199,6 +200,7 @@ def functions() -> Iterator[None]:
             {label: list(some) for label, some in named_by_functions._functions.items()},
         )
         yield
+    forget_plans()
     for signal in (pre_delete, m2m_changed):
         for model in apps.get_models(include_auto_created=True):
             signal.disconnect(sender=model, dispatch_uid="invalidator")

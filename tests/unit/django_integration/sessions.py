@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
+from psycopg import IsolationLevel
 
 from tests.support import PATIENCE_S
 
@@ -79,7 +80,5 @@ def isolation(level: str, using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
 
 def _spelled(vendor: str, level: str) -> Any:
     if vendor == "postgresql":
-        from psycopg import IsolationLevel
-
         return IsolationLevel[level.replace(" ", "_").upper()]
     return level

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.test import override_settings
 
-from django_integration import bus, conf, invalidate, local_caches, model_tag, tag
-from django_integration.backend import NearCacheBackend
+from django_integration import bus, conf, invalidate, local_caches, model_tag
 from django_integration.checks import local_caches as checks
 from django_integration.local_caches.contenttypes_adapter import ByDatabase
 from django_integration.local_caches.mapping import CoherentDict, Reading
-from django_integration.local_caches.rows_cache import RowsCache
 
 from .zoo.models import Cage
 
@@ -118,12 +114,6 @@ class TestCoherentDict:
         assert asyncio.run(reading.around(read)()) == ("a", "a")
         assert not items
 
-    def test_methods_that_are_not_there_are_told(self, reading: Reading) -> None:
-        with pytest.raises(AttributeError, match="nonsense"):
-            reading.around_each(CoherentDict, "clear", "nonsense")
-        assert CoherentDict.clear.__name__ == "clear"
-        assert not hasattr(CoherentDict.clear, "__wrapped__")
-
     def test_a_transaction_leaves_nothing_of_its_own_change(self, reading: Reading, items: CoherentDict) -> None:
         @reading.around
         def read() -> int:
@@ -155,87 +145,6 @@ class TestCoherentDict:
         caches.clear()
         assert caches["other"] is caches.setdefault("other", None)
         assert not caches["other"]
-
-
-class TestRowsCache:
-    @pytest.fixture
-    def rows(self) -> Iterator[RowsCache]:
-        rows = RowsCache("cages", [TAG])
-        yield rows
-        rows.clear()
-
-    def test_what_was_read_after_a_miss_is_kept_until_the_rows_change(self, rows: RowsCache) -> None:
-        assert rows.get("a") is None
-        assert rows.add("a", 1)
-        assert not rows.add("a", 2)
-        assert rows.get("a") == 1
-        invalidate(Cage)
-        assert rows.get("a") is None
-        rows.set("a", 2)
-        assert rows.get("a") == 2
-
-    def test_a_change_between_miss_and_set_is_not_lost(self, rows: RowsCache) -> None:
-        assert rows.get("a") is None
-        invalidate(Cage)
-        rows.add("a", "old")
-        assert rows.get("a") is None
-
-    def test_a_set_without_a_miss_only_drops(self, rows: RowsCache) -> None:
-        """constance does that before the commit, and waffle with a row that it may have read some time ago."""
-        rows.get("a")
-        rows.set("a", 1)
-        rows.set("a", 2)
-        assert rows.get("a") is None
-        rows.add("b", 1)
-        assert rows.get("b") is None
-
-    def test_one_miss_is_enough_for_all_of_a_set_many(self, rows: RowsCache) -> None:
-        """constance looks for one mark, and fills all settings."""
-        rows.get("filled")
-        rows.set_many({"filled": 1, "a": 1, "b": 2})
-        assert rows.get_many(["a", "b"]) == {"a": 1, "b": 2}
-        invalidate(Cage)
-        rows.get("filled")
-        invalidate(Cage)
-        rows.set_many({"filled": 1, "a": "old"})
-        assert rows.get_many(["filled", "a"]) == {}
-
-    def test_a_delete_is_told(self, rows: RowsCache) -> None:
-        """Who writes behind Django's back calls `flag.flush()`."""
-        before = bus().status().published
-        rows.delete_many(["a", "b"])
-        assert bus().status().published == before + 1
-
-
-class TestTagsOfTheBackend:
-    def test_every_entry_carries_them(self) -> None:
-        cache = NearCacheBackend("tagged", {"OPTIONS": {"TAGS": ["prices"]}})
-        ways = {"a": lambda: cache.set("a", 1), "b": lambda: cache.add("b", 1), "c": lambda: cache.get_or_set("c", 1)}
-        for key, fill in ways.items():
-            for missed in (True, False):
-                cache.get(key) if missed else None
-                fill()
-                assert cache.get(key) == 1
-                invalidate(tag("prices"))
-                assert cache.get(key) is None
-        cache.get("d")
-        cache.set("d", 1)
-        cache.clear()
-        assert cache.get("d") is None
-
-    def test_a_clear_says_its_own_tag_alone(self) -> None:
-        cache = NearCacheBackend("tagged", {"OPTIONS": {"TAGS": ["prices"]}})
-        since = bus().clock()
-        cache.clear()
-        assert not bus().was_invalidated((), ["prices"], since=since)
-
-    @pytest.mark.parametrize(
-        ("options", "what"),
-        [({"TAGS": "prices"}, "prices"), ({"TAGS": [""]}, "empty"), ({"TAGS": ["a"], "L2": "x"}, "knows no tags")],
-    )
-    def test_what_cannot_work(self, options: dict[str, object], what: str) -> None:
-        with pytest.raises(ImproperlyConfigured, match=what):
-            NearCacheBackend("", {"OPTIONS": options})
 
 
 class TestSetting:

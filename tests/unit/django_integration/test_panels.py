@@ -15,6 +15,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path
+from django.utils.module_loading import import_string
 
 from django_integration import cache, invalidate, observing, runtime, tag
 from django_integration.reads.default_cache import default_cache
@@ -23,6 +24,7 @@ from invalidator import Loaded, NearCache
 
 HERE = Path(__file__)
 PANEL = "django_integration.panels.InvalidatorPanel"
+TOOLBAR = "debug_toolbar.toolbar.DebugToolbar"
 SETTINGS: dict[str, Any] = {
     "INSTALLED_APPS": [*settings.INSTALLED_APPS, "debug_toolbar"],
     "MIDDLEWARE": ["debug_toolbar.middleware.DebugToolbarMiddleware", *settings.MIDDLEWARE],
@@ -78,16 +80,15 @@ def many(request: HttpRequest) -> HttpResponse:
 @pytest.fixture(autouse=True)
 def toolbar(db: None) -> Iterator[None]:
     with override_settings(**SETTINGS), isolated_bus():
-        from debug_toolbar.toolbar import DebugToolbar  # has a model, and so wants to be installed first
-
+        toolbar: Any = import_string(TOOLBAR)  # not before: it has a model, whose app must be installed
         urls = (
             *(path("page/", page), path("async/", async_page), path("quiet/", quiet), path("many/", many)),
             *(path("look/", look), path("__debug__/", include("debug_toolbar.urls"))),
         )
         with override_settings(ROOT_URLCONF=urls):
-            DebugToolbar._panel_classes = None
+            toolbar._panel_classes = None
             yield
-    DebugToolbar._panel_classes = None
+    toolbar._panel_classes = None
 
 
 def shown(address: str) -> str:
@@ -143,9 +144,7 @@ def test_a_panel_that_is_off_costs_nothing() -> None:
 
 
 def test_other_requests_are_not_seen() -> None:
-    from django_integration.panels import InvalidatorPanel
-
-    panel = InvalidatorPanel(SimpleNamespace(request=None), quiet)
+    panel = import_string(PANEL)(SimpleNamespace(request=None), quiet)
     panel.enable_instrumentation()
     other = threading.Thread(target=lambda: cache.get("elsewhere"))
     other.start()

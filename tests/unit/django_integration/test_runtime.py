@@ -13,7 +13,7 @@ from django.test import override_settings
 from django_integration import bus, runtime
 from django_integration.reads.default_cache import default_cache, front
 from invalidator import ClosedError, Invalidator, InvalidatorError
-from invalidator.ledger_file import writing
+from invalidator.ledger.file import writing
 from tests.support import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]

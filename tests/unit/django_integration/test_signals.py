@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_integration import bus, flushed, invalidate, invalidated, signals, tag
 from django_integration.reads.default_cache import default_cache
 from invalidator import Invalidator
-from invalidator.ledger_file import writing
+from invalidator.ledger.file import writing
 
 from .conftest import WAIT_S
 

@@ -11,7 +11,7 @@ from django.test import Client, override_settings
 from django_integration import bus, cache
 from django_integration.monitoring import verifier
 from django_integration.testing import isolated_bus
-from invalidator.ledger_file import writing
+from invalidator.ledger.file import writing
 
 from .conftest import WAIT_S
 from .monitoring.test_status import AWAY, CACHES

@@ -15,10 +15,11 @@ import threading
 from typing import NoReturn
 
 import django
+from django.apps import apps
 from django.conf import settings
 from django.db import connection, transaction
 
-from invalidator.publisher import Publisher
+from invalidator.publishing.publisher import Publisher
 
 
 def main(url: str, namespace: str, path: str, writes: str, hold: str) -> None:
@@ -30,11 +31,10 @@ def main(url: str, namespace: str, path: str, writes: str, hold: str) -> None:
         INVALIDATOR={"URL": url, "NAMESPACE": namespace, "WRITES": writes, "HOLD": float(hold), "MAX_STALENESS": 60},
     )
     django.setup()
-    from tests.unit.django_integration.zoo.models import Cage
-
+    cage_model = apps.get_model("zoo", "Cage")
     with connection.schema_editor() as editor:
-        editor.create_model(Cage)
-    cage = Cage.objects.create(pk=1, name="old")
+        editor.create_model(cage_model)
+    cage = cage_model.objects.create(pk=1, name="old")
     _say("ready")
     Publisher.publish = Publisher.publish_release = _stop  # type: ignore[method-assign]
     with transaction.atomic():

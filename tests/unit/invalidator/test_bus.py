@@ -18,6 +18,7 @@ from invalidator.link.memory import MemoryLink
 from invalidator.message import Body, decode
 from invalidator.names import key_slot, tag_slot
 from invalidator.near_cache import NearCache
+from invalidator.protocol.frames import Push
 from invalidator.status import Invalidation
 from tests.support import PATIENCE_S, Clock, DeafLink, Thread, in_child, wait_until
 
@@ -334,8 +335,6 @@ class TestCallbacks:
             link.connect()
             with link._meeting.lock:
                 for subscribers in link.server.subscribers.values():
-                    from invalidator.protocol.frames import Push
-
                     for deliver in subscribers:
                         deliver(Push(b"message", bus._names.channel.encode(), b"garbage"))
             wait_until(lambda: heard)

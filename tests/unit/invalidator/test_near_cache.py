@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from invalidator.bus import Invalidator
 from invalidator.errors import InvalidName, InvalidSetting, PublishError
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS
+from invalidator.names import name_slots
 from invalidator.near_cache import DEFAULT, Loaded, NearCache
 from tests.support import Clock, DeafLink, RecordingWords, S, Thread, wait_until
 
@@ -45,8 +48,6 @@ class Fixture:
 
 
 def _slots(bus: Invalidator, keys: tuple[str, ...], tags: tuple[str, ...]) -> tuple[int, ...]:
-    from invalidator.names import name_slots
-
     return name_slots(keys, tags, bus.ledger.slots)
 
 
@@ -938,9 +939,6 @@ class TestStats:
 
 class TestForget:
     def test_a_cache_that_nobody_holds_is_not_kept_by_its_bus(self, it) -> None:
-        import gc
-        import weakref
-
         cache = NearCache(it.bus)
         gone = weakref.ref(cache)
         del cache

@@ -2,6 +2,7 @@
 
 import json
 
+from invalidator import Invalidator
 from invalidator.status import CAUSES, Invalidation, Past, Stats, Status
 
 
@@ -21,8 +22,6 @@ def test_before_the_first_read_nothing_was_hit() -> None:
 
 
 def test_a_status_is_ready_for_json() -> None:
-    from invalidator import Invalidator
-
     with Invalidator("memory://", namespace="status") as bus:
         status = bus.status()
         told = json.loads(json.dumps(status.as_dict()))

@@ -1,27 +1,33 @@
-"""Random worlds without end: `make torture ARGS="--deps --minutes 10"`."""
+"""
+Random worlds without end: `make torture ARGS="--deps --minutes 10"`, which runs
+
+    python -m tests.unit.django_integration.dependencies.long_run SEED MINUTES
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from itertools import count
 
 import django
 
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
+django.setup()
+
+from django.core.management import call_command  # noqa: E402 - Django is set up first
+from django.test.utils import setup_databases, teardown_databases  # noqa: E402
+
+from django_integration.reads.default_cache import default_cache, reset  # noqa: E402
+from tests.databases.chosen import start  # noqa: E402
+
+from .random_world import Tally, World  # noqa: E402
+
 
 def play(seed: int, minutes: float) -> bool:
     """Play worlds from *seed* on for so long. Returns whether nothing was stale."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
-    django.setup()
-    from django.core.management import call_command
-    from django.test.utils import setup_databases, teardown_databases
-
-    from django_integration.reads.default_cache import default_cache, reset
-    from tests.databases.chosen import start
-
-    from .random_world import Tally, World
-
     start()
     tally = Tally()
     old = setup_databases(verbosity=0, interactive=False)
@@ -42,3 +48,8 @@ def play(seed: int, minutes: float) -> bool:
     for problem in tally.stale:
         print(problem)
     return not tally.stale
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: nothing is left behind
+    sys.exit(0 if play(int(sys.argv[1]), float(sys.argv[2])) else 1)

@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection
 from django.db.models import Count
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Lower
+from django.db.models.query import ModelIterable
 from django.db.models.signals import post_init
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -124,7 +125,7 @@ def test_nothing_happens_when_nobody_records(monkeypatch: pytest.MonkeyPatch) ->
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError
 
-    for name in ("read_query", "read_tables", "note_from", "_look_at_text", "_recorded"):
+    for name in ("read_query", "read_tables", "note_from", "_note_unknown", "_recorded"):
         monkeypatch.setattr(hooks, name, never)
     Cage.objects.create(name="x")
     list(Cage.objects.annotate(Count("note")))
@@ -183,7 +184,6 @@ def _execute(sql: str) -> None:
 
 def test_a_class_of_rows_made_by_somebody_else_is_the_table() -> None:
     """It may hand out what it likes."""
-    from django.db.models.query import ModelIterable
 
     class Own(ModelIterable):
         def __iter__(self) -> Any:

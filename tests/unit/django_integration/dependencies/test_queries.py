@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, models
 from django.db.models import Count, Exists, F, FilteredRelation, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.expressions import Window
 from django.db.models.functions import RowNumber, Upper
@@ -269,8 +269,6 @@ class TestNothing:
 
 def test_a_model_outside_of_the_registry_is_known_by_its_query() -> None:
     """Such as a migration's."""
-    from django.db import models
-
     with isolate_apps("tests.unit.django_integration.zoo"):
 
         class Old(models.Model):

@@ -1,5 +1,6 @@
 """What one loader reads, and says it depends on."""
 
+import sys
 import warnings
 
 import pytest
@@ -120,8 +121,6 @@ class TestErrors:
 
 class TestWarnings:
     def test_what_is_not_known_is_said_once_for_each_place(self) -> None:
-        import sys
-
         def load() -> None:
             recorder = Recorder()
             recorder.read_unknown("raw SQL", sys._getframe())

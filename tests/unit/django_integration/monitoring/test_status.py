@@ -18,7 +18,7 @@ from django_integration.monitoring.status import (
 )
 from django_integration.reads.default_cache import made_cache
 from invalidator import Invalidator
-from invalidator.ledger_file import writing
+from invalidator.ledger.file import writing
 
 from ..conftest import WAIT_S
 

@@ -11,7 +11,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
 
 from django_integration import invalidate, model_tag, row_tag, row_tags, writes_to
-from django_integration.names import Names, is_watched, names
+from django_integration.names import Names, add_target, is_watched, plan_of_row, tags
+from django_integration.names.plan import forget_plans, plan_of
 from invalidator import InvalidName, tag
 
 from ..conftest import Wire, apart
@@ -32,8 +33,12 @@ def columns_of(*targets: object) -> frozenset[str]:
 def names_of(*targets: object) -> Names:
     names = Names()
     for target in targets:
-        names.add(target)  # type: ignore[arg-type]
+        add_target(names, target)  # type: ignore[arg-type]
     return names
+
+
+def add_written(names: Names, row: models.Model) -> None:
+    plan_of_row(row).add_written(names, row)
 
 
 def test_tags_are_the_lower_case_label_and_the_primary_key() -> None:
@@ -113,16 +118,18 @@ def test_a_collation_that_is_known_to_be_exact_names_no_unknown_rows(
     monkeypatch.setattr(Word._meta.get_field("text"), "db_collation", collation)
     monkeypatch.setattr(connections["other"], "vendor", vendor)
     monkeypatch.setattr(connection, "vendor", "sqlite")
-    for cached in (names._collations_of_key, names._all_texts_are_exact):
+    for cached in (tags._collations_of_key, tags._all_texts_are_exact):
         cached.cache_clear()
     try:
-        written = names.Names()
-        written.rows_changed(Word, ["a"])
+        forget_plans()
+        written = Names()
+        plan_of(Word, None).add_rows(written, ["a"])
         assert set(written.tags) == {"zoo.word", "zoo.word:a"} | (set() if exact else {"zoo.word:*"})
     finally:
         monkeypatch.undo()
-        for cached in (names._collations_of_key, names._all_texts_are_exact):
+        for cached in (tags._collations_of_key, tags._all_texts_are_exact):
             cached.cache_clear()
+        forget_plans()
 
 
 def test_a_row_without_a_key_has_no_tag() -> None:
@@ -181,7 +188,7 @@ def test_a_row_named_by_hand_may_have_changed_in_any_column() -> None:
 
 def test_a_child_that_was_written_has_its_values_in_each_of_its_tables() -> None:
     names = Names()
-    names.row_written(Aquarium(building_ptr_id=3, id=3, name="shark", litres=5))
+    add_written(names, Aquarium(building_ptr_id=3, id=3, name="shark", litres=5))
     assert apart(names.tags)[1] == {
         *("zoo.building[id=3]", "zoo.building[name=shark]"),
         *("zoo.aquarium[building_ptr_id=3]", "zoo.aquarium[litres=5]"),
@@ -190,17 +197,17 @@ def test_a_child_that_was_written_has_its_values_in_each_of_its_tables() -> None
 
 def test_a_linked_row_has_changed_in_no_column() -> None:
     names = Names()
-    names.row_written(Duty(pk=1, keeper_id=2, cage_id=3))
+    add_written(names, Duty(pk=1, keeper_id=2, cage_id=3))
     assert {tag.partition("[")[0] for tag in apart(names.tags)[1]} == {"zoo.duty"}
 
 
 def test_rows_too_many_become_unknown_rows_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_integration.names.names.MAX_NAMES", 20)
     names = Names()
-    names.add("key")
-    names.add(tag("shop.product:1"))  # is no model's
+    names.add_name("key")
+    names.add_name(tag("shop.product:1"))  # is no model's
     for pk in range(100):
-        names.row_written(Cage(pk=pk, name="a"))
+        add_written(names, Cage(pk=pk, name="a"))
         assert len(names) <= 20
     assert not names.everything
     assert "zoo.cage:*" in names.tags
@@ -212,7 +219,7 @@ def test_names_too_many_become_everything(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("django_integration.names.names.MAX_NAMES", 20)
     names = Names()
     for number in range(21):
-        names.add(tag(f"zoo.cages:{number}"))
+        names.add_name(tag(f"zoo.cages:{number}"))
     assert names.everything
     assert len(names) == 0
 
@@ -223,7 +230,7 @@ def test_no_tag_costs_a_query(no_queries: None) -> None:
     assert "cage_id" in row.get_deferred_fields()
     assert tags_of(row) == {"zoo.duty", "zoo.duty:1", "zoo.keeper", "zoo.keeper:*", "zoo.cage", "zoo.cage:*"}
     names = Names()
-    names.row_written(row)
+    add_written(names, row)
     assert "zoo.duty[cage_id=*]" in names.tags
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.contenttypes.models import ContentType
 from django.core.cache import caches
 from django.db import connection, transaction
 from django.db.transaction import Atomic
@@ -248,8 +249,6 @@ class TestAssertions:
         assert not reached
 
     def test_an_unwatched_model_is_named(self, db: None) -> None:
-        from django.contrib.contenttypes.models import ContentType
-
         with isolated_bus(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(captures, "is_watched", lambda model: False)
             with pytest.raises(AssertionError, match=r"model contenttypes.contenttype \(its model is not watched\)"):  # noqa: SIM117

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
 
 from django_integration import bus, invalidate, runtime, tag
@@ -262,10 +263,8 @@ def test_a_failed_commit_publishes_nothing(wire: Wire, monkeypatch: pytest.Monke
 
 def test_the_wrapper_is_put_on_once() -> None:
     """`ready()` may run more than once; a message must not leave twice."""
-    from django.db.backends.base.base import BaseDatabaseWrapper
-
     before = BaseDatabaseWrapper.run_and_clear_commit_hooks
-    hooks.install()
+    hooks.patches.install()
     assert BaseDatabaseWrapper.run_and_clear_commit_hooks is before
     assert runtime.bus() is bus()
 

@@ -23,6 +23,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_integration import bus, cache, invalidate, row_tags, tag, writes_to
+from django_integration.names.plan import forget_plans
 from django_integration.transactions.strict import TransactionHold
 from invalidator import HoldEnded, PublishError
 from invalidator.errors import LinkDown
@@ -562,14 +563,16 @@ def test_receivers_of_post_save_are_part_of_the_transaction() -> None:
 def test_a_table_that_nobody_watches_is_written_as_ever(
     monkeypatch: pytest.MonkeyPatch, down: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    for module in ("saves", "receivers"):
-        monkeypatch.setattr(f"django_integration.writes.{module}.is_watched", lambda model: model is not Note)
+    monkeypatch.setattr("django_integration.names.plan.is_watched", lambda model: model is not Note)
+    forget_plans()
     with down(), CaptureQueriesContext(connection) as queries:
         Note.objects.create()
     assert len(queries) == 1, queries.captured_queries
     with down(), CaptureQueriesContext(connection) as queries:
         Note.objects.get().delete()
     assert [query["sql"].split()[0] for query in queries.captured_queries] == ["SELECT", "DELETE"]
+    monkeypatch.undo()
+    forget_plans()
 
 
 def test_invalidate_outside_a_transaction_leaves_at_once(wire: Wire) -> None:

@@ -100,10 +100,11 @@ def test_a_hold_that_ended_before_the_commit_refuses_it(server: EmbeddedServer, 
             cage.save()
             wait_until(lambda: connection._invalidator_hold._hold.remaining_s < 0)  # type: ignore[attr-defined]
 
-    with on(server, namespace, HOLD=0.1):
+    with on(server, namespace):
         cage = Cage.objects.create(name="old")
-        with pytest.raises(HoldEnded):
-            rename()
+    with on(server, namespace, HOLD=0.1), pytest.raises(HoldEnded):
+        rename()
+    with on(server, namespace):
         assert Cage.objects.get().name == "old"
         cage.save()
     assert Cage.objects.get().name == "new"

@@ -12,17 +12,15 @@ from django.core import serializers
 from django.core.management import call_command
 from django.core.management.color import no_style
 from django.db import close_old_connections, connection, migrations, models, transaction
-from django.db.backends.utils import CursorWrapper
 from django.db.migrations.state import ProjectState
 from django.db.models import F, Model
-from django.db.models.deletion import Collector
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
-from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
-from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.urls import path
+
+from django_integration import patching
 
 from ..conftest import Wire
 from ..zoo.models import Animal, Aquarium, Building, Cage, Crate, Duty, Food, Keeper, Label, Note, Pet, Photo
@@ -160,25 +158,13 @@ def test_a_write_in_a_transaction_is_one_message_or_none(wire: Wire, write: Call
     assert len(wire.messages()) <= 1
 
 
-WRAPPED: list[tuple[type, str]] = [
-    (Collector, "delete"),
-    (DeleteQuery, "delete_batch"),
-    (UpdateQuery, "update_batch"),
-    *((Model, name) for name in ("save_base", "_save_table", "_do_update", "_do_insert")),
-    *((kind, name) for kind in (SQLDeleteCompiler, SQLInsertCompiler) for name in ("as_sql", "execute_sql")),
-    *((SQLUpdateCompiler, name) for name in ("as_sql", "execute_sql", "execute_returning_sql")),
-    *((CursorWrapper, name) for name in ("execute", "executemany")),
-]
-
-
 @pytest.fixture
 def without_us() -> Callable[[pytest.MonkeyPatch], None]:
     """Takes the app's hands off Django, until the patch is undone."""
 
     def take_off(patch: pytest.MonkeyPatch) -> None:
-        for owner, name in WRAPPED:
-            if hasattr(owner, name):
-                patch.setattr(owner, name, getattr(owner, name).__wrapped__)
+        for (owner, name), original in patching.originals.items():
+            patch.setattr(owner, name, original)
         for signal in (pre_save, post_save, pre_delete, post_delete, m2m_changed):
             patch.setattr(signal, "receivers", [])
             signal.sender_receivers_cache.clear()

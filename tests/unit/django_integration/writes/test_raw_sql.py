@@ -270,7 +270,7 @@ def test_a_field_that_writes_while_it_is_saved_is_told(wire: Wire, monkeypatch: 
 
 def test_the_wrapper_is_put_on_once() -> None:
     before = CursorWrapper.execute
-    raw_sql.install()
+    raw_sql.patches.install()
     assert CursorWrapper.execute is before
 
 

@@ -182,7 +182,7 @@ def test_deletes_take_as_many_queries_as_without_us(
 
 def test_the_wrapper_is_put_on_once() -> None:
     before = Collector.delete
-    saves.install()
+    saves.patches.install()
     assert Collector.delete is before
 
 

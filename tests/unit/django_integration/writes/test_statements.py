@@ -14,7 +14,7 @@ from django.db.models.sql.compiler import SQLUpdateCompiler
 from django.test.utils import CaptureQueriesContext, register_lookup
 
 from django_integration import invalidates
-from django_integration.names.names import _IN_DATABASE, _dependents_in_database
+from django_integration.names.relations import _IN_DATABASE, dependents_in_database
 from django_integration.writes import statements
 from django_integration.writes.statements import KNOWN_ROWS
 
@@ -344,7 +344,7 @@ def test_a_write_whose_answer_was_lost_may_have_worked(cage: Cage, wire: Wire, w
 
 def test_the_wrappers_are_put_on_once() -> None:
     before = SQLUpdateCompiler.execute_sql
-    statements.install()
+    statements.patches.install()
     assert SQLUpdateCompiler.execute_sql is before
 
 
@@ -497,9 +497,9 @@ if hasattr(models, "DB_CASCADE"):
 
     def test_what_is_set_to_null_takes_nobody_along() -> None:
         herd, calf, bell, sound = (apps.get_model("zoo", name) for name in ("Herd", "Calf", "Bell", "Sound"))
-        assert set(_dependents_in_database(herd)) == {calf, bell, sound}
-        assert set(_dependents_in_database(bell)) == {sound}
-        assert not _dependents_in_database(sound)
+        assert set(dependents_in_database(herd)) == {calf, bell, sound}
+        assert set(dependents_in_database(bell)) == {sound}
+        assert not dependents_in_database(sound)
 
 
 class SameLetters(models.lookups.Exact):

@@ -7,7 +7,7 @@ import pytest
 
 from invalidator.config import Config
 from invalidator.doctor import host
-from invalidator.ledger_file import writing
+from invalidator.ledger.file import writing
 
 CONFIG = Config(namespace="shop")
 S = 1_000_000_000

@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import threading
 from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
@@ -31,7 +32,7 @@ from invalidator.protocol.frames import Push
 from invalidator.protocol.states import State
 from invalidator.protocol.subscription import Subscription
 from invalidator.steps import take_all
-from tests.support import PATIENCE_S, Clock, RecordingWords, S, wait_until
+from tests.support import PATIENCE_S, Clock, RecordingWords, S, Thread, wait_until
 
 NAMES = redis_names("shop")
 SLOTS = 1024
@@ -165,6 +166,15 @@ class TestCarryingOut:
         assert it.ledger.words[POSITION_MS] > 0
         assert it.listener.wait_until(lambda: it.ledger.read_lease()[0] == it.clock(), PATIENCE_S)
         it.told("flushed", "the journal or its epoch was missing", it.clock())
+
+    def test_closing_ends_a_wait_for_a_proof(self, it) -> None:
+        """There will be none. Whoever waits may have asked for a bound of minutes."""
+        it.start()
+        asked = threading.Event()
+        waiting = Thread(lambda: it.listener.wait_until(lambda: asked.set() or False, timeout_s=1e6))
+        assert asked.wait(PATIENCE_S)
+        assert it.listener.close(PATIENCE_S)
+        assert waiting.outcome() is False
 
     def test_a_message_is_stamped_with_the_time_of_applying(self, it) -> None:
         """Always the applying host's own time, never the publisher's. The audience is told after the ledger."""

@@ -20,7 +20,7 @@ from invalidator.errors import LedgerFileError, LinkDown, PublishError
 from invalidator.feeds.listener import apply_to_ledger
 from invalidator.feeds.sidecar_feed import LOOK_AGAIN_NS, SWEEP_AGAIN_NS
 from invalidator.ledger import CHANGES, Ledger, now_ns
-from invalidator.ledger_file import writing
+from invalidator.ledger.file import writing
 from invalidator.link import Accepted, Post
 from invalidator.message import decode
 from invalidator.names import RedisNames, key_slot
@@ -50,7 +50,9 @@ class Host(DeafLink):
 
     def start(self, *, slots: int = SLOTS) -> None:
         """Start the sidecar, which proves at once that it hears everything."""
-        self.ledger: Ledger = self._stack.enter_context(writing(self.path, namespace="shop", slots=slots))
+        self.ledger: Ledger = self._stack.enter_context(
+            writing(self.path, namespace="shop", slots=slots, clock=self.clock)
+        )
 
     def stop(self) -> None:
         """Stop it. The file stays."""
@@ -84,15 +86,9 @@ class Host(DeafLink):
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """One that stands still; ledger files know when it is really."""
-    return Clock(now_ns())
-
-
-@pytest.fixture
 def host(tmp_path: Path, clock: Clock) -> Iterator[Host]:
     host = Host(tmp_path / "ledger", clock)
-    clock.now = now_ns()  # after the file began
+    clock.advance(0.001)
     host.ledger.prove(clock())
     clock.advance(0.001)
     yield host

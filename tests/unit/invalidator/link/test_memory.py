@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from invalidator.errors import LinkDown
-from invalidator.link import Post, make_link
+from invalidator.link import Post
 from invalidator.link.memory import MemoryLink
 from invalidator.message import bodies
 from invalidator.names import redis_names
@@ -37,10 +37,6 @@ class TestMeeting:
         one, two, other = (MemoryLink(f"memory://{name}") for name in (namespace, namespace, f"{namespace}2"))
         assert one.server is two.server
         assert one.server is not other.server
-
-    def test_a_url_makes_one(self) -> None:
-        assert isinstance(make_link("memory://x", timeout_s=1), MemoryLink)
-        assert isinstance(make_link("memory://", timeout_s=1), MemoryLink)
 
 
 class TestPublishing:

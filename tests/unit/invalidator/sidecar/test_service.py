@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from invalidator.errors import InvalidSetting
-from invalidator.ledger_file import default_path
+from invalidator.ledger.file import default_path
 from invalidator.sidecar import service as service_module
 from invalidator.sidecar.daemon import Health
 from invalidator.sidecar.service import READY_AFTER_S, Options, Service, Signals

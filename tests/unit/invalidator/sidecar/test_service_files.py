@@ -13,7 +13,7 @@ import yaml
 from compose_spec import PyCompose
 
 from invalidator import cli
-from invalidator.ledger_file import default_path
+from invalidator.ledger.file import default_path
 from invalidator.sidecar.service import SERVICE_FILES, Options, service_file
 
 SCRIPT = Path(sys.executable).with_name("invalidator")

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from django_integration import cache, cached, invalidate, observing, tag
+from django_integration.management.commands import _verify
 from django_integration.testing import isolated_bus
 
 HERE = __name__
@@ -164,8 +165,6 @@ def test_options_that_cannot_be_are_refused(arguments: tuple[str, ...]) -> None:
 def test_where_nothing_is_heard_nothing_is_verified(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django_integration.management.commands import _verify
-
     monkeypatch.setattr(_verify, "LEASE_TIMEOUT_S", 0.1)
     with isolated_bus(URL="redis://127.0.0.1:1/0", CLOSE_TIMEOUT=0):
         assert verify("/", *RUN) == 1

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from invalidator.errors import ClosedError, PublishError
-from invalidator.hold import Hold
+from invalidator.errors import ClosedError, LinkDown, PublishError
 from invalidator.message import decode
 from invalidator.names import redis_names
-from invalidator.publisher import BODIES_AT_ONCE, Publisher
+from invalidator.publishing.hold import Hold
+from invalidator.publishing.publisher import BODIES_AT_ONCE, Publisher
 from invalidator.receipt import Receipt
 from tests.support import DeafLink, Thread, wait_until
 
@@ -115,8 +115,6 @@ class TestWhileRedisIsAway:
 
         def lose_the_answer() -> None:
             if next(lost, False):
-                from invalidator.errors import LinkDown
-
                 raise LinkDown("timeout")
 
         link.before_publish = lose_the_answer
@@ -143,7 +141,7 @@ class TestWhileRedisIsAway:
         for number in range(10):
             publisher.publish([f"k{number}"], ())
         wait_until(lambda: len(attempts) >= 10)
-        assert caplog.text.count("does not take invalidations") == 1
+        assert caplog.text.count("does not accept invalidations") == 1
 
     def test_retries_slow_down(self, make, link) -> None:
         """With jitter, up to a limit."""

@@ -4,8 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from invalidator.hold import Hold
-from invalidator.outbox import Batch, Outbox
+from invalidator.publishing.hold import Hold
+from invalidator.publishing.outbox import Batch, Outbox
 from invalidator.receipt import Receipt
 
 

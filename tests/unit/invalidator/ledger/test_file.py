@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import invalidator.ledger as ledger_module
+import invalidator.ledger.table as ledger_module
 from invalidator.entry import Entry, ValidityRule
 from invalidator.errors import InvalidSetting, LedgerFileError
 from invalidator.ledger import (
@@ -37,7 +37,7 @@ from invalidator.ledger import (
     LedgerView,
     now_ns,
 )
-from invalidator.ledger_file import MODE, LedgerFile, boot, default_path, writing
+from invalidator.ledger.file import MODE, LedgerFile, boot, default_path, writing
 from tests.support import PATIENCE_S, RecordingWords
 
 SLOTS = 64
@@ -68,6 +68,16 @@ class TestANewFile:
             assert ledger.words[WRITER] == os.getpid()
             assert before <= ledger.words[CHANGES] == ledger.words[FLUSHED_AT] <= now_ns()
             assert ledger.words[PROVEN_AT] == 0
+
+    def test_is_dated_by_the_clock_of_its_owner(self, path, clock) -> None:
+        """What was loaded before is void by the clock that dates loads, too."""
+        with writing(path, namespace="shop", slots=SLOTS, clock=clock) as ledger:
+            assert ledger.words[CHANGES] == ledger.words[FLUSHED_AT] == clock()
+            ledger.prove(clock.advance(1))
+            LedgerFile(path, namespace="shop", clock=clock)
+            clock.advance(-1)
+            with pytest.raises(LedgerFileError, match="its clock is not ours"):
+                LedgerFile(path, namespace="shop", clock=clock)
 
     def test_its_mode_does_not_depend_on_the_umask(self, path) -> None:
         """A worker of the same group must be able to read it."""
@@ -226,7 +236,7 @@ class TestReading:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
         with write(path):
-            monkeypatch.setattr("invalidator.ledger_file.mmap.mmap", fail)
+            monkeypatch.setattr("invalidator.ledger.file.mmap.mmap", fail)
             with pytest.raises(LedgerFileError, match=r"cannot map .* Cannot allocate memory"):
                 read(path)
 
@@ -263,7 +273,7 @@ class TestOneWriter:
         script = """
             import sys, signal
             from pathlib import Path
-            from invalidator.ledger_file import writing
+            from invalidator.ledger.file import writing
             with writing(Path(sys.argv[1]), namespace="shop", slots=64) as ledger:
                 ledger.stamp([5], 2**62)
                 ledger.prove(7)
@@ -272,7 +282,7 @@ class TestOneWriter:
                 signal.pause()
         """
         command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as writer:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[4]) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"
             with pytest.raises(LedgerFileError, match=rf"\(pid {writer.pid}\)"), write(path):
@@ -386,13 +396,13 @@ class TestOrderOnOtherMachines:
             from gevent import monkey
             monkey.patch_all()
             import threading
-            from invalidator import ledger
+            from invalidator.ledger import table
             assert type(threading.Lock()).__module__.startswith("gevent")
-            assert type(ledger.RLock()).__module__ == "_thread"
-            ledger.fence()
+            assert type(table.RLock()).__module__ == "_thread"
+            table.fence()
         """
         command = [sys.executable, "-c", textwrap.dedent(script)]
-        subprocess.run(command, check=True, cwd=Path(__file__).parents[3], timeout=PATIENCE_S)
+        subprocess.run(command, check=True, cwd=Path(__file__).parents[4], timeout=PATIENCE_S)
 
 
 STEPS = 60_000

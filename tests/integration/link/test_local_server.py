@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from invalidator.local_server import (
+from invalidator.link.local_server import (
     SERVER_VARIABLE,
     CommandError,
     EmbeddedServerError,

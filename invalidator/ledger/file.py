@@ -1,23 +1,24 @@
 """
 A ledger in a file that the processes of one host share: the sidecar writes it, workers map it read-only.
 
-docs/ledger-format.md specifies the file byte for byte. A reader trusts nothing it has not checked: a file that does
-not fit is refused with the reason, never misread.
+docs/ledger-format.md specifies the file byte for byte. A reader trusts nothing that it has not checked: a file that
+does not fit is refused with the reason, never misread.
 
-Rule 1: a file is created beside its place, sized (its blocks reserved, so that a full disk is an error and not a
-SIGBUS), filled in, and then renamed into place. It is never truncated or resized: who maps it keeps what he mapped.
-Rule 2: one writer. It holds a lock on a file of its own beside the ledger, which the system frees when the writer
-dies, however it dies.
-Rule 3: `CHANGES` of a new file begins at the time of its creation, in nanoseconds: above whatever an earlier file
-counted up to.
-Rule 4: the lock is also taken on the ledger itself: it counts even if somebody deletes the file of rule 2.
+Rule 1: a file is created beside its place, sized (its blocks are reserved, so that a full disk is an error and not a
+SIGBUS), filled in, and then renamed into place. It is never truncated or resized, so a process that maps it keeps the
+whole map.
+Rule 2: there is one writer. It holds a lock on a file of its own beside the ledger. The system frees the lock when the
+writer dies, however it dies.
+Rule 3: `CHANGES` of a new file begins at the time of its creation, in nanoseconds, which is more than any earlier file
+has counted.
+Rule 4: the writer locks the ledger itself as well, so that the lock holds even if somebody deletes the file of rule 2.
 
-Memory ordering. Every word is aligned and is loaded and stored by one instruction, so that nobody sees half of one
-(64-bit machines only; on others there are no ledger files). The rules of `ledger.py` need four pairs in order: writer
+Memory ordering. Every word is aligned, and is loaded and stored by one instruction, so no reader sees half of one
+(64-bit machines only; on others there are no ledger files). The rules of `table.py` need four pairs in order: writer
 `slots, CHANGES` and `CHANGES, PROVEN_AT`; reader `PROVEN_AT, CHANGES` and `CHANGES, slots`; and `POSITION_*` likewise.
 
 - On x86-64 loads are not reordered with loads, nor stores with stores (Intel SDM vol. 3, 8.2.2): the order in which
-  the interpreter executes them is the order that everybody sees.
+  the interpreter executes them is the order that every processor sees.
 - Elsewhere, on arm64 above all, `fence()` stands between the two of a pair. It takes and frees a lock twice. What is
   above it is done before the first is freed, which is a release; what is below it is done after the second was taken,
   which is an acquire; and an acquire does not overtake a release above it (Arm ARM, B2.3 "barrier-ordered-before":
@@ -40,8 +41,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import LedgerFileError
-from .ledger import (
+from ..errors import LedgerFileError
+from ..names import check_namespace, fingerprint
+from .table import (
     BOOT,
     CHANGES,
     FLUSHED_AT,
@@ -52,18 +54,18 @@ from .ledger import (
     MAGIC_WORD,
     PROVEN_AT,
     SLOTS_WORD,
+    Clock,
     Ledger,
     LedgerView,
     now_ns,
     read_namespace,
 )
-from .names import check_namespace, fingerprint
 
 MODE = 0o640
 
 
 def default_path(namespace: str) -> Path:
-    """Where the sidecar and the workers of this host meet, unless they are told: in memory, never on a disk."""
+    """Return where the sidecar and the workers of this host look for the ledger, unless a path is given: in memory."""
     for directory in ("/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "")):  # noqa: S108 - shared memory is the point
         if directory and Path(directory).is_dir():
             return Path(directory) / f"invalidator.{check_namespace(namespace)}.ledger"
@@ -72,13 +74,17 @@ def default_path(namespace: str) -> Path:
 
 class LedgerFile:
     """
-    A mapped file, seen by a reader.
+    A mapped file, as a reader sees it.
+
+    Args:
+        any_owner: trust a file that belongs to somebody else than root or the user of this process.
+        clock: a proof that is later than this clock was dated by another one, and the file is refused.
 
     Raises:
-        LedgerFileError: there is none, or it is not what it should be.
+        LedgerFileError: there is no file, or it does not fit.
     """
 
-    def __init__(self, path: Path, *, namespace: str, any_owner: bool = False) -> None:
+    def __init__(self, path: Path, *, namespace: str, any_owner: bool = False, clock: Clock = now_ns) -> None:
         self.path = path
         descriptor = _open(path, os.O_RDONLY)
         try:
@@ -86,11 +92,11 @@ class LedgerFile:
             words = _map(path, descriptor, mmap.ACCESS_READ)
         finally:
             os.close(descriptor)
-        _check_header(path, words, namespace)
+        _check_header(path, words, namespace, clock)
         self.view = LedgerView(words)
 
     def was_replaced(self) -> bool:
-        """Whether another file has taken its place, or none."""
+        """Whether there is another file at the path now, or none."""
         try:
             found = os.lstat(self.path)
         except OSError:
@@ -99,19 +105,22 @@ class LedgerFile:
 
 
 @contextlib.contextmanager
-def writing(path: Path, *, namespace: str, slots: int) -> Iterator[Ledger]:
+def writing(path: Path, *, namespace: str, slots: int, clock: Clock = now_ns) -> Iterator[Ledger]:
     """
-    Own the ledger at *path* as its only writer; take it over if it fits, else put a new one in its place.
+    Be the only writer of the ledger at *path*: take over a ledger that fits, else put a new one in its place.
+
+    Args:
+        clock: dates a new file, which voids everything that was loaded before.
 
     Raises:
-        LedgerFileError: another writer owns it, there is no room, or it cannot be written.
+        LedgerFileError: there is another writer, there is no room, or the file cannot be written.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, _lock(path))
-        descriptor = _adopt(path, namespace, slots)
+        descriptor = _adopt(path, namespace, slots, clock)
         is_new = descriptor is None
         if descriptor is None:
-            descriptor = _create(path, namespace, slots)
+            descriptor = _create(path, namespace, slots, clock)
         stack.callback(os.close, descriptor)
         _lock_or_refuse(path, descriptor, "unknown")
         stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # the mapping keeps the descriptor alive
@@ -121,9 +130,9 @@ def writing(path: Path, *, namespace: str, slots: int) -> Iterator[Ledger]:
         yield ledger
 
 
-def _create(path: Path, namespace: str, slots: int) -> int:
+def _create(path: Path, namespace: str, slots: int, clock: Clock) -> int:
     size = 8 * (HEADER_WORDS + slots)
-    new = path.with_name(f".{path.name}.new")  # always the same: what a killed writer left is found and removed
+    new = path.with_name(f".{path.name}.new")  # always the same name, so that what a killed writer left is removed
     try:
         new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
@@ -138,7 +147,7 @@ def _create(path: Path, namespace: str, slots: int) -> int:
         words = _map(path, descriptor, mmap.ACCESS_WRITE)
         Ledger(words, slots=slots, namespace=namespace)
         words[BOOT] = boot()
-        words[CHANGES] = words[FLUSHED_AT] = now_ns()
+        words[CHANGES] = words[FLUSHED_AT] = clock()
         new.rename(path)
     except (OSError, LedgerFileError) as error:
         os.close(descriptor)
@@ -152,8 +161,8 @@ def _create(path: Path, namespace: str, slots: int) -> int:
     return descriptor
 
 
-def _adopt(path: Path, namespace: str, slots: int) -> int | None:
-    """Open the ledger that an earlier writer left, if it is one that we would have written."""
+def _adopt(path: Path, namespace: str, slots: int, clock: Clock) -> int | None:
+    """Open the ledger that an earlier writer left, if it fits."""
     try:
         descriptor = _open(path, os.O_RDWR)
     except LedgerFileError:
@@ -161,7 +170,7 @@ def _adopt(path: Path, namespace: str, slots: int) -> int | None:
     try:
         _check_file(path, descriptor, any_owner=False)
         words = _map(path, descriptor, mmap.ACCESS_READ)
-        _check_header(path, words, namespace)
+        _check_header(path, words, namespace, clock)
         fits = words[SLOTS_WORD] == slots
     except LedgerFileError:
         fits = False
@@ -204,13 +213,13 @@ def _open(path: Path, flags: int) -> int:
 
 
 def _check_file(path: Path, descriptor: int, *, any_owner: bool) -> tuple[int, int]:
-    """What can be told without reading: returns (device, inode)."""
+    """Check everything but the content. Returns device and inode."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise LedgerFileError(f"{path} is not a regular file")
     if not any_owner and found.st_uid not in (0, os.geteuid()):
         raise LedgerFileError(
-            f"{path} belongs to user {found.st_uid}, neither to root nor to us: name the path to trust it"
+            f"{path} belongs to user {found.st_uid}, and not to root or this process' user: name the path to trust it"
         )
     if found.st_mode & 0o022:
         raise LedgerFileError(
@@ -230,7 +239,7 @@ def _map(path: Path, descriptor: int, access: int) -> memoryview[int]:
         raise LedgerFileError(f"cannot map {path}: {error}") from error
 
 
-def _check_header(path: Path, words: memoryview[int], namespace: str) -> None:
+def _check_header(path: Path, words: memoryview[int], namespace: str, clock: Clock) -> None:
     expectations = (
         ("magic", words[MAGIC_WORD], MAGIC),
         ("layout version", words[LAYOUT_WORD], LAYOUT),
@@ -241,14 +250,14 @@ def _check_header(path: Path, words: memoryview[int], namespace: str) -> None:
     for what, found, expected in expectations:
         if found != expected:
             raise LedgerFileError(f"{path} does not fit: its {what} is {found!r}, not {expected!r}")
-    if words[PROVEN_AT] > now_ns():
+    if words[PROVEN_AT] > clock():
         raise LedgerFileError(f"{path} does not fit: its last proof lies in the future, so its clock is not ours")
 
 
 def boot() -> int:
     """
-    A fingerprint of what the steady clock counts from: this boot of the host, and (where containers may have clocks
-    of their own) this time namespace. 0 where nothing tells.
+    Return a fingerprint of where the steady clock begins: this boot of the host and, since containers may have clocks
+    of their own, this time namespace. 0 where that is not known.
     """
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,27 +1,27 @@
 """
-The invalidations that wait for Redis. Pure: no I/O, no threads, no time.
+The queue of invalidations that wait for Redis. Pure: no I/O, no threads, no time.
 
-Equal names are said once, since saying them later is as good as saying them twice. What does not fit any more turns
-everything into one "clear": nothing is lost, and the queue is bounded.
+A name that waits twice is published once, since the later message covers the earlier one. When the queue is full,
+everything in it becomes one "clear": nothing is lost, and the queue is bounded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..receipt import Receipt
 from .hold import Hold
-from .receipt import Receipt
 
 
 @dataclass(slots=True)
 class Batch:
     """
-    What to publish together, and the receipts that wait for it.
+    Invalidations to publish together, and the receipts that wait for them.
 
     Attributes:
         keys, tags: names that became stale.
         holds: holds that end, by owner.
-        clear: everything became stale; then there are no names.
+        clear: the whole namespace became stale; then there are no names.
     """
 
     keys: dict[str, None] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Batch:
         return len(self.keys) + len(self.tags) + held + self.clear
 
     def add(self, other: Batch, limit: int) -> bool:
-        """Add what *other* holds. Returns True if it did not fit and everything became one clear."""
+        """Add *other* to this batch. Returns whether that was too much, so that everything became one clear."""
         self.receipts += other.receipts
         self.clear |= other.clear
         self.keys.update(other.keys)
@@ -47,13 +47,13 @@ class Batch:
             self.keys.clear()
             self.tags.clear()
         if overflow:
-            self.holds.clear()  # a clear says that their names are stale; the holds themselves end by their time
+            self.holds.clear()  # a clear covers their names, and each hold ends by its own time
         return overflow
 
 
 class Outbox:
     """
-    One batch that is collected and, perhaps, one that is under way.
+    One batch that waits and, perhaps, one that is being published.
 
     Args:
         limit: how many names may wait before they become one clear.
@@ -69,31 +69,31 @@ class Outbox:
         return len(self._waiting) + (len(self._under_way) if self._under_way else 0)
 
     def put(self, batch: Batch) -> None:
-        """Let *batch* wait. A name that is under way waits again: it may be accepted before this change was made."""
+        """Queue *batch*. A name that is being published is queued again: Redis may accept it before this change."""
         self.overflows += self._waiting.add(batch, self.limit)
 
     def take(self) -> Batch | None:
-        """What to publish now; it stays under way until `delivered` or `failed`. None if nothing waits."""
+        """Return the batch to publish now, until `delivered` or `failed` is called; None if nothing waits."""
         if self._under_way is None and self._waiting:
             self._under_way, self._waiting = self._waiting, Batch()
         return self._under_way
 
     def delivered(self, id: str, listeners: int) -> None:
-        """What was under way has been accepted."""
+        """Redis has accepted the batch that was taken."""
         batch, self._under_way = self._under_way, None
         for receipt in batch.receipts if batch else ():
             receipt.accept(id, listeners)
 
     def failed(self) -> None:
-        """What was under way has to be tried again, with what has come to wait since."""
+        """Redis has not accepted the batch that was taken: queue it again, with what was queued since."""
         batch = self._under_way
         if batch is not None:
             self.overflows += batch.add(self._waiting, self.limit)
             self._waiting = batch
-            self._under_way = None  # last: who looks without a lock never finds it empty
+            self._under_way = None  # last: a reader without a lock must never find the outbox empty
 
     def abandon(self, reason: str) -> int:
-        """Give up everything. Returns how many names were lost."""
+        """Give up everything that waits. Returns how many names were lost."""
         lost = len(self)
         self.failed()
         for receipt in self._waiting.receipts:

@@ -204,13 +204,13 @@ class TestHolds:
 
     def test_too_many_holds_hold_everything(self, ledger, monkeypatch) -> None:
         """The table of owners is bounded, and what does not fit is not forgotten."""
-        monkeypatch.setattr("invalidator.ledger.MOST_HELD", 2)
+        monkeypatch.setattr("invalidator.ledger.table.MOST_HELD", 2)
         ledger.hold([1, 2], "me", until=900, now=500)
         ledger.hold([3], "you", until=950, now=500)
         assert ledger.newest_stamp([]) == 950
 
     def test_ended_holds_make_room(self, ledger, monkeypatch) -> None:
-        monkeypatch.setattr("invalidator.ledger.MOST_HELD", 2)
+        monkeypatch.setattr("invalidator.ledger.table.MOST_HELD", 2)
         ledger.hold([1, 2], "dead", until=600, now=500)
         ledger.hold([3], "me", until=950, now=700)
         assert (ledger.newest_stamp([]), ledger.newest_stamp([3])) == (NEVER, 950)

@@ -1,9 +1,9 @@
 """
-A hold: names that a writer is about to change, announced before its commit.
+A hold announces, before a commit, the names that the commit will make stale.
 
-Until it is released, or ends, nobody caches these names. So a writer that is killed between its commit and its
-invalidation leaves no stale entry: what was cached before is void, what is read meanwhile is not cached, and what
-is cached after reads what was committed.
+Until the hold is released, or ends by its time, no process caches these names. So a writer that is killed between its
+commit and its invalidation leaves no stale entry: what was cached earlier is void, what is loaded during the hold is
+not cached, and what is loaded after it is what was committed.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from .errors import HoldEnded
-from .ledger import Clock
-from .names import Tag
-from .receipt import Receipt
+from ..errors import HoldEnded
+from ..ledger import Clock
+from ..names import Tag
+from ..receipt import Receipt
 
 MARGIN = 0.25
-"""The share of a hold that is left for the commit itself."""
+"""The share of a hold that must be left when the commit begins."""
 
 
 class Hold:
@@ -25,7 +25,7 @@ class Hold:
     What `Invalidator.hold` returns. Use it from the thread or task that writes.
 
     Attributes:
-        owner: tells it from the holds of other writers on the same names.
+        owner: distinguishes it from the holds of other writers on the same names.
         duration: seconds that it lasts, from its first announcement.
         keys, tags: the names it holds.
         bodies: the messages that announced it.
@@ -53,20 +53,20 @@ class Hold:
 
     @property
     def remaining_s(self) -> float:
-        """How long it lasts; 0 or less once it has ended."""
+        """Seconds until it ends; 0 or less once it has."""
         return self.duration - (self._clock() - self._began) / 1e9
 
     def extend(self, *keys: str, tags: Iterable[str | Tag] = ()) -> None:
-        """Hold more names, until the same moment. Raises as `Invalidator.hold` does, and HoldEnded."""
+        """Hold more names, until the same time. Raises as `Invalidator.hold` does, and HoldEnded."""
         self.check()
         self._extend(self, keys, tags)
 
     def check(self) -> None:
         """
-        Call it right before the commit.
+        Call this right before the commit.
 
         Raises:
-            HoldEnded: it ended, or is about to: what was announced is cached again, so do not commit.
+            HoldEnded: the hold has ended, or is about to. Its names are cached again, so do not commit.
         """
         if self._receipt is not None:
             raise HoldEnded("this hold was released")
@@ -78,7 +78,8 @@ class Hold:
 
     def release(self) -> Receipt:
         """
-        Say that the names became stale, and end the hold: after the commit, and after a rollback. Again: no effect.
+        Publish that the names became stale, and end the hold. Call this after the commit, and after a rollback. A
+        second call has no effect.
         """
         with self._lock:
             if self._receipt is None:
@@ -86,7 +87,7 @@ class Hold:
             return self._receipt
 
     def remember(self, keys: Iterable[str], tags: Iterable[str], bodies: Iterable[bytes]) -> None:
-        """These names are held too. Called by the bus."""
+        """Add names that are held, too, and the messages that announced them. Called by the bus."""
         self.keys.update(dict.fromkeys(keys))
         self.tags.update(dict.fromkeys(tags))
         self.bodies.extend(bodies)

@@ -1,8 +1,9 @@
 """
 The ledger: for each name, the last time it became stale, on this host's steady clock.
 
-A table of signed 64-bit integers over one buffer: a header of `HEADER_WORDS`, then one slot per hash of a name.
-The buffer is private memory here; the layout is that of a file shared between processes.
+It is a table of signed 64-bit integers in one buffer: a header of `HEADER_WORDS` words, then the slots. A name belongs
+to the slot that its hash selects; the time in a slot is a *stamp*. The buffer may be private memory, or a file that the
+processes of a host share (`file.py`).
 
 One writer, many readers, no locks on the read path:
 
@@ -12,9 +13,9 @@ Rule 2: a reader reads `PROVEN_AT`, then `CHANGES`, then the slots (`read_lease`
 and remembers the *value* of `CHANGES`. While it has not moved, nothing it looked at has become stale.
 Rule 3: a stamp never goes down, except when a hold is released that explains it. (Two names in one slot cause an
 unneeded miss, never staleness.)
-Rule 4: a position is read in the order opposite to its storing (`read_position`), so that it is never ahead of what
-was applied.
-Rule 5: time is `now_ns()`, of this host. Nobody else's clock is ever written here.
+Rule 4: the two words of a position are read in the opposite order of their storing (`read_position`), so that what is
+read is never ahead of what was applied.
+Rule 5: every time is a `now_ns()` of this host. No time of another clock is ever stored.
 """
 
 from __future__ import annotations
@@ -31,29 +32,29 @@ from typing import Protocol
 
 Clock = Callable[[], int]
 
-# One clock for all processes of a host, counting suspended time. Python's time.monotonic() stops during sleep on both
+# One clock for all processes of a host, which goes on while the host is suspended. time.monotonic() stops then, on both
 # systems.
 _STEADY = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
 now_ns: Clock = partial(time.clock_gettime_ns, _STEADY)
 """Nanoseconds on this host's steady clock."""
 
 NEVER = 0
-"""Before every time of the clock: a slot never stamped, a lease never proven."""
+"""Earlier than every time of the clock: a slot that was never stamped, a lease that was never proven."""
 FOREVER = 2**63 - 1
-"""After every time of the clock."""
+"""Later than every time of the clock."""
 
 MAGIC = int.from_bytes(b"INVALEDG", "big")
 LAYOUT = 1
 
 IN_ORDER = os.uname().machine in ("x86_64", "amd64")
-"""Whether this machine keeps loads in order with loads, and stores with stores, without being asked."""
+"""Whether this machine keeps loads in order with loads, and stores with stores, without a fence."""
 
 MOST_HELD = 100_000
-"""Holds that are told apart; a strict writer has a handful at a time."""
+"""Holds that are kept apart; a strict writer has a handful at a time."""
 
 HEADER_WORDS = 64
 MAGIC_WORD, LAYOUT_WORD, SLOTS_WORD, WRITER, BOOT = range(5)
-# What every read looks at shares one cache line, which the words above and below do not.
+# These are read by every read, and share one cache line with nothing else.
 CHANGES, FLUSHED_AT, PROVEN_AT = range(8, 11)
 POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH = range(16, 20)
 NAMESPACE_WORDS = range(24, 32)  # 64 bytes of text, padded with zeros
@@ -68,10 +69,10 @@ class Words(Protocol):
 
 def fence() -> None:
     """
-    Whatever was loaded or stored above is so for everybody before anything below is. For machines not `IN_ORDER`;
-    `ledger_file.py` says why this is enough.
+    Complete every load and store above, as every processor sees it, before any below begins. For machines that are not
+    `IN_ORDER`; `file.py` says why this is enough.
     """
-    lock = RLock()  # of its own: nobody waits for it, and no fork finds it taken
+    lock = RLock()  # a new one: no thread waits for it, and no fork finds it taken
     with lock:
         pass
     with lock:
@@ -83,12 +84,12 @@ def _text_words(text: str) -> tuple[int, ...]:
 
 
 def read_namespace(words: Words) -> str:
-    """What a ledger is for."""
+    """Return the namespace that a ledger is for."""
     return struct.pack("8q", *[words[index] for index in NAMESPACE_WORDS]).rstrip(b"\0").decode(errors="replace")
 
 
 class LedgerView:
-    """The reader's side of a ledger."""
+    """A ledger, as a reader sees it."""
 
     def __init__(self, words: Words) -> None:
         self.words = words
@@ -106,16 +107,16 @@ class LedgerView:
         return proven_at, changes
 
     def newest_stamp(self, slots: Iterable[int]) -> int:
-        """The last time anything in *slots*, or the whole ledger, became stale. Slots are those of `names`."""
+        """Return the last time that a name in *slots*, or everything, became stale. See `names` for slots."""
         return self.newest_at((FLUSHED_AT, *[HEADER_WORDS + slot for slot in slots]))
 
     def newest_at(self, places: Iterable[int]) -> int:
-        """`newest_stamp` by words, of which there is at least one: `FLUSHED_AT`, and slots."""
+        """`newest_stamp`, by indexes of words: `FLUSHED_AT` and slots, at least one of them."""
         words = self.words
         return max([words[place] for place in places])
 
     def read_position(self) -> tuple[int, int]:
-        """How far the journal has been applied, at least. A stream id, as two numbers."""
+        """Return the id of a journal entry up to which everything was applied, as two numbers."""
         words = self.words
         ms = words[POSITION_MS]
         if not IN_ORDER:
@@ -125,12 +126,12 @@ class LedgerView:
 
 class Ledger(LedgerView):
     """
-    The writer's side. Methods may be called by several threads of the writing process.
+    A ledger, as its writer sees it. Several threads of the writing process may call the methods.
 
     Args:
         words: the buffer, zeroed or written by an earlier `Ledger` of the same layout.
         slots: how many slots it has.
-        namespace: what it is for.
+        namespace: the namespace it is for.
     """
 
     def __init__(self, words: Words, *, slots: int, namespace: str) -> None:
@@ -144,7 +145,7 @@ class Ledger(LedgerView):
         self.lock = threading.Lock()
         self._holds: dict[int, dict[str, int]] = {}  # by slot and owner, until when
         self._held = 0
-        self._newest = NEVER  # a held slot does not show the stamps that came meanwhile: all are at most this old
+        self._newest = NEVER  # no stamp is later than this, also none that a hold hides in its slot
 
     @classmethod
     def private(cls, *, slots: int, namespace: str) -> Ledger:
@@ -152,7 +153,7 @@ class Ledger(LedgerView):
         return cls(memoryview(bytearray(8 * (HEADER_WORDS + slots))).cast("q"), slots=slots, namespace=namespace)
 
     def stamp(self, slots: Iterable[int], now: int, *, count: bool = True) -> None:
-        """Everything in *slots* that was loaded before *now* is stale. Without *count*, `touch` has to follow."""
+        """Void everything in *slots* that was loaded before *now*. Without *count*, call `touch` afterwards."""
         words = self.words
         with self.lock:
             self._newest = max(self._newest, now)
@@ -164,7 +165,7 @@ class Ledger(LedgerView):
                 self._count()
 
     def hold(self, slots: Iterable[int], owner: str, until: int, now: int, *, count: bool = True) -> None:
-        """Nothing in *slots* may be cached until then, or until *owner* releases it."""
+        """Let nothing in *slots* be cached before *until*, or before *owner* releases it. For *count* see `stamp`."""
         words = self.words
         with self.lock:
             if self._held >= MOST_HELD:
@@ -181,14 +182,14 @@ class Ledger(LedgerView):
                 self._count()
 
     def release(self, slots: Iterable[int], owner: str, now: int, *, count: bool = True) -> None:
-        """Everything in *slots* that was loaded before *now* is stale, and *owner* no longer holds it."""
+        """Void everything in *slots* that was loaded before *now*, and end the hold of *owner*."""
         words = self.words
         with self.lock:
             self._newest = now = max(self._newest, now)
             for slot in slots:
                 index = HEADER_WORDS + slot
                 owners = self._holds.get(slot, {})
-                # A future stamp that our holds do not explain was written by an earlier writer of this ledger: it
+                # A stamp in the future that no hold here explains was written by an earlier writer of this ledger, and
                 # stays.
                 explained = words[index] <= max(now, *owners.values(), NEVER)
                 if owners.pop(owner, None) is not None:
@@ -210,28 +211,28 @@ class Ledger(LedgerView):
                 del self._holds[slot]
 
     def flush(self, now: int) -> None:
-        """Everything that was loaded before *now* is void."""
+        """Void everything that was loaded before *now*."""
         with self.lock:
             self.words[FLUSHED_AT] = max(self.words[FLUSHED_AT], now)
             self._count()
 
     def touch(self) -> None:
-        """Make every reader look again: count what was stamped without."""
+        """Count what was stamped without, so that every reader checks its entries anew."""
         with self.lock:
             self._count()
 
     def _count(self) -> None:
-        """What was stored above is there before the count moves (rule 1)."""
+        """Move the count, after everything that was stored (rule 1)."""
         if not IN_ORDER:
             fence()
         self.words[CHANGES] += 1
 
     def move(self, position: tuple[int, int], server_run: int, epoch: int) -> None:
-        """Record how far the journal has been applied: a stream id, and fingerprints of the journal it belongs to."""
+        """Record how far which journal has been applied: the id of an entry, and fingerprints of server and epoch."""
         words = self.words
         with self.lock:
-            # In between a reader finds the old millisecond, all of which has been applied, with the new number. The new
-            # millisecond with the old number could be ahead of what has been applied.
+            # Between the two stores a reader finds the old millisecond, all of which has been applied, with the new
+            # number. The new millisecond with the old number could be ahead of what has been applied.
             words[POSITION_SEQ] = position[1]
             if not IN_ORDER:
                 fence()
@@ -240,6 +241,6 @@ class Ledger(LedgerView):
             words[EPOCH] = epoch
 
     def prove(self, at: int) -> None:
-        """Every invalidation accepted before *at* is in here."""
+        """Record that every invalidation accepted before *at* is in this ledger."""
         with self.lock:
             self.words[PROVEN_AT] = max(self.words[PROVEN_AT], at)

@@ -6,10 +6,10 @@ import pytest
 
 from invalidator.bus import Invalidator
 from invalidator.errors import ClosedError, HoldEnded, InvalidName, InvalidSetting, PublishError
-from invalidator.hold import MARGIN
 from invalidator.ledger import LedgerView
 from invalidator.message import decode
 from invalidator.names import key_slot, tag_slot
+from invalidator.publishing.hold import MARGIN
 from tests.support import Clock, DeafLink, S
 
 

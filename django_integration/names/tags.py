@@ -1,0 +1,121 @@
+"""
+The tags of rows and tables.
+
+    shop.product        something in the table changed: lists, counts, pages over many rows
+    shop.product:42     this row changed
+    shop.product:*      rows changed, and nobody knows which (published instead of row tags)
+
+An entry that holds one row carries `row_tags(Product, 42)`, an entry over the table `model_tag(Product)`. Beside them
+stand the tags of columns and their values, which say what a row joins when it is written (`columns.py`).
+
+Rule 1: one primary key has one spelling, whatever type it comes in.
+Rule 2: where a database may take two texts for one ("a", "A" and "á" in MariaDB's usual collations), a row that is
+known by its text may not be the only one meant, so a write names unknown rows as well (`has_inexact_key`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from typing import overload
+
+from django.db import connections, models
+from django.db.models import Model
+
+from invalidator import InvalidName, tag
+
+from .columns import target_of
+from .relations import MOST_MODELS, by_model, concrete_of
+
+TEXTS_ARE_EXACT = frozenset({"sqlite", "postgresql", "oracle"})
+"""Databases whose usual collation tells every two texts apart."""
+
+_EXACT_COLLATION = re.compile(r"(?i)(binary|c|posix|ucs_basic|.*_(nopad|0900)_bin)")
+"""Those that do so anywhere. MariaDB's other `_bin` ones do not look at spaces at the end."""
+
+
+@by_model
+def model_tag(model: type[Model]) -> str:
+    """Return the tag of everything in the table of *model*, such as "shop.product"."""
+    return concrete_of(model)._meta.label_lower
+
+
+@overload
+def row_tag(row: Model, /) -> str: ...
+@overload
+def row_tag(model: type[Model], pk: object, /) -> str: ...
+def row_tag(row: Model | type[Model], pk: object = None, /) -> str:
+    """
+    Return the tag of one row, such as "shop.product:42": of *row*, or of *pk* in a model.
+
+    Alone it misses writes of which nobody knows the rows; an entry wants `row_tags`.
+
+    Raises:
+        InvalidName: the row has no primary key yet.
+    """
+    model, value = (type(row), row.pk) if isinstance(row, Model) else (row, pk)
+    if value is None:
+        raise InvalidName(f"{model._meta.label} has no primary key yet: save it first, or name a key")
+    concrete = concrete_of(model)
+    return _join(concrete, _pk_text(concrete, value))
+
+
+@overload
+def row_tags(row: Model, /) -> tuple[str, str]: ...
+@overload
+def row_tags(model: type[Model], pk: object, /) -> tuple[str, str]: ...
+def row_tags(row: Model | type[Model], pk: object = None, /) -> tuple[str, str]:
+    """Return the two tags that an entry holding this row carries: its own, and that of unknown rows."""
+    if isinstance(row, Model):
+        return row_tag(row), unknown_rows_tag(type(row))
+    return row_tag(row, pk), unknown_rows_tag(row)
+
+
+@by_model
+def unknown_rows_tag(model: type[Model]) -> str:
+    """Return the tag that stands for rows nobody knows, such as "shop.product:*"."""
+    return _join(concrete_of(model), "*")
+
+
+def _pk_text(model: type[Model], pk: object) -> str:
+    """*pk* as every server spells it: through the field's own type, so that "42" and 42 are one row."""
+    columns = model._meta.pk_fields
+    values = pk if isinstance(pk, tuple | list) else (pk,)
+    return ",".join(_spelled(column.to_python(value)) for column, value in zip(columns, values, strict=True))
+
+
+def _spelled(value: object) -> str:
+    return str.__str__(value) if isinstance(value, str) else str(value)  # of an enum's member, too, this is the text
+
+
+def has_inexact_key(model: type[Model]) -> bool:
+    """Whether two texts that differ may be one primary key of *model*, in a database of this project."""
+    collations = _collations_of_key(model)
+    return bool(collations) and any(
+        not (_EXACT_COLLATION.fullmatch(collation) if collation else _all_texts_are_exact()) for collation in collations
+    )
+
+
+@functools.lru_cache(maxsize=MOST_MODELS)
+def _collations_of_key(model: type[Model]) -> tuple[str, ...]:
+    """The collations of the texts in the primary key of *model*, "" for the database's usual one."""
+    texts = (models.CharField, models.TextField, models.FileField)
+    ends = [target_of(column) for column in model._meta.pk_fields]
+    return tuple(getattr(end, "db_collation", None) or "" for end in ends if isinstance(end, texts))
+
+
+@functools.cache
+def _all_texts_are_exact() -> bool:
+    # No connection is made for this.
+    return all(connections[alias].vendor in TEXTS_ARE_EXACT for alias in connections)
+
+
+def _join(model: type[Model], pk: str) -> str:
+    name = f"{model._meta.label_lower}:{pk}"
+    try:
+        return tag(name).name
+    except InvalidName:
+        # A primary key may be any text, and saving its row must not fail for that: its hash stands for it.
+        digest = hashlib.blake2b(pk.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        return f"{model._meta.label_lower}:~{digest}"

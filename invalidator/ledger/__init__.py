@@ -1,0 +1,63 @@
+"""
+The ledger: for each name, the last time it became stale.
+
+`table.py` is the table and its rules, `file.py` a table that the processes of a host share.
+"""
+
+from .table import (
+    BOOT,
+    CHANGES,
+    EPOCH,
+    FLUSHED_AT,
+    FOREVER,
+    HEADER_WORDS,
+    IN_ORDER,
+    LAYOUT,
+    LAYOUT_WORD,
+    MAGIC,
+    MAGIC_WORD,
+    NAMESPACE_WORDS,
+    NEVER,
+    POSITION_MS,
+    POSITION_SEQ,
+    PROVEN_AT,
+    SERVER_RUN,
+    SLOTS_WORD,
+    WRITER,
+    Clock,
+    Ledger,
+    LedgerView,
+    Words,
+    fence,
+    now_ns,
+    read_namespace,
+)
+
+__all__ = [
+    "BOOT",
+    "CHANGES",
+    "EPOCH",
+    "FLUSHED_AT",
+    "FOREVER",
+    "HEADER_WORDS",
+    "IN_ORDER",
+    "LAYOUT",
+    "LAYOUT_WORD",
+    "MAGIC",
+    "MAGIC_WORD",
+    "NAMESPACE_WORDS",
+    "NEVER",
+    "POSITION_MS",
+    "POSITION_SEQ",
+    "PROVEN_AT",
+    "SERVER_RUN",
+    "SLOTS_WORD",
+    "WRITER",
+    "Clock",
+    "Ledger",
+    "LedgerView",
+    "Words",
+    "fence",
+    "now_ns",
+    "read_namespace",
+]
