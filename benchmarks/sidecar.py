@@ -30,7 +30,7 @@ from invalidator.link import Post
 from invalidator.link.redis import RedisLink
 from invalidator.message import Body, bodies, decode
 from invalidator.names import key_slot, redis_names
-from invalidator.sidecar.daemon import DEFAULT_SLOTS, Ward
+from invalidator.sidecar.daemon import DEFAULT_SLOTS, ServedNamespace
 
 from .cores import move
 from .figures import Figure, Target
@@ -70,24 +70,24 @@ def _sidecar(run: Run, main: Any) -> Iterator[tuple[str, Path, Child]]:
 def sidecar_process(pipe: Connection, url: str, namespace: str, path: str, cores: frozenset[int] = frozenset()) -> None:
     """A sidecar of one namespace. Reports its process id when asked."""
     move(cores)
-    ward = _started(Ward(url, Config(namespace=namespace, slots=DEFAULT_SLOTS), Path(path)))
+    served = _started(ServedNamespace(url, Config(namespace=namespace, slots=DEFAULT_SLOTS), Path(path)))
     pipe.send("ready")
     for _ in questions(pipe):
         pipe.send(os.getpid())
-    ward.close()
+    served.close()
 
 
-def _started(ward: Ward) -> Ward:
-    ward.start()
-    if not ward.wait_until_leased(10):
-        raise RuntimeError(f"there is no lease: {ward.health()}")
-    return ward
+def _started(served: ServedNamespace) -> ServedNamespace:
+    served.start()
+    if not served.wait_until_leased(10):
+        raise RuntimeError(f"there is no lease: {served.health()}")
+    return served
 
 
 # How soon it voids.
 
 
-class TellingWard(Ward):
+class SendingNamespace(ServedNamespace):
     """Remembers when a message was in force: stored, and counted."""
 
     def __init__(self, url: str, config: Config, path: Path) -> None:
@@ -102,14 +102,14 @@ class TellingWard(Ward):
 
 def telling_sidecar_process(pipe: Connection, url: str, namespace: str, path: str) -> None:
     """A sidecar that is asked before each message, and reports when that was in force."""
-    ward = TellingWard(url, Config(namespace=namespace, slots=DEFAULT_SLOTS), Path(path))
-    _started(ward)
+    served = SendingNamespace(url, Config(namespace=namespace, slots=DEFAULT_SLOTS), Path(path))
+    _started(served)
     pipe.send("ready")
     with no_garbage():
         for _ in questions(pipe):
             pipe.send("listening")
-            pipe.send(ward.applied.get())
-    ward.close()
+            pipe.send(served.applied.get())
+    served.close()
 
 
 def measure_void(run: Run) -> list[Figure]:

@@ -1,8 +1,9 @@
 """
-Automatic dependencies: what a cached value was made from is written down while it is made.
+Automatic dependencies: what a loader reads is recorded while it runs, and becomes the tags of its value.
 
-`recorder.py` keeps what one loader reads, `queries.py` says which tags a query gives, `hooks.py` is where Django reads,
-`loading.py` runs loaders with a recorder.
+`loading.py` runs a loader with a `Recorder` (`recorder.py`). `hooks.py` is called where Django reads, and asks
+`queries.py` which tags a query gives. For that, `conditions.py` looks at what decides which rows a query finds,
+`joins.py` at its other tables, `rows.py` records rows by primary key, and `tables.py` knows the models of a table.
 """
 
 from .loading import aload, load

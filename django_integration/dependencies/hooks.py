@@ -1,10 +1,10 @@
 """
-Where Django reads, wrapped once: compilers, instances being made of rows, raw cursors.
+Where Django reads: the methods through which a loader's queries and rows pass.
 
-Rule 1: where nothing records, a wrapper looks at one context variable and is gone.
-Rule 2: a query is recorded when it has been sent, and before its rows are handed out. One that fails is recorded, too:
-the error may be caught, and is an answer.
-Rule 3: queries inside of a query are seen as they are compiled: each of them passes through `as_sql` of a compiler.
+Rule 1: while nothing is recorded, a replacement looks at one context variable and calls the original.
+Rule 2: a query is recorded when it has been sent, and before the loader gets its rows. One that fails is recorded, too:
+its error may be caught, and is an answer.
+Rule 3: a query inside of a query is recorded as it is compiled: each of them passes through `as_sql` of a compiler.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from django.db.models.sql.compiler import (
 from django.db.models.sql.where import ExtraWhere
 
 from ..patching import Patches
-from .queries import Rows, note_from, read_query, read_tables
+from .queries import note_from, read_query, read_tables
 from .recorder import Recorder, current
+from .rows import RowRecorder
 
 _WRITES = (SQLInsertCompiler, SQLDeleteCompiler, SQLUpdateCompiler)
 _READING_SQL = re.compile(
@@ -49,10 +50,13 @@ class _Sending:
 
     def __init__(self, rows_of: Query | None = None) -> None:
         self.compilers: list[Any] = []
+        """Those of the query and of the queries inside it, in the order in which they begin to compile."""
         self.rows_of = rows_of
         """The query whose rows will be instances."""
-        self.rows: Rows | None = None
+        self.rows: RowRecorder | None = None
+        """What records its rows, if they have to be recorded."""
         self.empty = False
+        """Whether it is not sent, because nothing can match."""
         self.done = False
 
 
@@ -181,18 +185,18 @@ def _recorded(rows: Iterator[Any], query: Query) -> Iterator[Any]:
         _sending.reset(token)
     if first is _END:
         return
-    if (seen := sending.rows) is None:
+    if (recording := sending.rows) is None:
         yield first
         yield from rows
         return
-    seen.begin()
+    recording.begin()
     to_come = itertools.chain((first,), rows)
     for row in to_come:
-        if not seen.handed_out(row):
+        if not recording.record(row):
             to_come = itertools.chain((row,), to_come)
             break
         yield row
-    seen.end()
+    recording.end()
     yield from to_come
 
 
@@ -221,10 +225,10 @@ def _cursor_callproc(original: Any) -> Any:
 
 def _note_unknown(recorder: Recorder) -> None:
     """Note SQL of the application's own, at the line that sends it."""
-    frame = sys._getframe(2)  # noqa: SLF001 - the documented way to know who calls
+    frame = sys._getframe(2)  # noqa: SLF001 - the documented way to find the caller
     while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "django.db.backends.utils"):
         frame = frame.f_back
-    # What a backend wants to know about its own connection is none of the application's data.
+    # What a database backend reads about its own connection is not the application's data.
     if not frame.f_globals.get("__name__", "").startswith("django.db.backends."):
         recorder.read_unknown("raw SQL", frame)
 

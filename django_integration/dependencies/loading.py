@@ -1,8 +1,8 @@
 """
 Loading with a recorder: what a loader has read becomes the tags of its value.
 
-Rule 1: a query set that a loader returns, alone or in lists and dictionaries, is evaluated while it is recorded. Left
-for later, its first reader would fill it for everybody, and nobody would know what with.
+Rule 1: a query set that a loader returns, alone or in lists and dictionaries, is evaluated while reads are recorded.
+Left for later, its first reader would fill it for all others, with rows that are not recorded.
 Rule 2: what can be read only once (a generator, an open file) is refused: the second reader would find nothing.
 """
 
@@ -22,7 +22,11 @@ from .recorder import Recorder, current, recording
 
 
 def load(near: NearCache, key: str, loader: Callable[[], Any], *, ttl: Ttl, tags: Any, track: bool) -> Any:
-    """Load *key* after a miss, recording if *track*; hand up what it depends on to who records here."""
+    """
+    Load *key* after a miss, and record what *loader* reads if *track*.
+
+    Inside of another loader, that one depends on the value, and on what led to an error.
+    """
     outer = current()
     try:
         entry = near.load_entry(key, lambda: _run(loader, track=track), ttl=ttl, tags=tags)
@@ -78,12 +82,12 @@ _LOOKED_INTO = (*_LAZY, *_CONTAINERS)
 
 
 def _unevaluated(value: Any) -> list[Lazy]:
-    """The query sets in *value* that were not evaluated yet. Raises TypeError for what can be read only once."""
+    """Return the query sets in *value* that are not evaluated. Raises TypeError for what can be read only once."""
     if isinstance(value, Model):  # the usual case, in which there is nothing to look for
         return []
     if isinstance(value, Loaded):
         value = value.value
-    if not isinstance(value, _LOOKED_INTO):  # asked first: the other question takes longer
+    if not isinstance(value, _LOOKED_INTO):  # first, because the next check takes longer
         if not isinstance(value, Iterator | AsyncIterator):
             return []
         raise TypeError(
@@ -95,13 +99,13 @@ def _unevaluated(value: Any) -> list[Lazy]:
     while ahead:
         at: Any = ahead.pop()
         if isinstance(at, _LAZY):
-            # There is no other way to ask without asking the database.
+            # There is no other way to find out without a query.
             if getattr(at, "_result_cache", None) is None:
                 found.append(at)
         elif isinstance(at, _CONTAINERS) and id(at) not in seen:
             seen.add(id(at))
             inside = list(at.values() if isinstance(at, dict) else at)
-            # Asked by type: a list of a thousand rows has one.
+            # By type, of which a list of a thousand rows has one.
             if any(issubclass(kind, _LOOKED_INTO) for kind in set(map(type, inside))):
                 ahead += inside
     return found

@@ -1,14 +1,15 @@
 """
-What a loader reads, written down while it runs.
+What a loader reads, recorded while it runs.
 
 A `Recorder` is in force in one context (a `ContextVar`): what the loader calls, awaits, or hands to `sync_to_async` and
-`asyncio.create_task` is seen; a thread that it starts itself is not.
+`asyncio.create_task` is recorded; what a thread reads that the loader starts itself is not.
 
-Rule 1: names are kept by model. More than `MAX_NAMES` of one model become the model's tag, which stands for all.
-Rule 2: what was cached already brings its own names and its own time: it is handed up as the entry it is.
-Rule 3: an error brings what was read before it, wherever it is caught: "there is none" is an answer, too.
-Rule 4: rows are told one by one as they are handed out; who stops in the middle depends on their order, too.
-Rule 5: what cannot be told is said, once for each place: raw SQL without `depends_on`, models that nobody watches.
+Rule 1: names are kept by model. More than `MAX_NAMES` of one model become the model's tag, which covers all rows.
+Rule 2: a value that was cached already has names and a `loaded_at` of its own: its entry becomes a part of the new one.
+Rule 3: an error carries what was read before it to whatever loader catches it: "there is none" is an answer, too.
+Rule 4: rows are recorded one by one as the loader takes them (`rows.py`).
+Rule 5: what cannot be recorded is warned of, once for each place: raw SQL without `depends_on`, and models whose
+changes are not published.
 """
 
 from __future__ import annotations
@@ -33,47 +34,54 @@ MAX_NAMES = 200
 """Of one model in one entry. Each costs a look into the ledger at the first hit after any invalidation (some 50 ns)."""
 
 MAX_WARNINGS = 1000
-"""Places that are remembered as warned of; those after them are silent."""
+"""Warnings that are remembered; any after these are not given."""
 
 _READS = "_invalidator_reads"
+"""Where an error keeps the recorder of the loader that it ended."""
 
 
 class UnknownReads(RuntimeWarning):
-    """Something was read into a cached value that nobody will invalidate; the message says how to repair it."""
+    """A cached value was made from something whose changes will not invalidate it; the message names a remedy."""
 
 
 class Recorder:
     """What one loader has read."""
 
-    __slots__ = ("_names", "_unfinished", "is_told", "made_from", "number", "stored", "tags_told", "unknown")
+    __slots__ = ("_names", "_unfinished", "declared_tags", "has_declared", "is_kept", "made_from", "number", "unknown")
 
     def __init__(self) -> None:
         self.number = next(_numbers)
+        """Grows in the order in which loaders begin."""
         self.made_from: dict[int, Entry[Any]] = {}
-        self.stored = True
-        """Whether the value may be kept at all."""
+        """Cached values that were used, by `id`."""
+        self.is_kept = True
+        """Whether the value may be stored."""
         self._names: dict[type[Model], dict[str, None] | None] = {}
         """By concrete model; None stands for the whole table."""
         self._unfinished: dict[Callable[[], None], None] = {}
-        """To call if the rows that are being handed out do not come to their end."""
-        self.tags_told: dict[str, None] = {}
+        """To call for queries of which the loader has not taken the last row."""
+        self.declared_tags: dict[str, None] = {}
+        """Those of `depends_on`."""
+        self.has_declared = False
+        """Whether `depends_on` was called."""
         self.unknown: dict[str, None] = {}
-        self.is_told = False
+        """What cannot be recorded, with its place in the source."""
 
     def read_table(self, model: type[Model]) -> None:
-        """Anything in the table of *model* may have been looked at."""
+        """The loader may depend on every row in the table of *model*."""
         concrete = concrete_of(model)
-        if self._names.get(concrete, _NOBODY) is not None:
+        if self._names.get(concrete, _NOT_READ) is not None:
             self._names[concrete] = None
             _warn_if_unwatched(concrete)
 
     def read_names(self, model: type[Model], names: Iterable[str]) -> bool:
         """
-        Rows of *model*, a concrete one, with these names were looked at. Returns False if its table is recorded as a
-        whole.
+        The loader depends on what has these *names*: rows and column values of *model*, a concrete one.
+
+        Returns False if the table is recorded as a whole.
         """
-        known = self._names.get(model, _NOBODY)
-        if known is _NOBODY:
+        known = self._names.get(model, _NOT_READ)
+        if known is _NOT_READ:
             known = self._names[model] = {}
             _warn_if_unwatched(model)
         if known is None:
@@ -86,16 +94,16 @@ class Recorder:
         return True
 
     def names_of(self, model: type[Model]) -> dict[str, None]:
-        """Where the names of rows of *model* are kept, as above: of no effect, if its table is recorded as a whole."""
+        """Return the dictionary of the names of *model*; one without effect, if its table is recorded as a whole."""
         names = self._names.get(model)
         return {} if names is None else names
 
     def begin_rows(self, stopped: Callable[[], None]) -> None:
-        """Rows are about to be handed out, one at a time: *stopped* is called if `end_rows` is not, before the end."""
+        """The loader is about to take rows, one at a time. Calls *stopped* in the end, unless `end_rows` was called."""
         self._unfinished[stopped] = None
 
     def end_rows(self, stopped: Callable[[], None]) -> None:
-        """There are no more of them."""
+        """The loader has taken the last row."""
         self._unfinished.pop(stopped, None)
 
     def _stop_rows(self) -> None:
@@ -103,21 +111,21 @@ class Recorder:
             stopped()
 
     def read_entry(self, entry: Entry[Any]) -> None:
-        """A cached value was used."""
+        """The loader has used a cached value."""
         self.made_from[id(entry)] = entry
 
     def read_unknown(self, what: str, frame: FrameType | None) -> None:
-        """Something was read of which the model is not known; *frame* is where from."""
+        """The loader has read *what*, of which the model is not known; *frame* is the code that did it."""
         if len(self.unknown) < MAX_WARNINGS:
             self.unknown[f"{_place_of(frame)}: {what}"] = None
 
-    def told(self, *targets: Tag | Model | type[Model]) -> None:
-        """The loader says itself what it depends on: see `depends_on`."""
+    def declare(self, *targets: Tag | Model | type[Model]) -> None:
+        """The loader declares what it depends on: see `depends_on`."""
         for target in targets:
             if isinstance(target, Tag):
-                self.tags_told[target.name] = None
+                self.declared_tags[target.name] = None
             elif isinstance(target, Model):
-                self.tags_told.update(dict.fromkeys(row_tags(target)))
+                self.declared_tags.update(dict.fromkeys(row_tags(target)))
             elif is_model(target):
                 self.read_table(target)
             else:
@@ -125,12 +133,12 @@ class Recorder:
                     "depends_on takes model classes, rows and tags (tag('prices')), "
                     f"not {type(target).__name__}: {target!r}"
                 )
-        self.is_told = self.is_told or bool(targets)
+        self.has_declared = self.has_declared or bool(targets)
 
     def failed(self, error: Exception) -> None:
-        """The loader ends with *error*: who catches it has learned something from what was read."""
+        """The loader ends with *error*: a loader that catches it depends on what was read here."""
         if not hasattr(error, _READS):
-            # If it has no room, `caught` is careful.
+            # An error that takes no attributes keeps the value out, in `caught`.
             with contextlib.suppress(AttributeError):
                 setattr(error, _READS, self)
 
@@ -138,45 +146,45 @@ class Recorder:
         """A cached call inside this loader has failed with *error*."""
         other = getattr(error, _READS, None)
         if not isinstance(other, Recorder) or other.number < self.number:
-            self.stored = False  # read by nobody knows whom, or before this loader began
+            self.is_kept = False  # it is not known what was read, or it was read before this loader began
             return
-        other.hand_up(self)
+        other.add_to(self)
 
-    def hand_up(self, to: Recorder) -> None:
-        """Let *to* have read all of this."""
+    def add_to(self, outer: Recorder) -> None:
+        """Record in *outer* everything that is recorded here."""
         self._stop_rows()
         for model, names in self._names.items():
             if names is None:
-                to.read_table(model)
+                outer.read_table(model)
             else:
-                to.read_names(model, names)
-        to.tags_told.update(self.tags_told)
-        to.made_from.update(self.made_from)
-        to.unknown.update(self.unknown)
-        to.is_told = to.is_told or self.is_told
-        to.stored = to.stored and self.stored
+                outer.read_names(model, names)
+        outer.declared_tags.update(self.declared_tags)
+        outer.made_from.update(self.made_from)
+        outer.unknown.update(self.unknown)
+        outer.has_declared = outer.has_declared or self.has_declared
+        outer.is_kept = outer.is_kept and self.is_kept
 
     def loaded(self, value: Any) -> Loaded[Any]:
-        """What the loader has returned, with everything it depends on."""
-        if self.unknown and not self.is_told:
+        """Return what the loader has returned, with everything that it depends on."""
+        if self.unknown and not self.has_declared:
             for what in self.unknown:
                 _warn_once(
                     f"{what} in a cached function: which models it reads is not known, so their changes do not "
                     "invalidate the value. Call depends_on(Model, …) beside it, or cache with track=False"
                 )
         if not isinstance(value, Loaded):
-            return Loaded(value, DEFAULT if self.stored else 0, self.tags(), tuple(self.made_from.values()))
+            return Loaded(value, DEFAULT if self.is_kept else 0, self.tags(), tuple(self.made_from.values()))
         return Loaded(
             value.value,
-            ttl=value.ttl if self.stored else 0,
+            ttl=value.ttl if self.is_kept else 0,
             tags=(*value.tags, *self.tags()),
             made_from=(*value.made_from, *self.made_from.values()),
         )
 
     def tags(self) -> list[str]:
-        """Every tag that the value has to carry."""
+        """Return every tag that the value has to carry."""
         self._stop_rows()
-        tags = list(self.tags_told)
+        tags = list(self.declared_tags)
         for model, names in self._names.items():
             if names is None:
                 tags.append(model_tag(model))
@@ -186,7 +194,7 @@ class Recorder:
         return tags
 
 
-_NOBODY: dict[str, None] = {}
+_NOT_READ: dict[str, None] = {}
 _numbers = itertools.count()
 _recorder: ContextVar[Recorder | None] = ContextVar("invalidator_recorder", default=None)
 
@@ -195,7 +203,7 @@ current = _recorder.get
 
 
 class recording:  # noqa: N801 - used as a function is; as a generator it would take three times as long
-    """Let *recorder* be in force; None for a loader that is not tracked, inside of one that is."""
+    """Inside the block *recorder* is in force; None for a loader that is not tracked, inside of one that is."""
 
     __slots__ = ("_recorder", "_token")
 
@@ -205,7 +213,7 @@ class recording:  # noqa: N801 - used as a function is; as a generator it would 
     def __enter__(self) -> None:
         self._token = _recorder.set(self._recorder)
         if self._recorder is not None:
-            slow_path.reasons[id(self)] = self  # hits of every near cache have to be told
+            slow_path.reasons[id(self)] = self  # hits of every near cache are recorded
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         _recorder.reset(self._token)
@@ -216,22 +224,22 @@ class recording:  # noqa: N801 - used as a function is; as a generator it would 
 
 def depends_on(*targets: Tag | Model | type[Model]) -> None:
     """
-    Say, inside of a cached function, what its value depends on besides what it reads through the ORM.
-
-    Args:
-        targets: model classes, rows, and tags (`tag("prices")`). The value falls when one of them is invalidated.
+    Declare, inside of a cached function, what its value depends on besides what it reads through the ORM.
 
     Outside of a cached function this does nothing, so that a helper may be called from anywhere.
+
+    Args:
+        targets: model classes, rows, and tags (`tag("prices")`). When one of them is invalidated, the value is, too.
 
     Raises:
         TypeError: a target is none of these.
         InvalidName: a row was never saved.
     """
-    (_recorder.get() or Recorder()).told(*targets)
+    (_recorder.get() or Recorder()).declare(*targets)
 
 
 def _place_of(frame: FrameType | None) -> str:
-    """Where the application's own code is in the stack of *frame*."""
+    """Return the line of the application's own code that led to *frame*."""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if not module.startswith(("django.", "django_integration.", "asgiref.")):
@@ -244,7 +252,7 @@ def _warn_if_unwatched(model: type[Model]) -> None:
     if not is_watched(model):
         _warn_once(
             f"{model._meta.label} is read in a cached function, and its changes are not published: only "
-            f"invalidate({model.__name__}) makes the value fall. See INVALIDATOR in docs/dependencies.md"
+            f"invalidate({model.__name__}) invalidates the value. See INVALIDATOR in docs/dependencies.md"
         )
 
 

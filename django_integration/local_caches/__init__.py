@@ -61,7 +61,7 @@ def install() -> None:
     for name in wanted():
         if apps.is_installed(ADAPTERS[name]):
             try:
-                # Not before: an adapter imports the application, which must be there and installed.
+                # Not at the top of this module: an adapter imports its package, which may be missing.
                 adapt: Callable[[], None] = import_module(f"{__name__}.{name}_adapter").install
                 adapt()
             except (DoesNotFit, AttributeError, ImportError) as problem:

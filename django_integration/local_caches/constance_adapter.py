@@ -45,10 +45,15 @@ def install() -> None:
     config_updated.connect(tell, dispatch_uid="invalidator", weak=False)
 
 
+def _models() -> Any:
+    """The module constance.models, which cannot be imported unless the app is installed."""
+    return apps.get_app_config("constance").models_module
+
+
 @functools.cache
 def _rows() -> RowsCache:
     """What the database backend uses from now on. Raises DoesNotFit."""
-    return RowsCache("constance", [tag_of(apps.get_app_config("constance").get_model("Constance"))])
+    return RowsCache("constance", [tag_of(_models().Constance)])
 
 
 @functools.cache

@@ -219,7 +219,7 @@ def _check_file(path: Path, descriptor: int, *, any_owner: bool) -> tuple[int, i
         raise LedgerFileError(f"{path} is not a regular file")
     if not any_owner and found.st_uid not in (0, os.geteuid()):
         raise LedgerFileError(
-            f"{path} belongs to user {found.st_uid}, and not to root or this process' user: name the path to trust it"
+            f"{path} belongs to user {found.st_uid}, not to root or to this process' user: name the path to trust it"
         )
     if found.st_mode & 0o022:
         raise LedgerFileError(

@@ -1,14 +1,19 @@
-"""Which link a URL asks for."""
+"""
+Which link a URL asks for.
+
+The module of a real server is imported when the first URL needs it: with the Redis client the whole library takes half
+as long again to import, and a process that only imports it, or uses `memory://`, does without.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting
 from .base import Link
-from .embedded import EmbeddedLink
 from .memory import MemoryLink
-from .redis import RedisLink
 
 
 def make_link(url: str, *, timeout_s: float, namespace: str = "") -> Link:
@@ -24,13 +29,20 @@ def make_link(url: str, *, timeout_s: float, namespace: str = "") -> Link:
     """
     if not isinstance(url, str):
         raise InvalidSetting(f"url must be a str such as 'redis://localhost:6379/0', not {type(url).__name__}")
-    scheme = urlsplit(url).scheme
-    if scheme == "memory":
-        return MemoryLink(url)
-    if scheme == "embedded":
-        return EmbeddedLink(url, timeout_s=timeout_s, namespace=namespace)
-    if scheme in ("redis", "rediss", "unix"):
-        return RedisLink(url, timeout_s=timeout_s)
-    # The URL itself is not shown: it may hold a password.
-    known = "redis://, rediss://, unix://, memory:// or embedded://"
-    raise InvalidSetting(f"url must begin with {known}, not {scheme or 'nothing'}")
+    link: Link
+    match urlsplit(url).scheme:
+        case "memory":
+            link = MemoryLink(url)
+        case "embedded":
+            link = _module("embedded").EmbeddedLink(url, timeout_s=timeout_s, namespace=namespace)
+        case "redis" | "rediss" | "unix":
+            link = _module("redis").RedisLink(url, timeout_s=timeout_s)
+        case scheme:
+            # The URL itself is not shown: it may hold a password.
+            known = "redis://, rediss://, unix://, memory:// or embedded://"
+            raise InvalidSetting(f"url must begin with {known}, not {scheme or 'nothing'}")
+    return link
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__package__}.{name}")

@@ -1,7 +1,8 @@
 """
-The sidecar: a daemon that listens once for all workers of a host, and writes what it hears into shared memory.
+The sidecar: a daemon that receives invalidations once for all workers of a host, and writes them to shared memory.
 
-`daemon.py` is the daemon; `http.py` shows how it is doing; `notify.py` tells systemd.
+`daemon.py` is the daemon, `service.py` what it takes to run it as a service. `http.py` and `metrics.py` show its state,
+`notify.py` reports it to systemd, and `log.py` writes its log.
 """
 
 from .daemon import Sidecar

@@ -1,11 +1,12 @@
 """
-The daemon: for each namespace one subscription and one ledger in a file. No second implementation of anything: the same
-`Listener`, `Subscription` and `Link` as in a process that listens for itself.
+The daemon: for each namespace one subscription, and one ledger in a file.
+
+It uses the same `Listener`, `Subscription` and `Link` as a process that listens for itself.
 
 Rule 1: whatever happens to one namespace, the others go on.
-Rule 2: a restart voids nothing: the position is in the file, and the journal is read from there.
-Rule 3: a ledger that somebody took away is put back (`mend`): its workers' lease runs out with the old one, and they
-find the new one by its name.
+Rule 2: a restart voids nothing. The position is in the file, and the journal is replayed from there.
+Rule 3: a ledger that somebody removed or replaced is put back (`repair`). Workers that map the old one lose their
+lease, and then find the new one by its name.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from ..protocol.journal import read_journal
 log = logging.getLogger("invalidator.sidecar")
 
 DEFAULT_SLOTS = 2**20
-"""8 MiB; docs/sidecar.md has the table of what that means."""
+"""8 MiB. The table in docs/sidecar.md shows what that means for misses."""
 STUCK_AFTER_NS = 60 * 1_000_000_000
-"""A listener comes round every few seconds, also while the server is away; three dead name servers take 30."""
+"""A listener finishes a turn every few seconds, also while the server is away; three dead name servers take 30."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """
-    How one namespace is doing.
+    The state of one namespace.
 
     Args:
         alive: whether its listener makes progress, connected or not.
@@ -69,8 +70,8 @@ class Health:
         return asdict(self)
 
 
-class Ward:
-    """One namespace: its ledger, its subscription, its listener."""
+class ServedNamespace:
+    """One namespace that the sidecar serves: its ledger, and the listener that writes it."""
 
     def __init__(self, url: str, config: Config, path: Path) -> None:
         self.namespace = config.namespace
@@ -95,7 +96,7 @@ class Ward:
         )
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start the listener."""
         self._listener.start()
 
     def wait_until_leased(self, timeout_s: float) -> bool:
@@ -112,14 +113,14 @@ class Ward:
         return now_ns() < self._listener.turned_at + STUCK_AFTER_NS
 
     def is_in_place(self) -> bool:
-        """Whether workers that look for the ledger find the one that we write."""
+        """Whether the file at the path is the ledger that this sidecar writes."""
         return identity(self.path) == self._identity
 
     def close(self) -> None:
         """
-        Stop listening and let go of the file, which stays: the next sidecar goes on from there. May be called again.
+        Stop the listener and unlock the file, which stays: the next sidecar goes on from there. May be called again.
 
-        A listener that has not ended may still write: its file stays ours, until the process ends.
+        If the listener does not end, it may still write, so the file stays locked until the process ends.
         """
         if not self._listener.close(self._close_timeout):
             log.error("listener does not end, its ledger stays locked namespace=%s path=%s", self.namespace, self.path)
@@ -128,7 +129,7 @@ class Ward:
         self._stack.close()
 
     def health(self) -> Health:
-        """How it is doing."""
+        """Return its state."""
         subscription, tally = self._listener.subscription, self._listener.subscription.tally
         proven_at = self.ledger.words[PROVEN_AT]
         return Health(
@@ -149,7 +150,7 @@ class Ward:
             last_error=self.trouble or tally.last_error,
         )
 
-    # What the listener tells us.
+    # Called by the listener.
 
     def invalidated(self, body: Body, id: str, now: int) -> None:
         """A message was applied."""
@@ -161,7 +162,7 @@ class Ward:
 
 class Sidecar:
     """
-    Several namespaces of one server.
+    Serves several namespaces of one server.
 
     Args:
         url: of the server.
@@ -170,48 +171,48 @@ class Sidecar:
 
     Raises:
         InvalidSetting: an option cannot work.
-        LedgerFileError: another sidecar writes a ledger, or it cannot be written.
+        LedgerFileError: another sidecar writes one of the ledgers, or it cannot be written.
     """
 
     def __init__(self, url: str, configs: Sequence[Config], paths: dict[str, Path] | None = None) -> None:
-        self.wards: list[Ward] = []
+        self.served: list[ServedNamespace] = []
         self._url = url
         try:
             for config in configs:
                 path = (paths or {}).get(config.namespace) or default_path(config.namespace)
-                self.wards.append(Ward(url, config, path))
+                self.served.append(ServedNamespace(url, config, path))
         except BaseException:
             self.close()
             raise
 
     def start(self) -> None:
-        """Begin to listen."""
-        for ward in self.wards:
-            _start(ward)
+        """Start all listeners."""
+        for served in self.served:
+            _start(served)
 
-    def mend(self) -> None:
-        """Put a new ledger in the place of one that was removed or replaced. What cannot be done is tried again."""
-        for index, ward in enumerate(self.wards):
-            if not ward.is_in_place():
-                ward.close()
+    def repair(self) -> None:
+        """Put a new ledger in the place of each that was removed or replaced. What fails is tried by the next call."""
+        for index, served in enumerate(self.served):
+            if not served.is_in_place():
+                served.close()
                 try:
-                    self.wards[index] = Ward(self._url, ward.config, ward.path)
+                    self.served[index] = ServedNamespace(self._url, served.config, served.path)
                 except LedgerFileError as error:
-                    if ward.trouble != str(error):  # once per change, not once per attempt
-                        log.error("ledger lost namespace=%s error=%s", ward.namespace, error)  # noqa: TRY400
-                    ward.trouble = str(error)
+                    if served.trouble != str(error):  # once per change, not once per attempt
+                        log.error("ledger lost namespace=%s error=%s", served.namespace, error)  # noqa: TRY400
+                    served.trouble = str(error)
                 else:
-                    log.warning("ledger was taken away and is put back namespace=%s", ward.namespace)
-                    _start(self.wards[index])
+                    log.warning("ledger was removed or replaced, and is put back namespace=%s", served.namespace)
+                    _start(self.served[index])
 
     def is_ready(self) -> bool:
         """Whether every namespace is leased."""
-        return all(ward.is_leased() for ward in self.wards)
+        return all(served.is_leased() for served in self.served)
 
     def close(self) -> None:
         """Stop. May be called again."""
-        while self.wards:
-            self.wards.pop().close()
+        while self.served:
+            self.served.pop().close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -224,7 +225,7 @@ class Sidecar:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at *path*: device and inode; None if there is none."""
+    """Return device and inode of the file at *path*; None if there is none."""
     try:
         found = path.lstat()
     except OSError:
@@ -232,6 +233,6 @@ def identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _start(ward: Ward) -> None:
-    ward.start()
-    log.info("listening namespace=%s path=%s slots=%d", ward.namespace, ward.path, ward.ledger.slots)
+def _start(served: ServedNamespace) -> None:
+    served.start()
+    log.info("listening namespace=%s path=%s slots=%d", served.namespace, served.path, served.ledger.slots)

@@ -1,12 +1,12 @@
 """
-How the sidecar is doing, over HTTP: `/livez`, `/readyz`, `/status`, `/metrics`.
+The state of the sidecar, over HTTP: `/livez`, `/readyz`, `/status`, `/metrics`.
 
-It tells what namespaces there are and how their subscriptions fare; never a key, a tag or a password. It listens on
-loopback or on a Unix socket, and elsewhere only if that is meant.
+The answers name the namespaces and the state of their subscriptions, but never a key, a tag or a password. The server
+listens on loopback or on a Unix socket; another address has to be allowed explicitly.
 
-Rule 1: nobody who asks can hold up the listener: few requests at once, each small and short, each in a thread that
-dies with the process.
-Rule 2: a request is read whole, within a time and a size, before anything is done with it.
+Rule 1: no client can hold up the listener. There are few requests at once, each small and short, and each in a thread
+that dies with the process.
+Rule 2: a request is read completely, within a time and a size, before anything is done with it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .metrics import exposition
 log = logging.getLogger("invalidator.sidecar.http")
 
 REQUESTS_AT_ONCE = 8
-"""Two probes, a scraper and a person, twice. Who comes on top is hung up on."""
+"""Two probes, a scraper and a person, twice. Further connections are closed at once."""
 MAX_REQUEST_BYTES = 8 * 1024
 """What nginx and Apache take as a header line, too."""
 REQUEST_TIMEOUT_S = 5.0
@@ -50,19 +50,19 @@ class HttpError(InvalidatorError):
 
 
 class Subject(Protocol):
-    """Whom we ask. Called by several threads."""
+    """What the answers are about. Called by several threads."""
 
     def is_alive(self) -> bool:
         """Whether every listener makes progress."""
 
     def why_not_ready(self) -> list[str]:
-        """A line for each namespace without a lease."""
+        """Return a line for each namespace without a lease."""
 
     def status(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
 
     def health(self) -> Sequence[Health]:
-        """How each namespace is doing."""
+        """Return the state of each namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def parse_address(text: str, *, anywhere: bool = False) -> TcpAddress | UnixAddr
         anywhere: allow addresses that other hosts reach.
 
     Raises:
-        InvalidSetting: it is none of these, or other hosts reach it.
+        InvalidSetting: it is none of these, or other hosts reach it and *anywhere* is False.
     """
     if text == "off":
         return None
@@ -122,14 +122,14 @@ def parse_address(text: str, *, anywhere: bool = False) -> TcpAddress | UnixAddr
 
 class HttpServer:
     """
-    Answers at *address* from when it is made until it is closed.
+    Answers at *address*, from its construction until `close`.
 
     Args:
         address: where; see `parse_address`.
         subject: what the answers are about.
 
     Raises:
-        HttpError: somebody else listens there, or we may not.
+        HttpError: the address is taken, or this process may not listen there.
     """
 
     def __init__(self, address: TcpAddress | UnixAddress, subject: Subject) -> None:
@@ -153,7 +153,7 @@ class HttpServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Answer no more, and leave no socket behind. May be called again."""
+        """Stop answering, and remove the socket. May be called again."""
         self._server.shutdown()
         self._server.server_close()
         if isinstance(self.address, UnixAddress) and self._identity == identity(self.address.path):
@@ -170,7 +170,7 @@ class HttpServer:
 
 
 def _remove_dead_socket(path: Path) -> None:
-    """What a process that was killed left behind. Raises HttpError if somebody is alive, or it is something else."""
+    """Remove the socket of a process that was killed. Raises HttpError if one listens there, or it is no socket."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -197,7 +197,7 @@ class _Server(http.server.ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        # Not HTTPServer's own, which asks the name service who we are.
+        # Not HTTPServer's method, which asks the name service for this host's name.
         socketserver.TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -217,7 +217,7 @@ class _Server(http.server.ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("request failed", exc_info=True)  # noqa: LOG014 - the base class calls us from its handler
+        log.debug("request failed", exc_info=True)  # noqa: LOG014 - the base class calls this in its except block
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -270,11 +270,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return "invalidator"
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class' name
-        """Probes come every few seconds: nobody wants to read of them."""
+        """Log nothing: probes come every few seconds."""
 
 
 def _read_head(connection: socket.socket) -> bytes:
-    """A request up to its empty line. Raises OSError if it takes too long, is too large, or ends before."""
+    """Read a request up to its empty line. Raises OSError if it takes too long, is too large, or ends before."""
     deadline = time.monotonic() + REQUEST_TIMEOUT_S
     head = b""
     while b"\r\n\r\n" not in head and b"\n\n" not in head:

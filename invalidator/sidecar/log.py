@@ -1,11 +1,11 @@
 """
 The daemon's log: one line for each event, as text or as JSON, to stderr or to a file that can be rotated.
 
-The library says `event name=value name=value`; here that is taken apart again, so that everything below us, which
-knows nothing of formats, is logged in the same way.
+The library logs `event name=value name=value`, and knows nothing of formats. This module splits such a message into the
+event and its fields again.
 
-Rule 1: an event is one line, whatever came over the wire. (As text, the traceback of a bug of ours follows it.)
-Rule 2: a log that cannot be written ends nothing: it is a log.
+Rule 1: an event is one line, whatever came over the wire. (In text format, the traceback of a bug of ours follows it.)
+Rule 2: a log that cannot be written stops nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LogFormat = Literal["text", "json"]
 _FIELD = re.compile(r""" (\w+)=('(?:[^'\\]|\\.)*'(?= |$)|"(?:[^"\\]|\\.)*"(?= |$)|.*?(?= \w+=|$))""")
 
 
-def take_apart(message: str) -> tuple[str, dict[str, str]]:
+def split_event(message: str) -> tuple[str, dict[str, str]]:
     """Split `event words name=value name='quoted value'` into the event and its fields."""
     found = list(_FIELD.finditer(message))
     event = message[: found[0].start()] if found else message
@@ -51,7 +51,7 @@ class JsonFormatter(logging.Formatter):
     """For programs: one object, in ASCII, with `at`, `level`, `event`, and the event's own fields as strings."""
 
     def format(self, record: logging.LogRecord) -> str:
-        event, fields = take_apart(_one_line(record.getMessage()))
+        event, fields = split_event(_one_line(record.getMessage()))
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps({**fields, "at": _time(record), "level": record.levelname.lower(), "event": event})
@@ -59,11 +59,11 @@ class JsonFormatter(logging.Formatter):
 
 class Log:
     """
-    A place that everything the library logs goes to, as long as the context lasts.
+    Where everything that the library logs goes, as long as the context lasts.
 
     Args:
         path: of a file to append to; None for stderr.
-        form: of a line.
+        form: the format of a line.
 
     Raises:
         OSError: the file cannot be opened.
@@ -76,7 +76,7 @@ class Log:
         self._logger = logging.getLogger("invalidator")
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now; the old one was renamed. Raises OSError, and goes on in the old."""
+        """Open the path anew, after the old file was renamed. If that raises OSError, the old file stays in use."""
         if self._path is None:
             return
         stream = self._open()

@@ -1,7 +1,7 @@
 """
-The sidecar's numbers for Prometheus, made of `Health` at the moment they are asked for.
+The sidecar's metrics for Prometheus, computed from `Health` when they are scraped.
 
-Needs the extra `prometheus`; without it, `exposition` raises ImportError and nothing else is different.
+They need the extra `prometheus`. Without it, `exposition` raises ImportError, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ COUNTERS: dict[str, tuple[str, Callable[[Health], float]]] = {
 
 def exposition(look: Callable[[], Sequence[Health]], accept: str) -> tuple[bytes, str]:
     """
-    All numbers as Prometheus reads them, and their content type.
+    Return all metrics in a format of Prometheus, and the content type.
 
     Args:
-        look: how the namespaces are doing.
-        accept: the formats that the scraper reads, as its `Accept` header says.
+        look: returns the state of each namespace.
+        accept: the `Accept` header of the scraper, which names the formats that it reads.
 
     Raises:
         ImportError: prometheus_client is not installed.
@@ -52,7 +52,7 @@ def exposition(look: Callable[[], Sequence[Health]], accept: str) -> tuple[bytes
         def collect(self) -> Iterator[Metric]:
             return collect(look())
 
-    registry = CollectorRegistry()  # our own: an application's numbers are none of ours
+    registry = CollectorRegistry()  # not the default registry, which holds the application's metrics
     registry.register(SidecarCollector())
     ProcessCollector(registry=registry)
     encode, content_type = choose_encoder(accept)
@@ -60,7 +60,7 @@ def exposition(look: Callable[[], Sequence[Health]], accept: str) -> tuple[bytes
 
 
 def collect(healths: Sequence[Health]) -> Iterator[Metric]:
-    """The numbers of *healths*, one family after the other."""
+    """Yield the metrics of *healths*, one family after the other."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
     yield InfoMetricFamily(PREFIX, "The sidecar.", value={"version": version("invalidator")})

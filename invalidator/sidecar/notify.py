@@ -1,7 +1,7 @@
 """
-What systemd wants to know of a service with `Type=notify` (sd_notify(3)), without a library.
+Reports to systemd for a service with `Type=notify` (sd_notify(3)), without a library.
 
-Rule 1: nothing here can fail or wait: who does not run under systemd says nothing to nobody.
+Rule: nothing here can fail or wait. A process that does not run under systemd reports nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Notifier:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address  # "@": Linux' abstract names
         self.watchdog_s = _watchdog_s(environment)
-        """Within how many seconds each sign of life has to follow the last; None if nobody waits for them."""
+        """Seconds within which each sign of life has to follow the last; None if systemd does not wait for them."""
 
-    def say(self, **variables: str) -> None:
-        """Tell systemd, in one piece: `say(READY="1", STATUS="…")`."""
+    def notify(self, **variables: str) -> None:
+        """Send these variables in one piece, such as `notify(READY="1", STATUS="…")`."""
         if not self._address:
             return
         text = "\n".join(f"{name}={' '.join(value.split())}" for name, value in variables.items())

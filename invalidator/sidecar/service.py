@@ -4,10 +4,10 @@ The sidecar as a service: options, signals, logs, HTTP and systemd around the da
 SIGTERM and SIGINT end it, SIGHUP reopens its log. It is *alive* while every listener makes progress, connected or
 not, and *ready* while every namespace is leased.
 
-Rule 1: what cannot work is said before anything listens: one line, and an exit code.
-Rule 2: a server that is away is not our failure. We are alive, we wait, and `READY=1` goes out all the same after
-`READY_AFTER_S`: a host must be able to start while Redis is down.
-Rule 3: signals are queued by their handler and acted upon by the loop, between two looks.
+Rule 1: an option that cannot work is reported before anything starts: one line, and an exit code.
+Rule 2: a server that is away is no failure of the sidecar. It stays alive and waits, and sends `READY=1` all the same
+after `READY_AFTER_S`: a host must be able to start while Redis is down.
+Rule 3: a signal handler only queues the signal; the loop acts on it between two looks.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ log = logging.getLogger("invalidator.sidecar")
 
 READY_AFTER_S = 10.0
 LOOK_S = 0.25
-"""How often the loop looks whether anything has changed."""
+"""How often the loop looks for changes."""
 FIRST_LOOK_S = 0.02
 """The same, until it is ready for the first time."""
-MEND_S = 1.0
+REPAIR_S = 1.0
 
 SERVICE_FILES = {
     "systemd": "invalidator-sidecar.service",
@@ -61,13 +61,13 @@ class Options:
 
     Args:
         url: of the server.
-        namespaces: to listen to, one ledger each.
+        namespaces: to serve, one ledger each.
         path: of the ledger, if there is one namespace.
         directory: of the ledgers, otherwise; None for where workers with `sidecar="auto"` look.
         slots: of each ledger, 8 bytes each.
         max_staleness: seconds; decides how often proofs are asked for. The least that a worker asks for.
-        http: where to answer, see `parse_address`.
-        http_any: let other hosts ask.
+        http: the address for HTTP, see `parse_address`.
+        http_any: allow an address that other hosts reach.
         log_file: None for stderr.
         log_format: "text" or "json".
 
@@ -94,17 +94,17 @@ class Options:
         if len(set(self.namespaces)) != len(self.namespaces) or not self.namespaces:
             raise InvalidSetting(f"namespaces must be one or more, each once, not {', '.join(self.namespaces)!r}")
         if self.url.startswith("memory:"):
-            raise InvalidSetting("memory:// is a server in one process: nobody would talk to its sidecar")
+            raise InvalidSetting("memory:// is a server in one process: no other process can use its sidecar")
 
     def configs(self) -> list[Config]:
-        """One for each namespace. Raises InvalidSetting."""
+        """Return one config for each namespace. Raises InvalidSetting."""
         return [
             Config(namespace=namespace, slots=self.slots, max_staleness=self.max_staleness)
             for namespace in self.namespaces
         ]
 
     def paths(self) -> dict[str, Path]:
-        """Of the ledgers that are not where they are by default."""
+        """Return the paths of the ledgers that are not at their default place, by namespace."""
         if self.path is not None:
             return {self.namespaces[0]: self.path}
         if self.directory is not None:
@@ -113,7 +113,7 @@ class Options:
 
 
 class Signals:
-    """The signals that mean something to us, as a queue, as long as the context lasts. Main thread only."""
+    """The signals that a service handles, as a queue, as long as the context lasts. Main thread only."""
 
     NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -122,7 +122,7 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def take(self, timeout_s: float) -> int | None:
-        """The next signal; None if there is none within *timeout_s* seconds."""
+        """Return the next signal; None if there is none within *timeout_s* seconds."""
         try:
             return self._queue.get(timeout=timeout_s)
         except queue.Empty:
@@ -144,11 +144,11 @@ class Signals:
 
 class Service:
     """
-    What surrounds a running `Sidecar`: it is looked at, and told of.
+    Watches a running `Sidecar`, and reports its state to the log, to systemd and over HTTP.
 
     Args:
         sidecar: started.
-        notifier: to systemd.
+        notifier: reports to systemd.
         clock: in seconds; for tests.
     """
 
@@ -161,14 +161,14 @@ class Service:
         self._was_ready = False
         self._is_stopping = False
         self._is_announced = False
-        self._told = ""
-        self._next_mend = self._started_at
+        self._reported = ""
+        self._next_repair = self._started_at
         self._next_sign = self._started_at
 
-    # What HTTP asks; also from other threads.
+    # Called by HTTP, from other threads.
 
     def is_alive(self) -> bool:
-        return all(ward.is_alive() for ward in list(self._sidecar.wards))
+        return all(served.is_alive() for served in list(self._sidecar.served))
 
     def why_not_ready(self) -> list[str]:
         if self._is_stopping:
@@ -176,7 +176,7 @@ class Service:
         return [_describe(health) for health in self.health() if not health.leased]
 
     def health(self) -> list[Health]:
-        return [ward.health() for ward in list(self._sidecar.wards)]
+        return [served.health() for served in list(self._sidecar.served)]
 
     def status(self) -> dict[str, Any]:
         return {
@@ -188,7 +188,7 @@ class Service:
             "namespaces": [health.as_dict() for health in self.health()],
         }
 
-    # What the loop does.
+    # Called by the loop.
 
     @property
     def look_s(self) -> float:
@@ -197,18 +197,18 @@ class Service:
         return min(usual, self._sign_every_s)
 
     def look(self) -> None:
-        """See what has changed, and tell."""
+        """See what has changed, and report it."""
         now = self._clock()
-        if now >= self._next_mend:
-            self._next_mend = now + MEND_S
-            self._sidecar.mend()
+        if now >= self._next_repair:
+            self._next_repair = now + REPAIR_S
+            self._sidecar.repair()
         self._look_at_leases()
-        self._tell_systemd(now)
+        self._report_to_systemd(now)
 
     def stop(self) -> None:
-        """We are about to end."""
+        """Report that the service is about to end."""
         self._is_stopping = True
-        self._notifier.say(STOPPING="1", STATUS="stopping")
+        self._notifier.notify(STOPPING="1", STATUS="stopping")
 
     def _look_at_leases(self) -> None:
         for health in self.health():
@@ -221,35 +221,35 @@ class Service:
             self._was_ready = True
             log.info("ready namespaces=%s", ",".join(self._was_leased))
 
-    def _tell_systemd(self, now: float) -> None:
+    def _report_to_systemd(self, now: float) -> None:
         status = "; ".join(self.why_not_ready()) or f"ready: {', '.join(self._was_leased)}"
-        if status != self._told:
-            self._told = status
-            self._notifier.say(STATUS=status)
+        if status != self._reported:
+            self._reported = status
+            self._notifier.notify(STATUS=status)
         if not self._is_announced and (self._was_ready or now >= self._started_at + READY_AFTER_S):
             self._is_announced = True
             if not self._was_ready:
                 log.warning("reported ready without a lease waited_s=%g", READY_AFTER_S)
-            self._notifier.say(READY="1")
+            self._notifier.notify(READY="1")
         if self._notifier.watchdog_s and now >= self._next_sign and self.is_alive():
             self._next_sign = now + self._sign_every_s
-            self._notifier.say(WATCHDOG="1")
+            self._notifier.notify(WATCHDOG="1")
 
     @property
     def _sign_every_s(self) -> float:
-        """A third of what systemd waits for: two may be late."""
+        """A third of systemd's patience, so that two signs of life may be late."""
         return self._notifier.watchdog_s / 3 if self._notifier.watchdog_s else float("inf")
 
 
 def serve(options: Options) -> None:
     """
-    Run until SIGTERM or SIGINT. In the main thread.
+    Run until SIGTERM or SIGINT. Call it in the main thread.
 
     Raises:
         InvalidSetting: an option cannot work.
-        LedgerFileError: another sidecar writes a ledger, or it cannot be written.
-        HttpError: somebody else listens there.
-        ServiceError: the log cannot be written, or the directory is not there.
+        LedgerFileError: another sidecar writes one of the ledgers, or it cannot be written.
+        HttpError: the address for HTTP is taken, or not allowed.
+        ServiceError: the log cannot be written, or the directory does not exist.
     """
     address = parse_address(options.http, anywhere=options.http_any)
     configs, paths = options.configs(), options.paths()
@@ -262,7 +262,7 @@ def serve(options: Options) -> None:
             service = Service(sidecar, Notifier())
             if address is not None:
                 server = stack.enter_context(HttpServer(address, service))
-                log.info("answering address=%s", server.address)
+                log.info("http listening address=%s", server.address)
             sidecar.start()
             _run(service, signals, logged)
             service.stop()
@@ -293,7 +293,7 @@ def _open_log(options: Options) -> Log:
 
 
 def service_file(name: str) -> str:
-    """The text of a file to start from: "systemd", "kubernetes" or "compose"."""
+    """Return the text of a service file to start from: "systemd", "kubernetes" or "compose"."""
     return (files(__package__) / "service_files" / SERVICE_FILES[name]).read_text(encoding="utf-8")
 
 

@@ -325,7 +325,7 @@ class TestTheFile:
         path.unlink()
         if with_lock:
             path.with_name(f"{path.name}.lock").unlink()
-        daemon.wait_for("ledger was taken away and is put back")
+        daemon.wait_for("ledger was removed or replaced, and is put back")
 
         def is_back() -> bool:
             cache.set("product:42", "old")
@@ -348,7 +348,7 @@ class TestTheFile:
         assert daemon.health(namespace)["last_error"]
         assert daemon.health(f"{namespace}.b")["leased"]
         lost.rmdir()
-        daemon.wait_for("ledger was taken away and is put back")
+        daemon.wait_for("ledger was removed or replaced, and is put back")
         wait_until(lambda: daemon.ask("/readyz")[0] == 200)
 
     def test_whatever_is_in_its_place_is_replaced(self, start: Start, path: Path, worker_on: WorkerOn) -> None:

@@ -103,7 +103,9 @@ class SimBus(Invalidator):
 class SimLedgerFile:
     """A sidecar's ledger, as a worker maps it."""
 
-    def __init__(self, words: SteppedWords, path: Path, *, namespace: str, any_owner: bool) -> None:
+    def __init__(
+        self, words: SteppedWords, path: Path, *, namespace: str, any_owner: bool, clock: Callable[[], int]
+    ) -> None:
         self.path = path
         self.view = LedgerView(words)
 

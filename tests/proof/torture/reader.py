@@ -32,7 +32,7 @@ def _fake_wall_clock() -> None:
 
 _fake_wall_clock()
 
-from invalidator import now_ns  # noqa: E402
+from invalidator.extending import now_ns  # noqa: E402
 
 from .records import READ, Log, LogFull  # noqa: E402
 from .source import Source  # noqa: E402

@@ -29,19 +29,19 @@ class SidecarProcess(Process):
 
     def is_leased(self, timeout_s: float) -> bool:
         """Wait for a lease."""
-        return all(ward.wait_until_leased(timeout_s) for ward in self.sidecar.wards)
+        return all(served.wait_until_leased(timeout_s) for served in self.sidecar.served)
 
     def tally(self) -> Counter[str]:
         """What the library has counted."""
         tally = Counter[str]()
-        for ward in self.sidecar.wards:
-            health = ward.health()
+        for served in self.sidecar.served:
+            health = served.health()
             tally.update(flushes=health.flushes, replays=health.replays, reconnects=health.reconnects)
         return tally
 
     def run(self) -> None:
         """Listen until told to stop."""
-        went_on = any(ward.ledger.words[POSITION_MS] for ward in self.sidecar.wards)
+        went_on = any(served.ledger.words[POSITION_MS] for served in self.sidecar.served)
         with self.sidecar:
             self.get_ready(resuming=went_on)
             while "q" not in self.commands():

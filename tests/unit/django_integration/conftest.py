@@ -71,6 +71,11 @@ class Message:
     columns: frozenset[str] = field(default=frozenset(), compare=False)
 
 
+def keys(*names: str) -> Message:
+    """A message of keys alone."""
+    return Message(keys=frozenset(names))
+
+
 def apart(tags: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
     """Tags of rows, of tables and of the application's own; and tags of columns."""
     columns = frozenset(tag for tag in tags if re.match(r"\w+\.\w+\[", tag))

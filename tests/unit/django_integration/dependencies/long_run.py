@@ -20,7 +20,8 @@ django.setup()
 from django.core.management import call_command  # noqa: E402 - Django is set up first
 from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
-from django_integration.reads.default_cache import default_cache, reset  # noqa: E402
+from django_integration import runtime  # noqa: E402
+from django_integration.reads.default_cache import default_cache  # noqa: E402
 from tests.databases.chosen import start  # noqa: E402
 
 from .random_world import Tally, World  # noqa: E402
@@ -42,7 +43,7 @@ def play(seed: int, minutes: float) -> bool:
                 break
             print(f"world {number}: {tally}", file=sys.stderr, flush=True)
     finally:
-        reset()
+        runtime.reset()
         teardown_databases(old, verbosity=0)
     print(tally)
     for problem in tally.stale:

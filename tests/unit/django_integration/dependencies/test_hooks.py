@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,6 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
 from django.db.models import Count
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Lower
 from django.db.models.query import ModelIterable
 from django.db.models.signals import post_init
 from django.db.models.sql.compiler import SQLCompiler
@@ -21,7 +20,7 @@ from django_integration.dependencies import recorder as recorders
 from django_integration.dependencies.recorder import Recorder, recording
 from tests.unit.django_integration.zoo.models import Animal, Cage, Note
 
-from .test_queries import tags_of
+from .conftest import tags_of
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -43,39 +42,6 @@ def test_asynchronous_reads_are_seen() -> None:
 
     asyncio.run(read())
     assert set(recorder.tags()) == {f"zoo.cage:{cage.pk}", "zoo.cage:*", "zoo.note", "zoo.animal"}
-
-
-def test_rows_are_named_as_they_come_from_a_cursor_in_chunks() -> None:
-    cages = [Cage.objects.create(name="x") for _ in range(5)]
-    Note.objects.bulk_create([Note(cage=cages[0]) for _ in range(5)])
-    tags = tags_of(lambda: list(Note.objects.filter(cage=cages[0]).iterator(chunk_size=2)))
-    assert len([tag for tag in tags if tag.startswith("zoo.note:")]) == 6  # and ":*"
-
-
-def test_who_stops_in_the_middle_depends_on_the_order_of_rows() -> None:
-    """A row that was not handed out may come first tomorrow, and `update_fields` tells no value it was found by."""
-    cage = Cage.objects.create()
-    first = Note.objects.create(cage=cage, text="a")
-    Note.objects.create(cage=cage, text="b")
-    rows = Note.objects.filter(cage=cage).order_by("text")
-    all_rows, sliced = tags_of(lambda: list(rows.all())), tags_of(lambda: rows.all()[0])
-    assert tags_of(lambda: list(rows.iterator())) == all_rows
-    assert tags_of(lambda: next(rows.iterator())) == sliced >= {f"zoo.note:{first.pk}", "zoo.note[text=*]"}
-    assert tags_of(lambda: next(rows.order_by(Lower("text")).iterator())) == {"zoo.note"}
-    assert tags_of(lambda: next(rows.order_by("cage__name").iterator())) == {"zoo.note", "zoo.cage"}
-
-    kept: list[Iterator[Note]] = []
-
-    def read_one() -> None:
-        kept.append(rows.iterator())
-        next(kept[0])
-
-    assert tags_of(read_one) == sliced, "also if somebody may go on with it"
-    recorder, outer = Recorder(), Recorder()
-    with recording(recorder):
-        next(rows.iterator())
-    recorder.hand_up(outer)
-    assert set(outer.tags()) == sliced
 
 
 def test_a_query_that_fails_was_read() -> None:

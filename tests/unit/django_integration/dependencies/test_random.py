@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from django_integration.dependencies.queries import EXACT_TEXT
+from django_integration.dependencies.conditions import EXACT_TEXT
 from django_integration.reads.default_cache import default_cache
 
 from .random_world import Tally, World

@@ -92,7 +92,7 @@ class TestErrors:
         inner, error = Recorder(), LookupError("none")
         inner.read_names(Cage, ["zoo.cage:1"])
         inner.read_table(Food)
-        inner.told(tag("t"))
+        inner.declare(tag("t"))
         with pytest.raises(LookupError), recording(inner):
             raise error
         recorder.caught(error)
@@ -134,7 +134,7 @@ class TestWarnings:
 
     def test_nothing_is_said_to_who_says_it_himself(self, recorder: Recorder) -> None:
         recorder.read_unknown("raw SQL", None)
-        recorder.told(Cage)
+        recorder.declare(Cage)
         recorder.loaded(None)
 
     def test_models_that_nobody_watches_are_named(self, recorder: Recorder) -> None:

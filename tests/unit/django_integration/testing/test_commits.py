@@ -7,12 +7,8 @@ from django.test import TestCase, TransactionTestCase, override_settings
 from django_integration import bus, cache, invalidate, row_tags, tag
 from tests.support import Thread
 
-from ..conftest import WAIT_S, Message, Wire
+from ..conftest import WAIT_S, Wire, keys
 from ..zoo.models import Cage
-
-
-def keys(*names: str) -> Message:
-    return Message(keys=frozenset(names))
 
 
 class InATestCase(TestCase):

@@ -12,7 +12,7 @@ from invalidator.config import Config
 from invalidator.errors import LedgerFileError
 from invalidator.ledger import Ledger
 from invalidator.sidecar import daemon
-from invalidator.sidecar.daemon import Sidecar, Ward, identity, read_journal
+from invalidator.sidecar.daemon import ServedNamespace, Sidecar, identity, read_journal
 
 URL = "memory://sidecar"
 PATIENCE_S = 30.0
@@ -31,8 +31,8 @@ def configs() -> list[Config]:
 @pytest.fixture
 def sidecar(configs: list[Config], paths: dict[str, Path]) -> Iterator[Sidecar]:
     with Sidecar(URL, configs, paths) as sidecar:
-        for ward in sidecar.wards:
-            assert ward.wait_until_leased(PATIENCE_S)
+        for namespace in sidecar.served:
+            assert namespace.wait_until_leased(PATIENCE_S)
         yield sidecar
 
 
@@ -49,49 +49,49 @@ def test_each_namespace_has_a_ledger_of_its_own(sidecar: Sidecar, paths: dict[st
 
 
 def test_health_is_json_and_counts(sidecar: Sidecar, paths: dict[str, Path]) -> None:
-    ward = sidecar.wards[0]
+    namespace = sidecar.served[0]
     with Invalidator(URL, namespace="shop", sidecar=paths["shop"]) as bus:
         id = bus.invalidate("a", "b", tags=["c"]).id
-    health = ward.health()
+    health = namespace.health()
     assert (health.names, health.position) == (3, id)
     assert (health.alive, health.leased, health.state, health.last_error) == (True, True, "live", None)
     assert health.as_dict()["slots"] == 1024
 
 
 def test_a_listener_that_is_stuck_is_not_alive(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
-    ward = sidecar.wards[0]
-    assert ward.is_alive()
-    monkeypatch.setattr(daemon, "now_ns", lambda: ward._listener.turned_at + daemon.STUCK_AFTER_NS)
-    assert not ward.is_alive()
+    namespace = sidecar.served[0]
+    assert namespace.is_alive()
+    monkeypatch.setattr(daemon, "now_ns", lambda: namespace._listener.turned_at + daemon.STUCK_AFTER_NS)
+    assert not namespace.is_alive()
 
 
 def test_a_ledger_stays_locked_as_long_as_its_listener_may_write(paths: dict[str, Path]) -> None:
     config = Config(namespace="shop", slots=1024, close_timeout=0)
-    ward = Ward(URL, config, paths["shop"])
+    namespace = ServedNamespace(URL, config, paths["shop"])
     stuck, go_on = threading.Event(), threading.Event()
-    ward.invalidated = lambda *_: stuck.set() or go_on.wait(PATIENCE_S)  # type: ignore[method-assign]
-    ward.start()
-    assert ward.wait_until_leased(PATIENCE_S)
+    namespace.invalidated = lambda *_: stuck.set() or go_on.wait(PATIENCE_S)  # type: ignore[method-assign]
+    namespace.start()
+    assert namespace.wait_until_leased(PATIENCE_S)
     with Invalidator(URL, namespace="shop") as bus:
         bus.invalidate("a")
     assert stuck.wait(PATIENCE_S)
-    ward.close()
+    namespace.close()
     with pytest.raises(LedgerFileError, match="another sidecar"):
-        Ward(URL, config, paths["shop"])
+        ServedNamespace(URL, config, paths["shop"])
     go_on.set()
-    ward._listener.close(PATIENCE_S)
-    ward.close()
-    Ward(URL, config, paths["shop"]).close()
+    namespace._listener.close(PATIENCE_S)
+    namespace.close()
+    ServedNamespace(URL, config, paths["shop"]).close()
 
 
 def test_a_ledger_that_was_taken_away_is_put_back(sidecar: Sidecar, paths: dict[str, Path]) -> None:
-    untouched = sidecar.wards[1]
+    untouched = sidecar.served[1]
     before = identity(paths["shop"])
     paths["shop"].unlink()
-    sidecar.mend()
+    sidecar.repair()
     assert identity(paths["shop"]) not in (None, before)
-    assert sidecar.wards[0].wait_until_leased(PATIENCE_S)
-    assert sidecar.wards[1] is untouched
+    assert sidecar.served[0].wait_until_leased(PATIENCE_S)
+    assert sidecar.served[1] is untouched
 
 
 def test_what_cannot_be_put_back_is_told_once_and_tried_again(
@@ -101,19 +101,19 @@ def test_what_cannot_be_put_back_is_told_once_and_tried_again(
     paths["shop"].mkdir()
     with caplog.at_level(logging.WARNING, logger="invalidator.sidecar"):
         for _ in range(3):
-            sidecar.mend()
+            sidecar.repair()
     assert len([record for record in caplog.records if "ledger lost" in record.getMessage()]) == 1
-    assert "cannot create a ledger" in (sidecar.wards[0].health().last_error or "")
+    assert "cannot create a ledger" in (sidecar.served[0].health().last_error or "")
     paths["shop"].rmdir()
-    sidecar.mend()
-    assert sidecar.wards[0].wait_until_leased(PATIENCE_S)
-    assert sidecar.wards[0].health().last_error is None
+    sidecar.repair()
+    assert sidecar.served[0].wait_until_leased(PATIENCE_S)
+    assert sidecar.served[0].health().last_error is None
 
 
-def test_nothing_is_mended_while_all_is_in_place(sidecar: Sidecar) -> None:
-    before = list(sidecar.wards)
-    sidecar.mend()
-    assert sidecar.wards == before
+def test_nothing_is_repaired_while_all_is_in_place(sidecar: Sidecar) -> None:
+    before = list(sidecar.served)
+    sidecar.repair()
+    assert sidecar.served == before
 
 
 def test_one_that_cannot_start_lets_go_of_all(configs: list[Config], paths: dict[str, Path]) -> None:
@@ -142,12 +142,12 @@ def test_closing_twice_is_closing(configs: list[Config], paths: dict[str, Path])
 
 def test_a_restart_goes_on_from_the_position_in_the_file(configs: list[Config], paths: dict[str, Path]) -> None:
     with Sidecar(URL, configs, paths) as first:
-        assert first.wards[0].wait_until_leased(PATIENCE_S)
+        assert first.served[0].wait_until_leased(PATIENCE_S)
     with Invalidator(URL, namespace="shop") as elsewhere:
         id = elsewhere.invalidate("product:42").id
     with Sidecar(URL, configs, paths) as second:
-        assert second.wards[0].wait_until_leased(PATIENCE_S)
-        health = second.wards[0].health()
+        assert second.served[0].wait_until_leased(PATIENCE_S)
+        health = second.served[0].health()
     assert (health.position, health.flushes, health.replays) == (id, 0, 1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from invalidator.sidecar.log import Log, take_apart
+from invalidator.sidecar.log import Log, split_event
 
 log = logging.getLogger("invalidator.sidecar.test")
 
@@ -26,7 +26,7 @@ log = logging.getLogger("invalidator.sidecar.test")
     ],
 )
 def test_an_event_and_its_fields(message: str, event: str, fields: dict[str, str]) -> None:
-    assert take_apart(message) == (event, fields)
+    assert split_event(message) == (event, fields)
 
 
 def read(path: Path) -> list[str]:

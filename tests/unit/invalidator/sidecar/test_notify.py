@@ -19,13 +19,13 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def test_says_everything_in_one_datagram(systemd: socket.socket) -> None:
-    Notifier({"NOTIFY_SOCKET": systemd.getsockname()}).say(READY="1", STATUS="ready: shop")
+    Notifier({"NOTIFY_SOCKET": systemd.getsockname()}).notify(READY="1", STATUS="ready: shop")
     assert systemd.recv(4096) == b"READY=1\nSTATUS=ready: shop"
 
 
 def test_a_value_cannot_smuggle_in_a_variable(systemd: socket.socket) -> None:
     """A status holds what a server said."""
-    Notifier({"NOTIFY_SOCKET": systemd.getsockname()}).say(STATUS="no lease\nMAINPID=1")
+    Notifier({"NOTIFY_SOCKET": systemd.getsockname()}).notify(STATUS="no lease\nMAINPID=1")
     assert systemd.recv(4096) == b"STATUS=no lease MAINPID=1"
 
 
@@ -34,19 +34,19 @@ def test_an_abstract_socket_is_written_with_an_at_sign() -> None:
         receiver.bind("")  # Linux chooses an abstract name
         receiver.settimeout(30)
         name = receiver.getsockname()[1:].decode()
-        Notifier({"NOTIFY_SOCKET": f"@{name}"}).say(READY="1")
+        Notifier({"NOTIFY_SOCKET": f"@{name}"}).notify(READY="1")
         assert receiver.recv(4096) == b"READY=1"
 
 
 def test_nobody_listening_is_no_error(tmp_path: Path) -> None:
-    Notifier({}).say(READY="1")
-    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).say(READY="1")
+    Notifier({}).notify(READY="1")
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).notify(READY="1")
 
 
 def test_a_full_socket_does_not_hold_us_up(systemd: socket.socket) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname()})
     for _ in range(10_000):
-        notifier.say(WATCHDOG="1")
+        notifier.notify(WATCHDOG="1")
     assert systemd.recv(4096) == b"WATCHDOG=1"
 
 

@@ -18,7 +18,7 @@ from invalidator.sidecar.service import READY_AFTER_S, Options, Service, Signals
 from tests.unit.invalidator.sidecar.support import HEALTH
 
 
-class Ward:
+class ServedNamespace:
     def __init__(self, health: Health) -> None:
         self.now = health
 
@@ -31,14 +31,16 @@ class Ward:
 
 class Sidecar:
     def __init__(self, *namespaces: str) -> None:
-        self.wards = [Ward(replace(HEALTH, namespace=name, leased=False, state="connecting")) for name in namespaces]
+        self.served = [
+            ServedNamespace(replace(HEALTH, namespace=name, leased=False, state="connecting")) for name in namespaces
+        ]
         self.mended = 0
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self.mended += 1
 
     def become(self, index: int = 0, **changes: Any) -> None:
-        self.wards[index].now = replace(self.wards[index].now, **changes)
+        self.served[index].now = replace(self.served[index].now, **changes)
 
 
 class Systemd:
@@ -46,7 +48,7 @@ class Systemd:
         self.watchdog_s = watchdog_s
         self.heard: list[tuple[str, str]] = []
 
-    def say(self, **variables: str) -> None:
+    def notify(self, **variables: str) -> None:
         self.heard += variables.items()
 
     def count(self, name: str) -> int:
@@ -222,7 +224,7 @@ class TestWatchdog:
 def test_ledgers_are_mended_once_a_second(service: Service, sidecar: Sidecar, clock: Time) -> None:
     for _ in range(8):
         service.look()
-        clock.now += service_module.MEND_S / 4
+        clock.now += service_module.REPAIR_S / 4
     assert sidecar.mended == 2
 
 

@@ -1,0 +1,61 @@
+"""Rows are recorded by primary key, as the loader takes them."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.db.models.functions import Lower
+
+from django_integration.dependencies.recorder import MAX_NAMES, Recorder, recording
+from tests.unit.django_integration.zoo.models import Animal, Cage, Note
+
+from .conftest import tags_of
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+def test_rows_that_are_not_looked_at_are_not_named(ape: Animal) -> None:
+    Animal.objects.create(weight=7)
+    tags = tags_of(lambda: next(Animal.objects.filter(weight=7).order_by("pk").iterator(chunk_size=1)))
+    assert {tag for tag in tags if ":" in tag} == {"zoo.animal:*", f"zoo.animal:{ape.pk}"}
+
+
+def test_many_rows_are_the_table() -> None:
+    Cage.objects.bulk_create([Cage(name="x") for _ in range(MAX_NAMES + 1)])
+    Note.objects.bulk_create([Note(text="x", cage=cage) for cage in Cage.objects.all()])
+    first = Cage.objects.first()
+    assert tags_of(lambda: list(Cage.objects.filter(pk__lte=0) or Note.objects.filter(cage=first))) >= {"zoo.cage"}
+    Note.objects.update(cage=first)
+    assert tags_of(lambda: list(Note.objects.filter(cage=first))) == {"zoo.note"}
+
+
+def test_rows_are_named_as_they_come_from_a_cursor_in_chunks() -> None:
+    cages = [Cage.objects.create(name="x") for _ in range(5)]
+    Note.objects.bulk_create([Note(cage=cages[0]) for _ in range(5)])
+    tags = tags_of(lambda: list(Note.objects.filter(cage=cages[0]).iterator(chunk_size=2)))
+    assert len([tag for tag in tags if tag.startswith("zoo.note:")]) == 6  # and ":*"
+
+
+def test_who_stops_in_the_middle_depends_on_the_order_of_rows() -> None:
+    """A row that was not handed out may come first tomorrow, and `update_fields` tells no value it was found by."""
+    cage = Cage.objects.create()
+    first = Note.objects.create(cage=cage, text="a")
+    Note.objects.create(cage=cage, text="b")
+    rows = Note.objects.filter(cage=cage).order_by("text")
+    all_rows, sliced = tags_of(lambda: list(rows.all())), tags_of(lambda: rows.all()[0])
+    assert tags_of(lambda: list(rows.iterator())) == all_rows
+    assert tags_of(lambda: next(rows.iterator())) == sliced >= {f"zoo.note:{first.pk}", "zoo.note[text=*]"}
+    assert tags_of(lambda: next(rows.order_by(Lower("text")).iterator())) == {"zoo.note"}
+    assert tags_of(lambda: next(rows.order_by("cage__name").iterator())) == {"zoo.note", "zoo.cage"}
+
+    kept: list[Iterator[Note]] = []
+
+    def read_one() -> None:
+        kept.append(rows.iterator())
+        next(kept[0])
+
+    assert tags_of(read_one) == sliced, "also if somebody may go on with it"
+    recorder, outer = Recorder(), Recorder()
+    with recording(recorder):
+        next(rows.iterator())
+    recorder.add_to(outer)
+    assert set(outer.tags()) == sliced
