@@ -35,7 +35,7 @@ class AnyKeyCache(NearCache):
         self.tag = check_tag(tag)
         super().__init__(bus, **options)
 
-    def drop(self, keys: Iterable[str], loaded_before: int) -> None:
+    def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
         """Called by the bus: names were invalidated that are none of ours (rule 1)."""
 
     def keys(self) -> list[Hashable]:

@@ -120,7 +120,7 @@ class NearCache:
         self._evictions: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
         # What a hit reads, one attribute away.
         self._by_key = self._store.by_key
-        self._words = self.bus.watched
+        self._words = self.bus.hit_words
         self._still_holds = self._rule.still_holds
         self._clock = self.bus.clock
         self._source: SourceView = NoTransactions(self.bus.clock) if source is None else source
@@ -552,11 +552,11 @@ class NearCache:
 
     # What the bus tells us.
 
-    def drop(self, keys: Iterable[str], loaded_before: int) -> None:
+    def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
         """Called by the bus: *keys* were invalidated."""
         self._report(self._store.remove(keys, "invalidated", loaded_before=loaded_before))
 
-    def watch(self, words: Words) -> None:
+    def set_hit_words(self, words: Words) -> None:
         """Called by the bus: a hit compares with `words[CHANGES]` from now on."""
         self._words = words
 

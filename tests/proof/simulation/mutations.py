@@ -495,7 +495,11 @@ MUTATIONS = (
     ),
     mutation(
         "a worker's hits doubt until the host's ledger has its message",
-        ("feeds.sidecar_feed", "                self._watch(Doubt(self._settle_in_passing))", "                pass"),
+        (
+            "feeds.sidecar_feed",
+            "                self._set_hit_words(Doubt(self._settle_in_passing))",
+            "                pass",
+        ),
     ),
     mutation(
         "a new writer moves `changes` of the ledger it takes over",

@@ -123,7 +123,7 @@ def cache(bus) -> WritableCache:
 
 def is_sure(bus: Invalidator) -> bool:
     """Whether hits compare with the host's count of changes, and look at nothing else."""
-    return bus.watched[CHANGES] == bus._feed.view.words[CHANGES]
+    return bus.hit_words[CHANGES] == bus._feed.view.words[CHANGES]
 
 
 class TestByTheSidecar:
@@ -450,7 +450,7 @@ class TestEndingDoubt:
         host.down = True
         bus.invalidate("a")
         cache = NearCache(bus)
-        assert cache._words is bus.watched
+        assert cache._words is bus.hit_words
         assert not is_sure(bus)
 
     def test_a_read_in_a_signal_handler_does_not_wait_for_the_lock(self, host, bus, cache) -> None:
