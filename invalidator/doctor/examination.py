@@ -19,12 +19,12 @@ from .questions import ANSWER_TIMEOUT_S, Questions, ask_user, measure, try_right
 
 def examine(url: str, config: Config, *, path: Path | None = None, slots: int = 2**20) -> Iterator[Finding]:
     """
-    Look at everything, and yield what was found, one after the other.
+    Make all checks, and yield their findings one after the other.
 
     Args:
         url: of the server.
-        config: of a process; its namespace, bound and timeouts count.
-        path: of the sidecar's ledger; None for where it is by default.
+        config: of a process; its namespace, bound and timeouts are used.
+        path: of the sidecar's ledger; None for its default place.
         slots: of the ledger that a sidecar would make.
 
     Raises:

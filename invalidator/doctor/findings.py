@@ -17,10 +17,10 @@ class Unhealthy(InvalidatorError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """
-    One thing that was looked at.
+    The result of one check.
 
     Args:
-        check: what was looked at, in a word or two.
+        check: what was checked, in a word or two.
         level: "ok"; "warn" (it costs something, or cannot be seen); "fail" (the promise cannot be kept, or nothing
             works).
         found: the facts.

@@ -22,7 +22,7 @@ from .findings import Finding
 
 
 def check_hiredis(installed: str | None = None) -> Finding:
-    """The parser: *installed* version, None for what this Python has."""
+    """Check the parser: the *installed* version, or None for the one of this Python."""
     if installed is None:
         try:
             installed = version("hiredis")
@@ -34,8 +34,8 @@ def check_hiredis(installed: str | None = None) -> Finding:
             check="hiredis",
             level="fail",
             found=found,
-            means=f"hiredis before {LEAST_HIREDIS} leaks memory with every message that is received; without it Python "
-            "parses them",
+            means=f"hiredis before {LEAST_HIREDIS} leaks memory with every message that is received; without hiredis, "
+            "Python parses them",
             repair=f"pip install --upgrade 'hiredis>={LEAST_HIREDIS}'",
         )
     return Finding(check="hiredis", level="ok", found=found)
@@ -49,10 +49,10 @@ def look_at_clock() -> Finding:
 
 def check_clock(source: str, is_shifted: bool, platform: str = sys.platform) -> Finding:
     """
-    The host's steady clock.
+    Check the host's steady clock.
 
     Args:
-        source: what the kernel makes it from; "" if that is not known.
+        source: the hardware clock that the kernel uses for it; "" if that is not known.
         is_shifted: whether this process sees another steady clock than the rest of the host.
     """
     if platform == "linux" and not hasattr(time, "CLOCK_BOOTTIME"):
@@ -60,7 +60,7 @@ def check_clock(source: str, is_shifted: bool, platform: str = sys.platform) -> 
             check="clock",
             level="fail",
             found="Python has no CLOCK_BOOTTIME here",
-            means="nothing counts the time that this host sleeps",
+            means="the time that this host is suspended is not counted",
             repair="use a Python that was built on Linux 2.6.39 or newer",
         )
     name = "CLOCK_BOOTTIME" if platform == "linux" else "CLOCK_MONOTONIC"
@@ -70,7 +70,7 @@ def check_clock(source: str, is_shifted: bool, platform: str = sys.platform) -> 
             check="clock",
             level="fail",
             found=f"{found}, in a time namespace of its own (/proc/self/timens_offsets)",
-            means="this process and a sidecar outside of it disagree about the time, so that no lease means anything",
+            means="this process and a sidecar outside of it disagree about the time, so no lease is valid",
             repair="run workers and sidecar in the same time namespace (no `unshare --time` around one of them)",
         )
     if source in ("hpet", "acpi_pm", "jiffies"):
@@ -86,7 +86,7 @@ def check_clock(source: str, is_shifted: bool, platform: str = sys.platform) -> 
 
 
 def check_ledger(path: Path, config: Config, *, slots: int, is_default: bool) -> Iterator[Finding]:
-    """The place of the sidecar's ledger, and the ledger if there is one."""
+    """Check the place of the sidecar's ledger, and the ledger if there is one."""
     size = 8 * (HEADER_WORDS + slots)
     try:
         room = os.statvfs(path.parent)
@@ -132,11 +132,12 @@ def check_ledger(path: Path, config: Config, *, slots: int, is_default: bool) ->
 
 def check_room(path: Path, free: int, size: int, kind: str) -> Finding:
     """
-    Whether a ledger fits.
+    Check whether a ledger fits.
 
     Args:
-        free, size: bytes that are left where *path* is; that a ledger takes.
-        kind: of file system; "" if that is not known.
+        free: bytes that are free where *path* is.
+        size: bytes that a ledger takes.
+        kind: the kind of file system; "" if that is not known.
     """
     found = f"{path.parent} ({kind or 'unknown'}): {free / 2**20:,.0f} MiB free, a ledger takes {size / 2**20:,.1f} MiB"
     if free < size and not path.exists():
@@ -160,7 +161,7 @@ def check_room(path: Path, free: int, size: int, kind: str) -> Finding:
 
 
 def check_lease(path: Path, proven_at: int, now: int, config: Config) -> Finding:
-    """Whether a sidecar lives."""
+    """Check whether a sidecar keeps its ledger up to date."""
     age = (now - proven_at) / 1e9
     if proven_at and age < config.max_staleness:
         return Finding(check="sidecar", level="ok", found=f"{path}: proven {age:.1f} s ago")
@@ -170,12 +171,12 @@ def check_lease(path: Path, proven_at: int, now: int, config: Config) -> Finding
         found=f"{path}: {f'last proven {age:,.0f} s ago' if proven_at else 'never proven'}",
         means=f"its sidecar is dead or cannot reach Redis: workers keep each entry for {config.max_staleness:g} s",
         repair="see the sidecar's log and its /readyz, and start it if it does not run: "
-        f"invalidator sidecar --namespace {config.namespace}; if there shall be none, remove the file",
+        f"invalidator sidecar --namespace {config.namespace}; if there should be none, remove the file",
     )
 
 
 def _kind_of_file_system(directory: Path) -> str:
-    """As the kernel calls it; "" where it does not tell."""
+    """Return the kind of file system of *directory*; "" where the kernel does not say."""
     best, kind = "", ""
     place = f"{directory.resolve()}/"
     for line in _read("/proc/self/mounts").splitlines():

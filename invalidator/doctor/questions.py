@@ -1,9 +1,9 @@
 """
-What the doctor asks a server. It judges nothing; `server.py` does.
+What the doctor asks a server. `server.py` judges the answers.
 
-Rule: looking changes nothing. Rights are tried with commands that are wrong on purpose: the server refuses them as
-forbidden before it looks at their arguments, and as wrong after. The one thing that is carried out is a message in our
-own channel that means "nothing happened".
+Rule: an examination changes nothing. Rights are tried with commands whose arguments are wrong on purpose: a server that
+forbids a command says so before it looks at the arguments, and one that allows it complains about them. The only thing
+that is carried out is a message on the namespace's own channel that means "nothing happened".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PINGS = 100
 ANSWER_TIMEOUT_S = 2.0
 
 NOTHING_HAPPENED = b'{"v":1,"op":"epoch"}'
-"""A message that every version of ours reads and does nothing about."""
+"""A message that every version of the library reads, and that changes nothing."""
 
 RIGHTS_SCRIPT = """\
 local function try(...)
@@ -51,7 +51,7 @@ class Questions:
     """
     Commands and their answers, one at a time, over a connection that may also be a subscription.
 
-    `ask` raises LinkDown when the connection ends or says nothing for too long.
+    Each method raises LinkDown when the connection ends, or when no answer comes in time.
     """
 
     def __init__(self, connection: Connection, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
@@ -65,12 +65,12 @@ class Questions:
         return frame
 
     def subscribe(self, channel: str) -> Reply | Failure:
-        """Subscribe, which is answered by a push or a failure."""
+        """Subscribe. The answer is a push or a failure."""
         frame = self._wait(("SUBSCRIBE", channel), lambda _: True)
         return frame if isinstance(frame, Failure) else Reply(None)
 
     def ask_setting(self, name: str) -> str | None:
-        """A setting of the server; None if it does not tell."""
+        """Return a setting of the server; None if the server does not show it."""
         answer = self.ask("CONFIG", "GET", name)
         if isinstance(answer, Failure) or not answer.value:
             return None
@@ -89,11 +89,11 @@ class Questions:
 
 
 def try_rights(questions: Questions, names: RedisNames) -> dict[str, str]:
-    """Try each command that we need. Returns what the server said against it, "" for nothing."""
+    """Try each command that is needed. Returns the server's error for each, "" for none."""
     scripted = questions.ask(
         "EVAL", RIGHTS_SCRIPT, 3, names.journal, names.epoch, names.holds, names.channel, NOTHING_HAPPENED
     )
-    said = {
+    answers = {
         "info": questions.ask("INFO", "server"),
         "role": questions.ask("ROLE"),
         "ping": questions.ask("PING"),
@@ -106,7 +106,7 @@ def try_rights(questions: Questions, names: RedisNames) -> dict[str, str]:
         "script|load": questions.ask("SCRIPT", "LOAD", PUBLISH_SCRIPT),
         "subscribe": questions.subscribe(names.channel),
     }
-    objections = {command: answer.text if isinstance(answer, Failure) else "" for command, answer in said.items()}
+    objections = {command: answer.text if isinstance(answer, Failure) else "" for command, answer in answers.items()}
     if "No matching script" in objections["evalsha"]:
         objections["evalsha"] = ""
     if isinstance(scripted, Reply):
@@ -118,7 +118,7 @@ def try_rights(questions: Questions, names: RedisNames) -> dict[str, str]:
 
 
 def measure(questions: Questions, times: int = PINGS) -> list[float]:
-    """How long *times* PINGs took, in seconds, sorted."""
+    """Return how long *times* PINGs took, in seconds, sorted."""
     took = []
     for _ in range(times):
         began = time.perf_counter()

@@ -26,14 +26,14 @@ COMMANDS = (
     "hello client|setinfo select ping info role subscribe publish get set xadd xrange xrevrange zadd zrem zrange "
     "zremrangebyscore pexpire pttl time eval evalsha script|load"
 )
-"""All that we ever send. docs/wire-protocol.md lists the same."""
+"""All commands that the library sends. docs/wire-protocol.md lists the same."""
 HELPFUL = {
     "info": "without it nothing tells whether the server was restarted, so every reconnect voids the caches",
     "role": "without it a primary that was demoted is noticed only when the connection ends",
 }
-"""What we can do without, and at what price."""
+"""What the library can do without, and what that costs."""
 
-# redis-py cuts the code off some errors ("NOPERM …"), and scripts do not: words of the texts, therefore.
+# redis-py removes the code from some errors ("NOPERM …"), and scripts do not: so these are words of the texts.
 _FORBIDDEN = (
     "NOPERM",
     "no permissions",
@@ -46,7 +46,7 @@ _FORBIDDEN = (
 
 
 def check_reachable(url: str, error: str) -> Finding:
-    """Whether there is a connection: *error* says why not."""
+    """Check whether there is a connection; *error* says why not."""
     parts = urlsplit(url)
     place = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
     if not error:
@@ -63,13 +63,13 @@ def check_reachable(url: str, error: str) -> Finding:
         check="reachable",
         level="fail",
         found=f"{place}: {error}",
-        means="nothing is heard and nothing can be said: entries live for the bound, invalidations wait",
+        means="nothing is received and nothing can be published: entries live for the bound, invalidations wait",
         repair=repair,
     )
 
 
 def check_version(info: Info) -> Finding:
-    """Which server, and whether it is new enough."""
+    """Check which server it is, and whether it is new enough."""
     redis_version = info.get("redis_version", "")
     found = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {redis_version or 'unknown'}"
     if redis_version and version_numbers(redis_version) < LEAST_VERSION:
@@ -84,7 +84,7 @@ def check_version(info: Info) -> Finding:
 
 
 def check_role(info: Info) -> Finding:
-    """Whether this server takes the publishes."""
+    """Check whether this server accepts publishes."""
     role = info.get("role", "master")
     if info.get("cluster_enabled") == "1":
         return Finding(
@@ -100,14 +100,14 @@ def check_role(info: Info) -> Finding:
             check="role",
             level="fail",
             found=f"a {role} of {primary}",
-            means="a replica does not take the publishes, so that nothing it says proves anything",
+            means="a replica does not accept publishes, so its answers prove nothing",
             repair=f"put the primary into the url: {primary}",
         )
     return Finding(check="role", level="ok", found="primary")
 
 
 def check_rights(objections: dict[str, str], user: str, namespace: str) -> Finding:
-    """Whether every command is allowed: *objections* by command, "" for none."""
+    """Check whether every command is allowed. *objections* are the server's errors by command, "" for none."""
     refused = {command: text for command, text in objections.items() if text}
     if not refused:
         return Finding(check="rights", level="ok", found=f"user {user} may do all that is needed")
@@ -119,7 +119,7 @@ def check_rights(objections: dict[str, str], user: str, namespace: str) -> Findi
             check="rights",
             level="warn" if only_helpful else "fail",
             found=f"user {user} may not: {names} ({next(iter(refused.values()))})",
-            means="; ".join(helpful) if only_helpful else "invalidations are not heard, or cannot be said",
+            means="; ".join(helpful) if only_helpful else "invalidations are not received, or cannot be published",
             repair=acl_command(user, namespace),
         )
     first = next((text for text in refused.values() if not any(words in text for words in _FORBIDDEN)), "")
@@ -127,7 +127,7 @@ def check_rights(objections: dict[str, str], user: str, namespace: str) -> Findi
         check="rights",
         level="fail",
         found=f"refused: {names} ({first})",
-        means="invalidations are not heard, or cannot be said",
+        means="invalidations are not received, or cannot be published",
         repair=_repair_refusal(first, namespace),
     )
 
@@ -147,21 +147,21 @@ def _repair_refusal(text: str, namespace: str) -> str:
 
 
 def acl_command(user: str, namespace: str) -> str:
-    """What gives *user* the least rights that are needed, and takes none away."""
+    """Return the command that gives *user* the rights that are needed, and removes none."""
     rights = " ".join(f"+{command}" for command in COMMANDS.split())
     names = redis_names(namespace)
     return f"ACL SETUSER {user} ~invalidator:{{{namespace}}}:* &{names.channel} {rights}"
 
 
 def check_output_buffer(limit: str | None) -> Finding:
-    """How much may wait for a subscriber before the server cuts it: `client-output-buffer-limit`."""
+    """Check how much may wait for a subscriber before the server disconnects it: `client-output-buffer-limit`."""
     fields = (limit or "").split()
     if "pubsub" not in fields:
         return Finding(
             check="output buffer",
             level="warn",
-            found="the server does not tell (CONFIG GET client-output-buffer-limit)",
-            means="a subscriber that is slow for a moment may be cut; it comes back and loses nothing",
+            found="the server does not show it (CONFIG GET client-output-buffer-limit)",
+            means="a subscriber that is slow for a moment may be disconnected; it reconnects and loses nothing",
             repair="if this server is hosted, look into its settings; else allow the user who asks +config|get",
         )
     at = fields.index("pubsub")
@@ -174,7 +174,7 @@ def check_output_buffer(limit: str | None) -> Finding:
             check="output buffer",
             level="fail",
             found=found,
-            means=f"a page of the journal can have {_bytes(page)}: a subscriber that reads it is cut, again and again",
+            means=f"a page of the journal can have {_bytes(page)}: a subscriber that reads it is always disconnected",
             repair=repair,
         )
     if not hard:
@@ -182,14 +182,14 @@ def check_output_buffer(limit: str | None) -> Finding:
             check="output buffer",
             level="warn",
             found=found,
-            means="a subscriber that was stopped makes the server's memory grow for ever",
+            means="for a subscriber that was stopped, the server's memory grows without bound",
             repair=repair,
         )
     return Finding(check="output buffer", level="ok", found=found)
 
 
 def check_eviction(info: Info) -> Finding:
-    """What the server does when its memory is full: `maxmemory-policy`, which INFO tells."""
+    """Check what the server does when its memory is full: `maxmemory-policy`, which INFO shows."""
     policy, most = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0))
     found = f"maxmemory {_bytes(most)}, maxmemory-policy {policy}"
     used = int(info.get("used_memory", 0))
@@ -216,7 +216,7 @@ def check_eviction(info: Info) -> Finding:
 
 
 def check_replicas(info: Info, setting: str | None) -> Finding:
-    """What a primary does that lost its replicas: `min-replicas-to-write`, None if the server does not tell."""
+    """Check what a primary without its replicas does: `min-replicas-to-write`, None if the server does not show it."""
     replicas = int(info.get("connected_slaves", 0))
     found = f"{replicas} connected, min-replicas-to-write {setting if setting is not None else 'unknown'}"
     least = int(setting or 0)
@@ -233,14 +233,14 @@ def check_replicas(info: Info, setting: str | None) -> Finding:
             check="replicas",
             level="warn",
             found=found,
-            means="a primary that is cut off goes on accepting invalidations that nobody behind the new one hears",
+            means="a primary that is cut off goes on accepting invalidations, and subscribers of the new one miss them",
             repair="CONFIG SET min-replicas-to-write 1, CONFIG SET min-replicas-max-lag 10, and CONFIG REWRITE",
         )
     return Finding(check="replicas", level="ok", found=found)
 
 
 def check_latency(took: Sequence[float], config: Config) -> Finding:
-    """How fast the server answers: *took* seconds, sorted."""
+    """Check how fast the server answers; *took* are seconds, sorted."""
     p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
     found = f"PING p50 {p50 * 1000:.2f} ms, p99 {p99 * 1000:.2f} ms"
     interval = config.max_staleness / PROOFS_PER_BOUND

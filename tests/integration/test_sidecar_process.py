@@ -442,7 +442,7 @@ class TestHttp:
         assert "--http-any" in line
 
     def test_loopback_takes_a_free_port(self, start: Start) -> None:
-        host, _, port = start("--http", "127.0.0.1:0").wait_for("answering")["address"].rpartition(":")
+        host, _, port = start("--http", "127.0.0.1:0").wait_for("http listening")["address"].rpartition(":")
 
         def is_alive() -> bool:
             connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)

@@ -103,9 +103,7 @@ class SimBus(Invalidator):
 class SimLedgerFile:
     """A sidecar's ledger, as a worker maps it."""
 
-    def __init__(
-        self, words: SteppedWords, path: Path, *, namespace: str, any_owner: bool, clock: Callable[[], int]
-    ) -> None:
+    def __init__(self, words: SteppedWords, path: Path, **_: object) -> None:
         self.path = path
         self.view = LedgerView(words)
 
