@@ -50,7 +50,7 @@ UNKNOWN: dict[str, Callable[[int], object]] = {
     "by a query": lambda pk: Animal.objects.filter(pk__in=Animal.objects.values("pk")).update(weight=3),
     "by an expression": lambda pk: Animal.objects.filter(pk=F("weight") + pk).update(weight=3),
     "by another table's key": lambda pk: Animal.objects.filter(cage__pk=None).update(weight=3),
-    "by too many keys": lambda pk: Animal.objects.filter(pk__in=range(KNOWN_ROWS + 1)).update(weight=3),
+    "by too many keys": lambda pk: Animal.objects.filter(pk__in=range(pk, pk + KNOWN_ROWS + 1)).update(weight=3),
     "of the key itself": lambda pk: Animal.objects.filter(pk=pk).update(id=pk + 100),
 }
 
