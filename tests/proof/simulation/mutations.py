@@ -243,6 +243,7 @@ MUTATIONS = (
             "elif self.state is not State.LIVE or self.journal is None:",
             "elif self.state is not State.LIVE or self.journal is None or envelope.id == self.journal.position:",
         ),
+        tests="tests/unit/invalidator/protocol/test_subscription.py",
     ),
     mutation(
         "ids are not compared by their order",
