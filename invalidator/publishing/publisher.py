@@ -35,6 +35,8 @@ BODIES_AT_ONCE = 64
 """In one call of the script: 1 MiB, and a few milliseconds of the server's time."""
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
+GRACE_S = 0.1
+"""For a courier to end when it has to: between two tries it does so at once, while it waits for Redis it is left."""
 
 
 class Act(Enum):
@@ -172,6 +174,8 @@ class Publisher:
         with self._lock:
             self._out_of_time.set()
             self._abandon()
+        if courier is not None:
+            courier.join(GRACE_S)
 
     def _abandon(self) -> None:
         lost = self._outbox.abandon("closed before Redis came back")

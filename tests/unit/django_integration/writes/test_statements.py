@@ -14,7 +14,6 @@ from django.db.models.sql.compiler import SQLUpdateCompiler
 from django.test.utils import CaptureQueriesContext, register_lookup
 
 from django_integration import invalidates
-from django_integration.names.relations import _IN_DATABASE, dependents_in_database
 from django_integration.writes import statements
 from django_integration.writes.statements import KNOWN_ROWS
 
@@ -464,11 +463,6 @@ def test_reading_for_functions_happens_in_one_transaction(wire: Wire) -> None:
 # ----------------------------------------------------------------- what the database deletes by itself (Django 6.1)
 
 
-def test_the_kinds_are_known_that_this_django_has() -> None:
-    kinds = {name for name in dir(models) if name.startswith("DB_")}
-    assert len(_IN_DATABASE) == len(kinds), "another kind: does the database do something by itself for it?"
-
-
 if hasattr(models, "DB_CASCADE"):
 
     def delete_by_sql() -> None:
@@ -494,12 +488,6 @@ if hasattr(models, "DB_CASCADE"):
         assert not calves.exists()
         tags = wire.message().tags
         assert {"zoo.herd", "zoo.calf", "zoo.calf:*", "zoo.bell", "zoo.bell:*", "zoo.sound", "zoo.sound:*"} <= tags
-
-    def test_what_is_set_to_null_takes_nobody_along() -> None:
-        herd, calf, bell, sound = (apps.get_model("zoo", name) for name in ("Herd", "Calf", "Bell", "Sound"))
-        assert set(dependents_in_database(herd)) == {calf, bell, sound}
-        assert set(dependents_in_database(bell)) == {sound}
-        assert not dependents_in_database(sound)
 
 
 class SameLetters(models.lookups.Exact):

@@ -233,6 +233,15 @@ class TestClose:
         assert not receipt.wait(30)
         assert "invalidations lost" in caplog.text
 
+    def test_the_courier_has_ended_with_it(self, make, link) -> None:
+        """Between two tries it waits for Redis, and notices at once that its time is over."""
+        link.down = True
+        publisher = make()
+        publisher.publish(["a"], ())
+        courier = publisher._courier
+        publisher.close(0)
+        assert courier.join(0)
+
     def test_afterwards_nothing_is_taken(self, make) -> None:
         publisher = make()
         publisher.close(0)
