@@ -65,7 +65,7 @@ class Place:
             return near
         with self._lock:
             if self._near is None:
-                near = NearCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_tell=False))
+                near = NearCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_are_complete=False))
                 near.bus.start()  # the sooner there is a lease, the fewer first fills are void
                 self._near = observing.made(near, f"CACHES: {self.tag}", has_loaders_only=False)
                 self.bind()

@@ -1,14 +1,16 @@
 """
-Reads that are not at their end, on SQLite: as long as one of a connection's cursors has rows left, all that this
-connection reads is as old as that one, in a transaction or not. (With a write-ahead log; without, nobody can commit.)
+Unfinished reads on SQLite.
+
+As long as one cursor of a connection has rows left to fetch, everything that this connection reads is as old as that
+cursor's query, in a transaction or not. (This is so with a write-ahead log; without one, nobody else can commit.)
 
     for product in Product.objects.iterator():  # one cursor, until the last row
-        page(product)                           # what is loaded here is as old as the first
+        page(product)                           # what is loaded here is as old as the first row
 
-The other databases that Django knows give each statement outside a transaction what is committed at its beginning.
+Other databases show each statement outside a transaction what is committed when it begins.
 
-Rule 1: a cursor counts from when it was made until it is closed or gone, whatever it does meanwhile. Django closes its
-own after each query, but for those of `iterator()` and `raw()`.
+Rule 1: a cursor counts as open from when it is made until it is closed or garbage collected, whatever it does
+meanwhile. Django closes cursors after each query, except those of `iterator()` and `raw()`.
 """
 
 from __future__ import annotations
@@ -25,20 +27,20 @@ from ..patching import Patches
 _patches = Patches("Cursors of SQLite")
 
 _OPEN = "_invalidator_open_cursors"
-"""Where a connection keeps, by a cursor's id, when it was made, and what notices that it is gone."""
+"""Where a connection keeps, by a cursor's id, when it was made, and a weak reference that notices its end."""
 _AMONG = "_invalidator_among"
-"""Where a cursor keeps what it has to leave when it is closed."""
+"""Where a cursor keeps the table of open cursors that it leaves when it is closed."""
 
 
 def open_since(connection: BaseDatabaseWrapper) -> int | None:
-    """When, by the bus' clock, the oldest of the open cursors of *connection* was made; None if there are none."""
+    """Return when, by the bus' clock, the oldest open cursor of *connection* was made; None if none is open."""
     among: dict[int, tuple[int, object]] = getattr(connection, _OPEN, {})
-    # A copy, taken in one step: a coroutine asks while the connection's own thread goes on.
+    # A copy, taken in one step: a coroutine may ask while the connection's own thread goes on.
     return min((made_at for made_at, _ in tuple(among.values())), default=None)
 
 
 def watch(connection: BaseDatabaseWrapper) -> None:
-    """Note the cursors of *connection* from now on, if it is one of those that need it."""
+    """Keep track of the cursors of *connection* from now on, if its database is SQLite."""
     if connection.vendor == "sqlite":
         connection.__dict__[_OPEN] = {}
         _create_cursor.put_on(type(connection))

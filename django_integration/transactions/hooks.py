@@ -1,19 +1,19 @@
 """
-The methods by which a transaction begins and ends, wrapped once.
+The methods of a connection by which a transaction begins and ends, each wrapped once.
 
-Django runs `on_commit` callbacks, and two things it does not give:
+Batches are `on_commit` callbacks, and would be sent without any wrapper. But two things Django does not give:
 
-- all batches of a transaction leave as one message, and before other callbacks, of which one that raises would keep
-  ours from running; `run_and_clear_commit_hooks` is wrapped for that;
-- with autocommit off Django runs no callback after `commit()`, so `commit()` is wrapped.
+- All batches of a transaction are to be one message, and to be sent before other callbacks, since one that raises keeps
+  later ones from running. So `run_and_clear_commit_hooks()` is wrapped.
+- With autocommit off Django runs no callback after `commit()`. So `commit()` is wrapped.
 
-Without the wrappers every batch still sends itself. Strict writes also check their hold right before the COMMIT, and
-need every way in which a transaction ends; and reads are as old as their transaction (`progress.py`). So `rollback()`,
-`close()`, `connect()` and `set_autocommit()` are wrapped, too.
+Strict writes check their hold right before the COMMIT and need to know every way in which a transaction ends; and a
+read is as old as its transaction (`progress.py`). So `rollback()`, `close()`, `connect()` and `set_autocommit()` are
+wrapped, too.
 
-Rule 1: a commit of which the answer was lost may have happened, and is published.
-Rule 2: a commit that strict writes refuse is rolled back before the refusal is raised. `Atomic` rolls back when a
-commit raises a DatabaseError, and for nothing else; it would go on and turn autocommit on, by which SQLite commits.
+Rule 1: a commit whose answer was lost may have happened, so its names are published.
+Rule 2: a commit that strict writes refuse is rolled back before the refusal is raised. `Atomic` rolls back only if a
+commit raises a DatabaseError; after any other exception it turns autocommit on, and with that SQLite commits.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ patches = Patches("Transactions")
 )
 def _run_and_clear_commit_hooks(original: Any) -> Any:
     def run_and_clear_commit_hooks(self: BaseDatabaseWrapper) -> None:
-        if not self.in_atomic_block:  # inside one the original refuses, and says so
+        if not self.in_atomic_block:  # inside one the original raises
             send_committed(take_batches(self, by_hand=False))
         original(self)
 
@@ -54,16 +54,16 @@ def _run_and_clear_commit_hooks(original: Any) -> Any:
 )
 def _commit(original: Any) -> Any:
     def commit(self: BaseDatabaseWrapper) -> None:
-        if not self.in_atomic_block:  # as above
+        if not self.in_atomic_block:  # likewise
             _ask_before_commit(self)
         try:
             original(self)
         except (InterfaceError, OperationalError):
             if not strict.is_holding(self):  # else nobody caches these names before the hold ends
-                send_committed(list(batches_of(self)))  # the answer may be what was lost
+                send_committed(list(batches_of(self)))  # rule 1
             raise
         _committed(self)
-        note_beginning(self)  # after our own invalidations, or what is read from here on would be older than they are
+        note_beginning(self)  # after our own messages: what is read from here on is newer than they are
 
     return commit
 
@@ -115,8 +115,8 @@ def _set_autocommit(original: Any) -> Any:
 @patches.around(BaseDatabaseWrapper, "connect", "self", why="a new connection is in no transaction and holds nothing")
 def _connect(original: Any) -> Any:
     def connect(self: BaseDatabaseWrapper) -> None:
-        strict.disconnected(self)  # from what was there before, if nobody has said so
-        self.run_on_commit = []  # as Django does in a moment
+        strict.disconnected(self)  # the connection before this one may have been lost without a call of `close()`
+        self.run_on_commit = []  # Django does the same right after
         known.add(self)
         cursors.watch(self)
         original(self)
@@ -130,7 +130,7 @@ def _ask_before_commit(connection: BaseDatabaseWrapper) -> None:
         return
     try:
         strict.before_commit(connection, names_of_commit(connection))
-    except BaseException:  # Ctrl-C, too: see rule 4
+    except BaseException:  # rule 2, for Ctrl-C as well
         try:
             connection.rollback()
         except Error:
@@ -140,5 +140,5 @@ def _ask_before_commit(connection: BaseDatabaseWrapper) -> None:
 
 def _committed(connection: BaseDatabaseWrapper) -> None:
     hold = strict.take(connection)
-    # What Django would run when autocommit is on again waits for that; what was held leaves now.
+    # Batches that Django itself will run wait for it, unless the transaction holds names: those are released now.
     send_committed(take_batches(connection, by_hand=hold is None), hold)
