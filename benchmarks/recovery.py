@@ -105,7 +105,7 @@ def _wait_for_proof(bus: Invalidator, since: int) -> int:
     """Wait until everything accepted before *since* is proven to have been applied. Returns when that was seen."""
     patience_ends = now_ns() + PATIENCE_NS
     bus.start()
-    while bus.watched[PROVEN_AT] <= since:
+    while bus.hit_words[PROVEN_AT] <= since:
         time.sleep(STEP_S)
         if now_ns() > patience_ends:
             raise RuntimeError(f"no new proof: {bus.status()}")

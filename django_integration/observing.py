@@ -27,7 +27,7 @@ from typing import Any, Protocol, cast
 from django.db import connections, transaction
 
 from invalidator import Entry, Loaded, NearCache, Tag
-from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, FreshRLock, Ttl
+from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, FreshRLock, Ttl, WritableCache
 
 log = logging.getLogger("invalidator.observing")
 
@@ -81,7 +81,7 @@ class Reviewer(Protocol):
         """Judge the other one."""
 
 
-class ObservedCache(NearCache):
+class ObservedCache(WritableCache):
     """A near cache while somebody looks."""
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -393,6 +393,6 @@ def _change(change: Callable[[], object]) -> None:
 
 
 def _dress(near: NearCache) -> None:
-    kind = ObservedCache if _watchers or _reviewers else NearCache
+    kind = ObservedCache if _watchers or _reviewers else WritableCache if near in _known else NearCache
     if type(near) is not kind:
         near.__class__ = kind

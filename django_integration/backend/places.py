@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from invalidator import InvalidName, NearCache
-from invalidator.extending import FreshLock, check_tag
+from invalidator import InvalidName
+from invalidator.extending import FreshLock, WritableCache, check_tag
 
 from .. import observing, runtime
 from ..transactions.view import TransactionView
@@ -33,7 +33,7 @@ class Place:
         self.tag = place_tag(location)
         self.remembered_names: Remembered = {}
         self._lock = FreshLock()
-        self._near: NearCache | None = None
+        self._near: WritableCache | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -59,15 +59,16 @@ class Place:
         return self._near is not None
 
     @property
-    def near(self) -> NearCache:
+    def near(self) -> WritableCache:
         """The near cache. Each alias bounds what it stores (`MAX_ENTRIES`), so the near cache itself has no bound."""
         if (near := self._near) is not None:
             return near
         with self._lock:
             if self._near is None:
-                near = NearCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_are_complete=False))
+                near = WritableCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_are_complete=False))
                 near.bus.start()  # the sooner there is a lease, the fewer first fills are void
-                self._near = observing.made(near, f"CACHES: {self.tag}", has_loaders_only=False)
+                observing.made(near, f"CACHES: {self.tag}", has_loaders_only=False)
+                self._near = near
                 self.bind()
             return self._near
 
@@ -81,7 +82,7 @@ def place_of(location: str) -> Place:
     return place if place is not None else _places.setdefault(location, Place(location))
 
 
-def near_caches() -> dict[str, NearCache]:
+def near_caches() -> dict[str, WritableCache]:
     """Return the near caches that this process has opened, by LOCATION. Opens none."""
     return {location: place.near for location, place in list(_places.items()) if place.is_open}
 

@@ -1,5 +1,5 @@
 """
-What tests of an application need: a bus of their own, commits inside a `TestCase`, and a look at what is published.
+What tests of an application need: a bus of their own, commits inside a `TestCase`, and captures of what is published.
 
     class PriceTests(InvalidationTestCase):
         def test_a_new_price_reaches_the_pages(self):
@@ -9,16 +9,16 @@ What tests of an application need: a bus of their own, commits inside a `TestCas
 The same without a test class: `isolated`, `capture_invalidations`, `assert_invalidates`. With pytest-django every test
 is isolated by itself, and has the fixtures `invalidations` and `invalidator_bus` (`pytest_fixtures.py`).
 
-Rule 1: an isolated test has a `memory://` bus with nobody else on it, and near caches that were empty. It leaves none
-of its threads, holds or entries behind.
-Rule 2: inside a `TestCase` nothing is committed. Here the end of the application's own outermost atomic block counts as
-the commit, and what is written outside of any block counts at once; a savepoint that is rolled back drops its names as
-ever. Other `on_commit` callbacks are left to Django.
+Rule 1: an isolated test has a `memory://` bus that no other process or test uses, and near caches that are empty at
+its start. It leaves none of its threads, holds or entries behind.
+Rule 2: inside a `TestCase` Django commits nothing. There, the end of the application's own outermost atomic block is
+treated as its commit, and a write outside of any block as committed at once; a savepoint that is rolled back drops its
+names as ever. Other `on_commit` callbacks are left to Django.
 """
 
 from .captures import (
     Invalidations,
-    Told,
+    PublishedMessage,
     assert_invalidates,
     assert_invalidates_nothing,
     capture_invalidations,
@@ -34,7 +34,7 @@ __all__ = [
     "InvalidationTransactionTestCase",
     "Invalidations",
     "IsolatedBus",
-    "Told",
+    "PublishedMessage",
     "assert_invalidates",
     "assert_invalidates_nothing",
     "capture_invalidations",

@@ -1,8 +1,8 @@
 """
 What a block publishes, and assertions about it.
 
-A capture sees messages as they leave this process' bus, one object for each, and at its end what a transaction still in
-progress would publish.
+A capture gets each message as it leaves this process' bus, and at its end those that transactions still in progress
+would publish.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ MOST_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PublishedMessage:
     """
-    One message: what one transaction, or one call of `invalidate` outside of any, tells every server.
+    One message: what one transaction, or one call of `invalidate` outside of any, publishes.
 
-    `target in told` asks whether it makes that key, `tag()`, row or model stale.
+    `target in message` asks whether it invalidates that key, `tag()`, row or model.
 
     Attributes:
-        keys, tags: the names, in the order in which they were said.
-        everything: it is a clear of the whole namespace.
-        pending: it waits for the end of a transaction that was still in progress when the capture ended.
+        keys, tags: the names, in the order in which they were collected.
+        everything: it clears the whole namespace.
+        pending: it was not published yet: its transaction was still in progress when the capture ended.
     """
 
     keys: tuple[str, ...] = ()
@@ -48,12 +48,12 @@ class Told:
 
     @property
     def models(self) -> tuple[type[Model], ...]:
-        """The models of which it says that something in their table changed."""
+        """The models whose tables have changed."""
         return tuple(model for name in self.tags if (model := _model_called(name)))
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Tags of rows, such as "shop.product:42"; "shop.product:*" if nobody knows which."""
+        """Tags of rows, such as "shop.product:42"; "shop.product:*" stands for rows that are not known."""
         return tuple(name for name in self.tags if ":" in name and _model_called(name.partition(":")[0]))
 
     @property
@@ -77,35 +77,36 @@ class Told:
         words = (
             ["everything"] if self.everything else [f"{what} {_some(names)}" for what, names in kinds.items() if names]
         )
-        return "; ".join(words) + (" (waits for the end of a transaction)" if self.pending else "")
+        return "; ".join(words) + (" (not published yet: its transaction is in progress)" if self.pending else "")
 
 
 class Invalidations:
     """
-    The messages that a block told, in order. `target in invalidations` asks whether any of them makes a key, `tag()`,
-    row or model stale.
+    The messages that a block has published, in order.
+
+    `target in invalidations` asks whether any of them invalidates a key, `tag()`, row or model.
     """
 
     def __init__(self) -> None:
-        self._messages: list[Told] = []
+        self._messages: list[PublishedMessage] = []
 
     @overload
-    def __getitem__(self, index: int) -> Told: ...
+    def __getitem__(self, index: int) -> PublishedMessage: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Told]: ...
-    def __getitem__(self, index: int | slice) -> Told | Sequence[Told]:
+    def __getitem__(self, index: slice) -> Sequence[PublishedMessage]: ...
+    def __getitem__(self, index: int | slice) -> PublishedMessage | Sequence[PublishedMessage]:
         return self._messages[index]
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def __iter__(self) -> Iterator[Told]:
+    def __iter__(self) -> Iterator[PublishedMessage]:
         return iter(self._messages)
 
     def __contains__(self, target: object) -> bool:
-        if isinstance(target, Told):
+        if isinstance(target, PublishedMessage):
             return target in self._messages
-        expected = Expected(target)  # type: ignore[arg-type] # it says what is wrong with others
+        expected = Expected(target)  # type: ignore[arg-type] # which raises a TypeError for others
         return any(map(expected.is_met_by, self._messages))
 
     def __repr__(self) -> str:
@@ -114,57 +115,56 @@ class Invalidations:
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of all messages, each once."""
-        return tuple(dict.fromkeys(key for told in self for key in told.keys))
+        return tuple(dict.fromkeys(key for message in self for key in message.keys))
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags of all messages, each once."""
-        return tuple(dict.fromkeys(name for told in self for name in told.tags))
+        return tuple(dict.fromkeys(name for message in self for name in message.tags))
 
     def clear(self) -> None:
-        """Forget what was told so far."""
+        """Forget the messages so far."""
         self._messages.clear()
 
     def describe(self) -> str:
-        """For people, a line for each message."""
+        """Return a text for people, with a line for each message."""
         if not self:
-            return "Nothing was told."
-        lines = [f"  {number}. {told}" for number, told in enumerate(self._messages[:MOST_SHOWN], 1)]
+            return "Nothing was published."
+        lines = [f"  {number}. {message}" for number, message in enumerate(self._messages[:MOST_SHOWN], 1)]
         more = len(self) - len(lines)
-        return "\n".join(["Told was:", *lines, *([f"  … and {more} more messages"] if more else [])])
+        return "\n".join(["Published:", *lines, *([f"  … and {more} more messages"] if more else [])])
 
-    def _add(self, told: Told) -> None:
-        self._messages.append(told)
+    def _add(self, message: PublishedMessage) -> None:
+        self._messages.append(message)
 
 
 @contextlib.contextmanager
 def capture_invalidations() -> Iterator[Invalidations]:
     """
-    See what the block tells: one `Told` for each message.
+    Capture what the block publishes, from whichever thread.
 
-    Inside a `TestCase` it sees what a real commit would tell (rule 2); in a `TransactionTestCase` what is told, from
-    whichever thread.
+    Inside a `TestCase` these are the messages that real commits would publish (rule 2).
     """
-    told = Invalidations()
+    captured = Invalidations()
 
-    def hear(keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
-        told._add(Told(keys, tags, everything))  # noqa: SLF001 - the same module
+    def observe(keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
+        captured._add(PublishedMessage(keys, tags, everything))  # noqa: SLF001 - the same module
 
     with commits_in_test_cases():
         before = {batch: Names(dict(names.keys), dict(names.tags), names.everything) for batch, names in _waiting()}
-        runtime.publish_observers.append(hear)
+        runtime.publish_observers.append(observe)
         try:
-            yield told
+            yield captured
         finally:
-            runtime.publish_observers.remove(hear)
+            runtime.publish_observers.remove(observe)
         for batch, names in _waiting():
             new = _without(names, before.get(batch, Names()))
             if new:
-                told._add(Told(tuple(new.keys), tuple(new.tags), new.everything, pending=True))  # noqa: SLF001
+                captured._add(PublishedMessage(tuple(new.keys), tuple(new.tags), new.everything, pending=True))  # noqa: SLF001
 
 
 def _waiting() -> Iterator[tuple[batches.Batch, Names]]:
-    """What this thread's transactions would tell if they ended now."""
+    """What this thread's transactions would publish if they were committed now."""
     for connection in connections.all(initialized_only=True):
         for batch in batches.batches_of(connection):
             yield batch, batch.names
@@ -181,38 +181,38 @@ def _without(names: Names, others: Names) -> Names:
 @contextlib.contextmanager
 def assert_invalidates(*targets: Target) -> Iterator[Invalidations]:
     """
-    Fail unless the block makes each of *targets* stale: keys (str), tags (`tag("prices")`), rows and models.
+    Fail unless the block invalidates each of *targets*: keys (str), tags (`tag("prices")`), rows and models.
 
-    A row is stale if its own tag is told, or that of unknown rows; everything is, if all is cleared.
+    A row is invalidated by its own tag, and by that of unknown rows. A clear invalidates everything.
 
     Raises:
-        AssertionError: it does not; the message says what is missing, and what was told.
-        TypeError, InvalidName: a target is none, such as a row that was never saved.
+        AssertionError: something is missing; the message names it, and what was published.
+        TypeError, InvalidName: a target cannot be invalidated, such as a row that was never saved.
     """
     if not targets:
         raise TypeError("name what is to be invalidated; if nothing is, write assert_invalidates_nothing()")
     expected = [Expected(target) for target in targets]  # now: a row that is deleted has no primary key any more
-    with capture_invalidations() as told:
-        yield told
-    missing = [one for one in expected if not any(map(one.is_met_by, told))]
+    with capture_invalidations() as captured:
+        yield captured
+    missing = [one for one in expected if not any(map(one.is_met_by, captured))]
     if missing:
-        raise AssertionError("\n".join([f"Not invalidated: {', '.join(map(str, missing))}.", told.describe()]))
+        raise AssertionError("\n".join([f"Not invalidated: {', '.join(map(str, missing))}.", captured.describe()]))
 
 
 @contextlib.contextmanager
 def assert_invalidates_nothing() -> Iterator[Invalidations]:
-    """Fail if the block tells anything. Raises AssertionError with what it told."""
-    with capture_invalidations() as told:
-        yield told
-    if told:
-        raise AssertionError(f"Nothing was to be invalidated.\n{told.describe()}")
+    """Fail if the block publishes anything. Raises AssertionError, with what was published."""
+    with capture_invalidations() as captured:
+        yield captured
+    if captured:
+        raise AssertionError(f"Nothing was to be invalidated.\n{captured.describe()}")
 
 
 class Expected:
-    """One target, and the names of which any one makes it stale."""
+    """One target, and the names of which each invalidates it."""
 
     def __init__(self, target: Target) -> None:
-        add_target(Names(), target)  # refuses what is none
+        add_target(Names(), target)  # refuses what cannot be invalidated
         self._keys: tuple[str, ...] = ()
         self._tags: tuple[str, ...] = ()
         self._note = ""
@@ -231,12 +231,12 @@ class Expected:
             self._text = f"model {model_tag(target)}"
             self._note = _note_about(target)
 
-    def is_met_by(self, told: Told) -> bool:
-        """Whether *told* makes the target stale."""
+    def is_met_by(self, message: PublishedMessage) -> bool:
+        """Whether *message* invalidates the target."""
         return (
-            told.everything
-            or any(key in told.keys for key in self._keys)
-            or any(tag in told.tags for tag in self._tags)
+            message.everything
+            or any(key in message.keys for key in self._keys)
+            or any(tag in message.tags for tag in self._tags)
         )
 
     def __str__(self) -> str:

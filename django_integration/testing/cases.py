@@ -22,11 +22,11 @@ from .verifying import verify_reads
 
 @contextlib.contextmanager
 def isolated(**settings: Any) -> Iterator[IsolatedBus]:
-    """`isolated_bus` and `commits_in_test_cases` at once: what every test should run in."""
+    """Inside the block: `isolated_bus` and `commits_in_test_cases`, as every test should run."""
     with isolated_bus(**settings) as memory, commits_in_test_cases():
         for connection in connections.all(initialized_only=True):
             if connection.in_atomic_block and not progress.has_own_block(connection):
-                # Written for the whole class, before there was any cache that could know better.
+                # Written by setUpTestData: no cache of this test is older.
                 batches.end_in_test_case(connection, committed=False)
         yield memory
 
@@ -39,7 +39,7 @@ else:
 
 class InvalidationMixin(_Base):
     """
-    For test classes of Django's: isolates each test, commits inside `TestCase`, and brings the assertions.
+    For Django's test classes: isolates each test, treats blocks inside a `TestCase` as committed, has the assertions.
 
         class PriceTests(InvalidationMixin, LiveServerTestCase): ...
 
@@ -53,7 +53,7 @@ class InvalidationMixin(_Base):
 
     @classmethod
     def setUpClass(cls) -> None:
-        """See Django. What is written for the whole class is told to nobody."""
+        """See Django. What is written for the whole class is not published on the buses of its tests."""
         cls.enterClassContext(isolated(**cls.invalidator_settings))
         super().setUpClass()
 

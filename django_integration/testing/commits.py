@@ -1,5 +1,6 @@
 """
-Commits inside a `TestCase`, where nothing is committed: the end of the application's own outermost atomic block counts.
+Commits inside a `TestCase`, where Django commits nothing: the end of the application's own outermost atomic block is
+treated as one.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ _blocks = 0
 
 @contextlib.contextmanager
 def commits_in_test_cases() -> Iterator[None]:
-    """Inside the block the transaction around a `TestCase` counts as none: rule 2. May be nested."""
-    global _blocks  # noqa: PLW0603 - the patch is as global
+    """Inside the block the transaction around a `TestCase` is treated as if there were none: rule 2. May be nested."""
+    global _blocks  # noqa: PLW0603 - what it patches is as global
     _blocks += 1
     if _blocks == 1:
         patches.install()
@@ -43,7 +44,7 @@ def commits_in_test_cases() -> Iterator[None]:
 )
 def _exit(original: Any) -> Any:
     def __exit__(self: Any, exc_type: Any, exc_value: Any, traceback: Any) -> None:  # noqa: N807
-        if not progress.test_cases_commit:  # somebody else has wrapped this, so it could not be removed
+        if not progress.test_cases_commit:  # another package has wrapped this, so it was not removed
             original(self, exc_type, exc_value, traceback)
             return
         connection = connections[self.using or DEFAULT_DB_ALIAS]
@@ -54,7 +55,7 @@ def _exit(original: Any) -> Any:
             is_good = False
             raise
         finally:
-            # Outside of any block it was a real transaction, and has really ended.
+            # Outside of all blocks it was a real transaction, and the other hooks have seen its end.
             is_inside = connection.in_atomic_block and not getattr(self, "_from_testcase", False)
             if is_inside and not progress.has_own_block(connection):
                 batches.end_in_test_case(connection, committed=is_good)

@@ -1,4 +1,4 @@
-"""A bus for one test: `memory://`, with nobody else on it, and near caches that start empty."""
+"""A bus for one test: `memory://`, which nothing else uses, and near caches that start empty."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ from ..backend import settling
 
 MAX_STALENESS_S = 7.5
 """
-A lease that outlives the pauses of a loaded machine, so that what leaves a cache in a test was invalidated; and as long
-as the default HOLD asks for (check W001).
+A lease that outlives the pauses of a loaded machine, so that an entry leaves a cache in a test only if it was
+invalidated; and as long as the default HOLD asks for (check W001).
 """
 PATIENCE_S = 30.0
-"""For what takes a millisecond."""
-
-
-# A bus of one's own.
+"""How long to wait for what takes a millisecond."""
 
 
 class IsolatedBus(MemoryBus):
@@ -35,7 +32,7 @@ class IsolatedBus(MemoryBus):
 
     def other_server(self, **options: Any) -> NearCache:
         """
-        Return the near cache of another server of this application, which hears what this process tells.
+        Return the near cache of another server of this application, which receives what this process publishes.
 
         Args:
             options: of `NearCache` and `Invalidator`, such as `max_staleness=0.5`.
@@ -44,13 +41,13 @@ class IsolatedBus(MemoryBus):
         cache = NearCache(self.url, **{"namespace": namespace, "max_staleness": max_staleness, **options})
         self._others.callback(cache.close)
         if not cache.bus.wait_until_leased(PATIENCE_S):
-            raise TimeoutError(f"nothing is heard on {self.url}: is it delayed?")
+            raise TimeoutError(f"no lease on {self.url}: is it delayed?")
         return cache
 
     @contextlib.contextmanager
     def delayed(self) -> Iterator[None]:
         """See `MemoryBus.delayed`."""
-        runtime.bus()  # if there was none: it waits until it hears
+        runtime.bus()  # made now, it waits until it has a lease
         with super().delayed():
             yield
 
@@ -64,14 +61,14 @@ class IsolatedBus(MemoryBus):
 def isolated_bus(**settings: Any) -> Iterator[IsolatedBus]:
     """
     Inside the block this process has a bus of its own and empty near caches: the default one and those of every
-    `NearCacheBackend`. (What a second level holds is that cache's own.)
+    `NearCacheBackend`. A second level is not isolated.
 
     Args:
         settings: keys of INVALIDATOR that differ from the project's, such as `WRITES="strict"`.
     """
     with IsolatedBus() as memory:
         own = {"URL": memory.url, "SIDECAR": None, "MAX_STALENESS": MAX_STALENESS_S, **settings}
-        # Both ends of it close whatever bus there is, and the near caches on it.
+        # At its beginning and at its end, the bus of the process and the near caches on it are closed.
         with override_settings(**{conf.SETTING: {"NAMESPACE": "tests", **conf.given(), **own}}):
             try:
                 yield memory
@@ -79,11 +76,10 @@ def isolated_bus(**settings: Any) -> Iterator[IsolatedBus]:
                 settling.abandon()
 
 
-def _hear_from_the_beginning(bus: Invalidator) -> None:
-    # What is stored before the first proof is void with it, and a test would see a second load. (A sidecar's proof is
-    # its own affair.)
+def _wait_for_the_lease(bus: Invalidator) -> None:
+    # The first proof voids what was stored before it, and a test would see a second load.
     if bus.url.startswith("memory://") and bus.status().listener == "own":
         bus.wait_until_leased(PATIENCE_S)
 
 
-runtime.on_made(_hear_from_the_beginning)
+runtime.on_made(_wait_for_the_lease)

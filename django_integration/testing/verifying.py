@@ -1,4 +1,4 @@
-"""A block in which every hit is loaded once more and compared."""
+"""A block in which every hit is loaded once more, and compared."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..monitoring.verifier import Verifier
 @contextlib.contextmanager
 def verify_reads(*, ignore: Iterable[str] = ()) -> Iterator[Verifier]:
     """
-    Fail if a value that was cached and hit inside the block was stale, and nothing had invalidated it.
+    Fail if a hit inside the block was stale, and nothing had invalidated it.
 
-    Every hit of `cached`, `get_or_set` and the backend's `get_or_set` is loaded once more and compared. Where the
-    loaders give another answer each time, nothing is said; `report().not_deterministic` of what is returned names them.
+    Every hit of `cached`, `get_or_set` and the backend's `get_or_set` is loaded once more and compared. A loader that
+    gives another answer each time is no failure; `report().not_deterministic` of what this returns names it.
 
     Args:
         ignore: patterns of keys that are left alone, such as "clock:*".
 
     Raises:
-        AssertionError: there was one; the message is a table with its key, age, tags and what is different.
+        AssertionError: there was a stale hit; the message has a table with its key, age, tags and the difference.
     """
     verifier = Verifier(settle_s=0, ignore=ignore)
     observing.review(verifier)

@@ -1,19 +1,19 @@
 """
-The methods of a connection by which a transaction begins and ends, each wrapped once.
+Where transactions begin and end: the methods of Django's connections through which they do.
 
-Batches are `on_commit` callbacks, and would be sent without any wrapper. But two things Django does not give:
+Django runs `on_commit` callbacks. That is not enough, for two reasons:
 
-- All batches of a transaction are to be one message, and to be sent before other callbacks, since one that raises keeps
-  later ones from running. So `run_and_clear_commit_hooks()` is wrapped.
-- With autocommit off Django runs no callback after `commit()`. So `commit()` is wrapped.
+- All batches of a transaction have to leave as one message, and before the callbacks of others: one that raises would
+  keep ours from running. So `run_and_clear_commit_hooks` is replaced.
+- With autocommit off, Django runs no callback after `commit()`. So `commit` is replaced.
 
-Strict writes check their hold right before the COMMIT and need to know every way in which a transaction ends; and a
-read is as old as its transaction (`progress.py`). So `rollback()`, `close()`, `connect()` and `set_autocommit()` are
-wrapped, too.
+Without these replacements every batch would still publish itself. Strict writes have to check their hold right before
+the COMMIT, and have to know every way in which a transaction ends; and a read in a transaction is as old as the
+transaction (`progress.py`). So `rollback`, `close`, `connect` and `set_autocommit` are replaced, too.
 
-Rule 1: a commit whose answer was lost may have happened, so its names are published.
-Rule 2: a commit that strict writes refuse is rolled back before the refusal is raised. `Atomic` rolls back only if a
-commit raises a DatabaseError; after any other exception it turns autocommit on, and with that SQLite commits.
+Rule 1: a commit whose outcome is unknown, because the connection was lost, is published: it may have happened.
+Rule 2: a commit that a strict write refuses is rolled back before the refusal is raised. `Atomic` rolls back only if a
+commit raises a DatabaseError. After any other error it turns autocommit on, which commits on SQLite.
 """
 
 from __future__ import annotations
@@ -54,16 +54,17 @@ def _run_and_clear_commit_hooks(original: Any) -> Any:
 )
 def _commit(original: Any) -> Any:
     def commit(self: BaseDatabaseWrapper) -> None:
-        if not self.in_atomic_block:  # likewise
-            _ask_before_commit(self)
+        if not self.in_atomic_block:  # as above
+            _refuse_or_hold(self)
         try:
             original(self)
         except (InterfaceError, OperationalError):
-            if not strict.is_holding(self):  # else nobody caches these names before the hold ends
+            # Names that are held are cached by no server before the hold ends.
+            if not strict.is_holding(self):
                 send_committed(list(batches_of(self)))  # rule 1
             raise
         _committed(self)
-        note_beginning(self)  # after our own messages: what is read from here on is newer than they are
+        note_beginning(self)  # after our own invalidations: what is read from here on must not be older than they are
 
     return commit
 
@@ -98,10 +99,10 @@ def _close(original: Any) -> Any:
 )
 def _set_autocommit(original: Any) -> Any:
     def set_autocommit(self: BaseDatabaseWrapper, autocommit: bool, *args: Any, **kwargs: Any) -> None:
-        # Databases that do not refuse this in a transaction commit it.
+        # A database that does not refuse this in a transaction commits it.
         may_commit = autocommit and not self.autocommit and not self.in_atomic_block and self.connection is not None
         if may_commit:
-            _ask_before_commit(self)
+            _refuse_or_hold(self)
         if not autocommit:
             # Before BEGIN, and before the first statement, by which some databases take their snapshot.
             note_beginning(self)
@@ -115,8 +116,8 @@ def _set_autocommit(original: Any) -> Any:
 @patches.around(BaseDatabaseWrapper, "connect", "self", why="a new connection is in no transaction and holds nothing")
 def _connect(original: Any) -> Any:
     def connect(self: BaseDatabaseWrapper) -> None:
-        strict.disconnected(self)  # the connection before this one may have been lost without a call of `close()`
-        self.run_on_commit = []  # Django does the same right after
+        strict.disconnected(self)  # from the connection before, if it was lost without a `close`
+        self.run_on_commit = []  # as Django is about to do
         known.add(self)
         cursors.watch(self)
         original(self)
@@ -124,13 +125,13 @@ def _connect(original: Any) -> Any:
     return connect
 
 
-def _ask_before_commit(connection: BaseDatabaseWrapper) -> None:
-    """Roll back and raise if strict writes refuse this commit."""
+def _refuse_or_hold(connection: BaseDatabaseWrapper) -> None:
+    """Hold what a strict write is about to commit. If that cannot be, roll back and raise: rule 2."""
     if not strict.is_needed(connection):
         return
     try:
         strict.before_commit(connection, names_of_commit(connection))
-    except BaseException:  # rule 2, for Ctrl-C as well
+    except BaseException:  # Ctrl-C, too: see rule 2
         try:
             connection.rollback()
         except Error:
@@ -140,5 +141,5 @@ def _ask_before_commit(connection: BaseDatabaseWrapper) -> None:
 
 def _committed(connection: BaseDatabaseWrapper) -> None:
     hold = strict.take(connection)
-    # Batches that Django itself will run wait for it, unless the transaction holds names: those are released now.
+    # Without a hold, the batches of an atomic block leave by `run_and_clear_commit_hooks`, as soon as autocommit is on.
     send_committed(take_batches(connection, by_hand=hold is None), hold)

@@ -12,7 +12,7 @@ from django_integration.testing import (
     InvalidationTestCase,
     InvalidationTransactionTestCase,
     IsolatedBus,
-    Told,
+    PublishedMessage,
     assert_invalidates,
     assert_invalidates_nothing,
     capture_invalidations,
@@ -37,7 +37,7 @@ class ProductTests(InvalidationTestCase):
         with self.assertInvalidates(self.product, Product, "product:1", tag("prices")) as told:
             self.product.save()
         assert_type(told, Invalidations)
-        assert_type(told[0], Told)
+        assert_type(told[0], PublishedMessage)
         assert_type(told[0].models[0].__name__, str)
         with self.assertInvalidatesNothing():
             self.product.refresh_from_db()

@@ -2,9 +2,12 @@
 
 from django.conf import settings
 from django.db import transaction
+from django.db.transaction import Atomic
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from django_integration import bus, cache, invalidate, row_tags, tag
+from django_integration.testing import commits_in_test_cases
+from django_integration.transactions import progress
 from tests.support import Thread
 
 from ..conftest import WAIT_S, Wire, keys
@@ -86,7 +89,7 @@ class InATestCaseWithStrictWrites(TestCase):
             with transaction.atomic():
                 cage.save()
             assert wire.caches(tag("zoo.cage"))
-        assert {"zoo.cage", f"zoo.cage:{cage.pk}"} == set().union(*[said.tags for said in wire.messages()])
+        assert {"zoo.cage", f"zoo.cage:{cage.pk}"} == set().union(*[message.tags for message in wire.messages()])
 
 
 class InATransactionTestCase(TransactionTestCase):
@@ -100,3 +103,13 @@ class InATransactionTestCase(TransactionTestCase):
         with transaction.atomic():
             cage = Cage.objects.create()
         assert wire.message().tags == {"zoo.cage", f"zoo.cage:{cage.pk}"}
+
+
+def test_nested_contexts_end_with_the_last() -> None:
+    original = Atomic.__exit__
+    with commits_in_test_cases():
+        with commits_in_test_cases():
+            pass
+        assert progress.test_cases_commit
+        assert Atomic.__exit__ is not original
+    assert Atomic.__exit__ is original

@@ -1,0 +1,79 @@
+"""A bus for one test, and what is left of it: nothing."""
+
+import threading
+
+import pytest
+from django.conf import settings
+from django.core.cache import caches
+from django.db.transaction import Atomic
+from django.test import override_settings
+
+from django_integration import bus, cache, invalidate
+from django_integration.testing import (
+    isolated,
+    isolated_bus,
+)
+from django_integration.transactions import progress
+from invalidator.link import memory as link
+from tests.support import PATIENCE_S, wait_until
+
+BACKEND = {"default": {"BACKEND": "django_integration.backend.NearCacheBackend"}}
+
+
+@pytest.mark.usefixtures("databases")
+class TestIsolatedBus:
+    def test_caches_are_empty_before_and_after(self) -> None:
+        """The default cache and the caches of the backend alike."""
+        with override_settings(CACHES=BACKEND):
+            cache.set("a", "outside")
+            caches["default"].set("a", "outside")
+            with isolated_bus():
+                assert cache.get("a") is None
+                assert caches["default"].get("a") is None
+                cache.set("a", "inside")
+                caches["default"].set("a", "inside")
+                assert (cache.get("a"), caches["default"].get("a")) == ("inside", "inside")
+            assert cache.get("a") is None
+            assert caches["default"].get("a") is None
+
+    def test_nothing_is_left_behind(self) -> None:
+        bus().close()
+        threads, servers, wrapped = set(threading.enumerate()), set(link._meetings), Atomic.__exit__
+        with isolated() as memory:
+            invalidate("a")
+            cache.set("a", 1)
+            memory.other_server().set("a", 1)
+            assert set(threading.enumerate()) > threads
+        assert set(threading.enumerate()) <= threads
+        assert set(link._meetings) == servers
+        assert Atomic.__exit__ is wrapped
+        assert not progress.test_cases_commit
+
+    def test_what_is_stored_first_stays(self) -> None:
+        """The flush of the first subscription comes before it: a test that counts queries must not see two."""
+        for _ in range(20):
+            with isolated_bus():
+                loads: list[int] = []
+                for _ in range(2):
+                    cache.get_or_set("a", lambda loads=loads: loads.append(1))
+                assert bus().wait_until_leased(PATIENCE_S)
+                cache.get_or_set("a", lambda loads=loads: loads.append(1))
+                assert len(loads) == 1
+
+    def test_another_server_receives_it_as_the_bus_permits(self) -> None:
+        with isolated_bus() as memory:
+            other = memory.other_server()
+            other.set("a", 1)
+            with memory.delayed():
+                invalidate("a")
+                assert other.get("a") == 1
+            wait_until(lambda: "a" not in other)
+
+    def test_settings_differ_as_asked(self) -> None:
+        before = settings.INVALIDATOR
+        with isolated_bus(WRITES="strict", NAMESPACE="apart"):
+            assert bus().namespace == "apart"
+            assert settings.INVALIDATOR["WRITES"] == "strict"
+            with isolated_bus():
+                assert settings.INVALIDATOR["WRITES"] == "strict"
+        assert before == settings.INVALIDATOR
