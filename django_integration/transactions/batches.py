@@ -178,7 +178,7 @@ def send_committed(batches: Iterable[Batch], hold: strict.TransactionHold | None
     """
     Send the batches that are not sent yet, as one message. Never raises.
 
-    Names that *hold* holds are invalidated by its release, so they are left out; if all are held, that is the message.
+    Names that *hold* holds are left out, since its release invalidates them; usually that is the one message.
     """
     names = take_names(batches)
     if hold is not None:
