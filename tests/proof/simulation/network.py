@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from invalidator.errors import LinkDown
 from invalidator.link import Accepted, Post
-from invalidator.link.memory import MemoryServer, StreamId, _parse_id
+from invalidator.link.memory import MemoryServer, StreamId, parse_id
 from invalidator.message import decode
 from invalidator.names import RedisNames
 from invalidator.protocol.frames import Command, Failure, Frame, Push, Reply
@@ -97,7 +97,7 @@ class SimServer(MemoryServer):
 
     def has_trimmed_past(self, position: str) -> bool:
         """Whether an entry after *position* was trimmed or deleted."""
-        return self.trimmed > _parse_id(position)
+        return self.trimmed > parse_id(position)
 
     def _note_trimmed(self, ids: set[StreamId]) -> None:
         self.trimmed = max(self.trimmed, *ids) if ids else self.trimmed

@@ -345,8 +345,8 @@ class Process:
                 case Act.HANG_UP:
                     after = next(steps)
                     yield
-                case Pause():
-                    yield self.world_time(self.subscription.retry_at)
+                case Pause(seconds):
+                    yield self.world.now + int(seconds * S)
                     after = None
                 case Receive(until):
                     yield self.world_time(until), self._has_arrived
