@@ -3,7 +3,7 @@ A Redis that can be paused, killed, rolled back and replaced, and the connection
 
 A connection keeps order in both directions; each command and each answer arrives after a delay of its own, never before
 the one in front of it. Whatever happens to a server or a connection, the commands that are already on their way may
-still arrive: a client that gave up on an answer does not know what became of its question.
+still arrive: a client that gave up on an answer does not know whether its command was carried out.
 """
 
 from __future__ import annotations
@@ -169,12 +169,12 @@ class SimConnection:
         return min(times) if times and not self.closed else None
 
     def deliver(self, frame: Frame) -> None:
-        """The server says something."""
+        """The server sends a frame."""
         if self.half_open or self.closed or self.down_at is not None:
             return
         if self.losing and isinstance(frame, Push) and frame.kind == b"message":
             self.losing -= 1
-            self.process.become_deaf([earlier for _, earlier in self.to_client])
+            self.process.miss_message([earlier for _, earlier in self.to_client])
             return
         if len(self.to_client) >= self.world.setup.output_buffer and not self.world.calm:
             self.world.note(lambda: f"server kills {self.process.name}'s connection: output buffer")
@@ -198,7 +198,7 @@ class SimConnection:
         self.to_server = deque((min(at, self.world.now), command) for at, command in self.to_server)
 
     def go_silent(self) -> None:
-        """Half-open: nothing passes any more, and neither side is told."""
+        """Become half-open: nothing passes any more, and neither side notices."""
         self.half_open = True
         self.to_client.clear()
         self.to_server.clear()
