@@ -1,8 +1,8 @@
 """
 The world of one seed: its processes and its server, the time, and the choice of what goes on next.
 
-A step lets one thread go on, lets time pass, begins a read or a write, or lets something go wrong. A thread that is left
-in the middle of something (`let_others_go_on`) stays there while others take some steps.
+A step lets one thread go on, lets time pass, begins a read or a write, or lets something go wrong. A thread that is
+left in the middle of something (`let_others_go_on`) stays there while others take some steps.
 """
 
 from __future__ import annotations

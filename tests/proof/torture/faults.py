@@ -35,8 +35,8 @@ class Fault:
         strict: whether writers must announce holds.
         sidecar: whether a sidecar must listen for some of the processes.
         by_hold: whether a hold alone already makes older versions stale (`checker.Truth`).
-        voids: whether it may remove from the journal what a reader has not received, so that the reader flushes. No other
-            fault may flush anything.
+        voids: whether it may remove from the journal what a reader has not received, so that the reader flushes. No
+            other fault may flush anything.
         evidence: counts of the round that must not be 0.
     """
 
