@@ -218,7 +218,7 @@ class MemoryConnection:
 
 
 class MemoryLink:
-    """The way to the server of this process that is called as the URL says: `memory://` or `memory://name`."""
+    """The way to a server in this process: `memory://`, or one with a name, `memory://name`."""
 
     def __init__(self, url: str) -> None:
         self._meeting = _meetings.setdefault(urlsplit(url).netloc, _Meeting())
