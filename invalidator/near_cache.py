@@ -26,6 +26,7 @@ from .ledger import CHANGES, FOREVER, Words
 from .loads import Load, Loads, Result
 from .misses import Misses
 from .names import Tag, check_key, check_tags, name_slots
+from .observer import AsyncLoader, Loader, Observer
 from .receipt import Receipt
 from .source import NoTransactions, SourceView
 from .status import CAUSES, Cause, Stats
@@ -53,6 +54,8 @@ Ttl = float | None | Default
 
 _NOT_THERE = object()
 _WHATEVER = object()
+_OBSERVED = ("an observer",)
+"""Why a hit takes the slow path."""
 
 OnEvict = Callable[[str, Any, Cause], object]
 
@@ -87,6 +90,7 @@ class NearCache:
         on_evict: called with key, value and cause when an entry leaves: "invalidated", "expired", "room" or "hand".
         source: how the calling thread or task sees the source, if it may see another truth than everybody (inside a
             transaction): see `SourceView`.
+        observer: watches what callers hit, miss and load: see `Observer`. May be set later, and to None.
         bus_options: those of the `Invalidator`, if *bus* is a URL.
 
     Raises:
@@ -102,6 +106,7 @@ class NearCache:
         getsizeof: Callable[[Any], float] | None = None,
         on_evict: OnEvict | None = None,
         source: SourceView | None = None,
+        observer: Observer | None = None,
         **bus_options: Any,
     ) -> None:
         MAXSIZE.validate("maxsize", maxsize)
@@ -124,11 +129,21 @@ class NearCache:
         self._still_holds = self._rule.still_holds
         self._clock = self.bus.clock
         self._source: SourceView = NoTransactions(self.bus.clock) if source is None else source
-        self._slow_path = self._source.slow_path
+        self.observer = observer
         self.as_of = self._source.as_of
         self._loads = Loads(self.as_of, self._rule.holds_for_load)
         self.bus.attach(self)
         forks.register_for_forks(self)
+
+    @property
+    def observer(self) -> Observer | None:
+        """Whoever watches; None for nobody."""
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self._slow_path = self._source.slow_path if observer is None else _OBSERVED
 
     # Reading.
 
@@ -203,19 +218,20 @@ class NearCache:
         return len(self._store)
 
     def _look_closer(self, key: str, entry: AnyEntry, default: Any) -> Any:
-        """The rest of `get`: more has changed, or a thread or task sees the source otherwise, or records its reads."""
+        """The slow path of `get`: more has changed, callers see the source differently or record, or one watches."""
         found = self._valid(key, entry)
-        return self._missed(key, default) if found is None else self._read(found).value
+        if found is None:
+            return self._missed(key, default)
+        return found.value if self._serve(key, found, loads=default is ABOUT_TO_LOAD) else default
 
     def _valid(self, key: str, entry: AnyEntry, *, is_use: bool = True) -> AnyEntry | None:
         """
         Look at the whole rule. Return *entry* if it may be served, or what took its place while we looked: an update
-        voids the old value for everybody who is about to look at it. What will never be served again leaves by a use.
+        voids the old value for everybody who is about to look at it. A use evicts what will never be served again.
         """
         while not (self._slow_path and self._source.has_changed(entry)):
             verdict = self._rule.check(entry)
             if verdict == "valid":
-                entry.hits += is_use
                 return entry
             if is_use and verdict != "unleased":  # which is good again with the next proof
                 self._report(self._store.remove_entry(key, entry, verdict))
@@ -225,8 +241,27 @@ class NearCache:
             entry = now_there
         return None
 
+    def _serve(self, key: str, entry: AnyEntry, *, loads: bool) -> bool:
+        """
+        Count and report that the caller is given *entry*. Returns False if an observer wants it to load instead, which
+        only a caller that *loads* can do.
+        """
+        observer = self._observer
+        if observer is not None:
+            if loads and observer.loads_anyway(key, entry):
+                return False
+            observer.hit(key, entry)
+        entry.hits += 1
+        self._read(entry)
+        return True
+
     def _missed(self, key: str, default: Any) -> Any:
         self._check_key(key)
+        observer = self._observer
+        if observer is not None:
+            if default is ABOUT_TO_LOAD and observer.loads_anyway(key, None):
+                return default
+            observer.missed(key)
         self._count("misses")
         if default is not ABOUT_TO_LOAD:
             at = self.as_of()
@@ -329,6 +364,9 @@ class NearCache:
 
     def get_entry(self, key: str) -> AnyEntry | None:
         """`get` of the entry itself, or None: the caller is about to load it. Such a miss is not remembered."""
+        return self._get_entry(key, loads=True)
+
+    def _get_entry(self, key: str, *, loads: bool) -> AnyEntry | None:
         try:
             entry = self._by_key[key]
         except (KeyError, TypeError):
@@ -338,13 +376,19 @@ class NearCache:
         if found is None:
             self._missed(key, ABOUT_TO_LOAD)
             return None
-        return self._read(found)
+        return found if self._serve(key, found, loads=loads) else None
 
     def note_read(self, key: str, *, tags: Iterable[str | Tag] = (), loaded_at: int) -> None:
         """The caller was told of *key* by somebody else than this cache, at that time of the bus' clock or later."""
         if self._slow_path:
             slots = self._slots_of(self._check_key(key), check_tags(tags))
             self._source.has_read(Entry(None, loaded_at=loaded_at, slots=slots))
+
+    def may_compare(self, entry: AnyEntry) -> bool:
+        """Whether a value that the caller loads now is committed, and at least as new as that of *entry*."""
+        if self._slow_path and self._source.is_apart():
+            return False
+        return entry.loaded_at + self._rule.replica_lag_ns <= self.as_of()
 
     def _read(self, entry: AnyEntry) -> AnyEntry:
         if self._slow_path:
@@ -356,32 +400,48 @@ class NearCache:
     ) -> AnyEntry:
         """`get_or_set` after a miss (`get_entry`, or `get` with ABOUT_TO_LOAD): the entry, stored or not."""
         checked = check_tags(tags)  # once: they may be a generator, and there may be several attempts
+        observer = self._observer
+        if observer is None:
+            entry = self._load(key, loader, ttl, checked)
+        else:
+            entry = observer.load(key, loader, lambda loader: self._load(key, loader, ttl, checked))
+        return self._read(entry)
+
+    def _load(self, key: str, loader: Loader, ttl: Ttl, tags: tuple[str, ...]) -> AnyEntry:
         while True:
-            load, leads = self._join_or_start(key, checked, ttl, blocking=True)
+            load, leads = self._join_or_start(key, tags, ttl, blocking=True)
             if leads:
                 with self._leading(key, load) as result:
                     if result.entry is not None:
-                        return self._read(result.entry)
-                    return self._read(self._finish(key, load, result, loader(), ttl))
+                        return result.entry
+                    return self._finish(key, load, result, loader(), ttl)
             entry = self._result_for_waiter(key, load, load.wait())
             if entry is not None:
-                return self._read(entry)
+                return entry
 
     async def aload_entry(
         self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> AnyEntry:
         """`load_entry` with an async *loader*."""
         checked = check_tags(tags)
+        observer = self._observer
+        if observer is None:
+            entry = await self._aload(key, loader, ttl, checked)
+        else:
+            entry = await observer.aload(key, loader, lambda loader: self._aload(key, loader, ttl, checked))
+        return self._read(entry)
+
+    async def _aload(self, key: str, loader: AsyncLoader, ttl: Ttl, tags: tuple[str, ...]) -> AnyEntry:
         while True:
-            load, leads = self._join_or_start(key, checked, ttl, blocking=False)
+            load, leads = self._join_or_start(key, tags, ttl, blocking=False)
             if leads:
                 with self._leading(key, load) as result:
                     if result.entry is not None:
-                        return self._read(result.entry)
-                    return self._read(self._finish(key, load, result, await loader(), ttl))
+                        return result.entry
+                    return self._finish(key, load, result, await loader(), ttl)
             entry = self._result_for_waiter(key, load, await load.wait_async())
             if entry is not None:
-                return self._read(entry)
+                return entry
 
     def cached(
         self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None, version: int | str = 1
@@ -511,7 +571,7 @@ class NearCache:
         # Only the slots that were known when the caller joined were checked then; those that the loader added, now.
         added = set(entry.slots) - set(load.slots)
         if (added or entry.parts) and not self._rule.holds_for_load(added, entry.loaded_at, entry.parts):
-            return self.get_entry(key)
+            return self._get_entry(key, loads=False)
         return entry
 
     def _make_entry(
