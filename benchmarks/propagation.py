@@ -86,11 +86,11 @@ class TellingCache(NearCache):
         super().__init__(bus, **options)
         self.voided: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
 
-    def drop(self, keys: Iterable[str], loaded_before: int) -> None:
+    def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
         """Called by the bus, after the ledger was stamped."""
         at = now_ns()
         self.voided.put((at, KEY in self))
-        super().drop(keys, loaded_before)
+        super().evict_invalidated(keys, loaded_before)
 
 
 def reader_process(pipe: Connection, url: str, namespace: str, is_busy: bool) -> None:

@@ -162,10 +162,10 @@ def worker_process(
         pipe.send("ready")
         with no_garbage():
             for window_s in questions(pipe):
-                counted, used_ns, begun = bus.watched[CHANGES], time.process_time_ns(), now_ns()
+                counted, used_ns, begun = bus.hit_words[CHANGES], time.process_time_ns(), now_ns()
                 took = sorted(_read(cache, batches, begun + int(window_s * 1e9)))
                 elapsed_s, used_s = sum(took) / 1e9, (time.process_time_ns() - used_ns) / 1e9
-                counted = bus.watched[CHANGES] - counted
+                counted = bus.hit_words[CHANGES] - counted
                 p999_us = took[int(len(took) * 0.999)] / 1000
                 pipe.send((len(took) * BATCH / used_s, p999_us, counted / elapsed_s))
 

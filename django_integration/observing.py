@@ -1,13 +1,13 @@
 """
-Looking at what near caches do: who watches reads and loads, and who reloads what was hit.
+Watching what near caches do, and reloading some of what was hit.
 
-A near cache that nobody looks at is a plain `NearCache`, and its hits cost what they always do. While somebody looks,
-each near cache of this process is an `ObservedCache`: the same object with the same entries, of another class.
+A near cache that nobody watches has no observer, and its hits cost what they always do. While there is a watcher or a
+reviewer, each near cache of this process has an `_Observer`.
 
-Rule 1: what is looked at behaves as ever: callers get the value that they would have got, also while it is verified,
-and an error of a watcher or a reload is no error of theirs.
-Rule 2: a reload sees the source and not the cache: inside of it every `get_or_set` and cached function loads anew, and
-stores nothing. (`get` finds what is there: who only gets does not know how to load.)
+Rule 1: a near cache that is watched behaves as ever. Callers get the value that they would have got, also while it is
+verified, and no error of a watcher or of a reload reaches them.
+Rule 2: a reload sees the source and not the cache: inside of it, every `get_or_set` and cached function loads anew, and
+stores nothing. (`get` finds what is there: a caller that only gets does not know how to load.)
 Rule 3: a hit is reloaded where what the caller sees now is at least as new as the entry, and all of it is committed:
 not in a transaction that has written, nor in one whose snapshot is older than the entry.
 """
@@ -17,17 +17,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-import weakref
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from django.db import connections, transaction
 
-from invalidator import Entry, Loaded, NearCache, Tag
-from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, FreshRLock, Ttl
+from invalidator import Entry, Loaded, NearCache
+from invalidator.extending import AsyncLoader, FreshRLock, Loader, name_slots
+
+from . import near_caches
+from .near_caches import Opened
 
 log = logging.getLogger("invalidator.observing")
 
@@ -38,16 +40,19 @@ AnyEntry = Entry[Any]
 
 
 class Watcher(Protocol):
-    """Is told what near caches do, in the thread or task that does it."""
+    """Is called with what near caches do, in the thread or task that does it."""
 
-    def hit(self, near: NearCache, key: str, entry: AnyEntry | None) -> None:
-        """A value was found; *entry* is None if it has left meanwhile."""
+    def hit(self, near: NearCache, key: str, entry: AnyEntry) -> None:
+        """A value was found."""
 
     def missed(self, near: NearCache, key: str) -> None:
         """None was."""
 
     def loaded(self, near: NearCache, key: str, entry: AnyEntry | None, seconds: float | None) -> None:
-        """A load has ended, with an error if *entry* is None; *seconds* is None for who waited for another's load."""
+        """
+        A load has ended, with an error if *entry* is None. *seconds* is None for a caller that waited for another
+        caller's load.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Outcome:
 class Probe:
     """A hit that is reloaded."""
 
-    near: ObservedCache
+    near: NearCache
     key: str
     entry: AnyEntry
     reviewer: Reviewer
@@ -81,133 +86,110 @@ class Reviewer(Protocol):
         """Judge the other one."""
 
 
-class ObservedCache(NearCache):
-    """A near cache while somebody looks."""
+class _Observer:
+    """The observer of one near cache: calls the watchers, and reloads what a reviewer wants reloaded."""
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """See `NearCache.get`."""
-        if default is ABOUT_TO_LOAD and _reloading.get():
-            return default
-        value = super().get(key, default)
-        if value is default and (default is ABOUT_TO_LOAD or self.peek(key) is None):
-            self._tell("missed", key)
-            return value
-        if default is ABOUT_TO_LOAD and self.is_to_reload(key, value):
-            return default
-        if _watchers:
-            self._tell("hit", key, self.peek(key))
-        return value
+    def __init__(self, opened: Opened) -> None:
+        self._near = opened.near
+        # Of a cache backend, the entries that a loader has made; what was set has no loader that could know better.
+        self._made: OrderedDict[str, AnyEntry] | None = None if opened.only_loads else OrderedDict()
 
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """See `NearCache.get_many`."""
-        return self._get_one_by_one(tuple(keys))
-
-    def get_entry(self, key: str) -> AnyEntry | None:
-        """See `NearCache.get_entry`: the caller is about to load."""
+    def loads_anyway(self, key: str, entry: AnyEntry | None) -> bool:
+        """Inside of a reload, and for a hit that is to be reloaded: then `load` finds the probe."""
         if _reloading.get():
-            return None
-        entry = super().get_entry(key)
-        if entry is None:
-            self._tell("missed", key)
-        else:
-            self._tell("hit", key, entry)
-        return entry
+            return True
+        if entry is None or not _reviewers:
+            return False
+        reviewer = _reviewers[-1]
+        if not reviewer.wants(self._near, key) or not self._is_comparable(key, entry):
+            return False
+        _probe.set(Probe(self._near, key, entry, reviewer))
+        return True
 
-    def load_entry(
-        self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
-    ) -> AnyEntry:
-        """See `NearCache.load_entry`."""
+    def hit(self, key: str, entry: AnyEntry) -> None:
+        """See `Watcher.hit`."""
+        for watcher in tuple(_watchers):
+            with _never_failing():
+                watcher.hit(self._near, key, entry)
+
+    def missed(self, key: str) -> None:
+        """See `Watcher.missed`."""
+        for watcher in tuple(_watchers):
+            with _never_failing():
+                watcher.missed(self._near, key)
+
+    def load(self, key: str, loader: Loader, load: Callable[[Loader], AnyEntry]) -> AnyEntry:
+        """Time the load of a miss; reload a hit that was chosen, and return its entry; store nothing in a reload."""
         if _reloading.get():
             return self._make_aside(key, loader())
         probe = self._take_probe(key)
         if probe is None:
             timing = _Timing()
-            with self._loading(key, timing):
-                timing.entry = super().load_entry(key, timing.around(loader), ttl=ttl, tags=tags)
-            return self._keep_known(key, timing.entry, timing)
+            with self._reporting(key, timing):
+                timing.entry = load(timing.around(loader))
+            return self._remember(key, timing.entry, timing)
         with _never_failing():
             fresh = _reload(loader)
             if probe.reviewer.reloaded(probe, fresh):
                 probe.reviewer.reloaded_again(probe, fresh, _reload(loader))
-        self._tell("hit", key, probe.entry)
-        return probe.entry
+        return self._serve(probe)
 
-    async def aload_entry(
-        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    async def aload(
+        self, key: str, loader: AsyncLoader, load: Callable[[AsyncLoader], Awaitable[AnyEntry]]
     ) -> AnyEntry:
-        """See `NearCache.aload_entry`."""
+        """`load` for coroutines."""
         if _reloading.get():
             return self._make_aside(key, await loader())
         probe = self._take_probe(key)
         if probe is None:
             timing = _Timing()
-            with self._loading(key, timing):
-                timing.entry = await super().aload_entry(key, timing.around_async(loader), ttl=ttl, tags=tags)
-            return self._keep_known(key, timing.entry, timing)
+            with self._reporting(key, timing):
+                timing.entry = await load(timing.around_async(loader))
+            return self._remember(key, timing.entry, timing)
         with _never_failing():
             fresh = await _areload(loader)
             if probe.reviewer.reloaded(probe, fresh):
                 probe.reviewer.reloaded_again(probe, fresh, await _areload(loader))
-        self._tell("hit", key, probe.entry)
-        return probe.entry
-
-    def is_to_reload(self, key: str, value: Any) -> bool:
-        """
-        Whether the caller, who has hit *value* and knows how to load it, is to go on as if it had missed: then its
-        `load_entry` reloads, and returns the entry as it is.
-        """
-        if not _reviewers or _reloading.get():
-            return False
-        reviewer = _reviewers[-1]
-        if not reviewer.wants(self, key):
-            return False
-        entry = self.peek(key)
-        if entry is None or entry.value is not value or not self._is_comparable(key, entry):
-            return False
-        _probe.set(Probe(self, key, entry, reviewer))
-        return True
+        return self._serve(probe)
 
     def _is_comparable(self, key: str, entry: AnyEntry) -> bool:
-        """Rule 3; and what was stored in a cache backend by `set` has no loader that could know better."""
-        if self._slow_path and self._source.is_apart():
+        """Rule 3; and a loader has made it."""
+        if self._made is not None and self._made.get(key) is not entry:
             return False
-        known = _known.get(self)
-        if known is not None and known.get(key) is not entry:
-            return False
-        return entry.loaded_at + self._rule.replica_lag_ns <= self.as_of()
+        return self._near.may_compare(entry)
 
     def _take_probe(self, key: str) -> Probe | None:
         """The hit that has just been chosen, unless the entry has left meanwhile: then this is a load like any."""
         probe = _probe.get()
-        if probe is None or probe.near is not self or probe.key != key:
+        if probe is None or probe.near is not self._near or probe.key != key:
             return None
         _probe.set(None)
-        return probe if self.peek(key) is probe.entry else None
+        return probe if self._near.peek(key) is probe.entry else None
+
+    def _serve(self, probe: Probe) -> AnyEntry:
+        probe.entry.hits += 1
+        self.hit(probe.key, probe.entry)
+        return probe.entry
 
     def _make_aside(self, key: str, loaded: Any) -> AnyEntry:
-        value = loaded.value if isinstance(loaded, Loaded) else loaded
-        return Entry(value, loaded_at=self.as_of(), slots=self._slots_of(key, ()))
+        return Entry(_value(loaded), loaded_at=self._near.as_of(), slots=name_slots((key,), (), self._near.bus.slots))
 
-    def _keep_known(self, key: str, entry: AnyEntry, timing: _Timing) -> AnyEntry:
-        known = _known.get(self)
-        if known is not None and timing.has_made_it:
+    def _remember(self, key: str, entry: AnyEntry, timing: _Timing) -> AnyEntry:
+        if self._made is not None and timing.has_made_it:
             with _lock:
-                known[key] = entry
-                if len(known) > MOST_KNOWN:
-                    known.popitem(last=False)
+                self._made[key] = entry
+                if len(self._made) > MOST_KNOWN:
+                    self._made.popitem(last=False)
         return entry
 
     @contextlib.contextmanager
-    def _loading(self, key: str, timing: _Timing) -> Iterator[None]:
+    def _reporting(self, key: str, timing: _Timing) -> Iterator[None]:
         try:
             yield
         finally:
-            self._tell("loaded", key, timing.entry, timing.seconds)
-
-    def _tell(self, what: str, *facts: Any) -> None:
-        for watcher in tuple(_watchers):
-            with _never_failing():
-                getattr(watcher, what)(self, *facts)
+            for watcher in tuple(_watchers):
+                with _never_failing():
+                    watcher.loaded(self._near, key, timing.entry, timing.seconds)
 
 
 class _Timing:
@@ -314,45 +296,16 @@ def _never_failing() -> Iterator[None]:
         log.exception("observer failed")
 
 
-# Who looks.
+# Who watches.
 
 _lock = FreshRLock()
 _watchers: list[Watcher] = []
 _reviewers: list[Reviewer] = []
-_caches: weakref.WeakKeyDictionary[NearCache, str] = weakref.WeakKeyDictionary()
-_known: weakref.WeakKeyDictionary[NearCache, OrderedDict[str, AnyEntry]] = weakref.WeakKeyDictionary()
-_on_change: list[Callable[[], object]] = []
-
-
-def made(near: NearCache, name: str, *, has_loaders_only: bool = True) -> NearCache:
-    """
-    A near cache was made for this process: let it be looked at, if anybody does.
-
-    Args:
-        name: for people.
-        has_loaders_only: False if values may also be set that no loader knows of.
-    """
-    with _lock:
-        _caches[near] = name
-        if not has_loaders_only:
-            _known[near] = OrderedDict()
-        _dress(near)
-    return near
-
-
-def name_of(near: NearCache) -> str:
-    """What people call it."""
-    return _caches.get(near, "")
-
-
-def on_change(callback: Callable[[], object]) -> None:
-    """Call *callback* when near caches have changed their class: a bound method of theirs is the old one's."""
-    _on_change.append(callback)
 
 
 @contextlib.contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """Let *watcher* be told, inside the block, what every near cache of this process does, whoever asks it."""
+    """Inside the block, call *watcher* with what every near cache of this process does, whichever caller it serves."""
     watch(watcher)
     try:
         yield
@@ -383,16 +336,16 @@ def end_review(reviewer: Reviewer) -> None:
 def _change(change: Callable[[], object]) -> None:
     with _lock:
         change()
-        near_caches = list(_caches)
-        before = {type(near) for near in near_caches}
-        for near in near_caches:
-            _dress(near)
-        if before != {type(near) for near in near_caches}:
-            for callback in _on_change:
-                callback()
+        for opened in near_caches.opened():
+            _set_observer(opened)
 
 
-def _dress(near: NearCache) -> None:
-    kind = ObservedCache if _watchers or _reviewers else NearCache
-    if type(near) is not kind:
-        near.__class__ = kind
+def _set_observer(opened: Opened) -> None:
+    with _lock:
+        if not (_watchers or _reviewers):
+            opened.near.observer = None
+        elif opened.near.observer is None:
+            opened.near.observer = _Observer(opened)
+
+
+near_caches.on_register(_set_observer)

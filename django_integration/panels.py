@@ -22,7 +22,7 @@ from django.http import HttpRequest, HttpResponse
 
 from invalidator import Entry, NearCache
 
-from . import observing, runtime
+from . import near_caches, observing, runtime
 
 MOST_SHOWN = 200
 """Events, and messages. A page may do more."""
@@ -47,7 +47,7 @@ class _Record:
                 {
                     "what": what,
                     "key": key,
-                    "cache": observing.name_of(near),
+                    "cache": near_caches.name_of(near),
                     "ms": None if seconds is None else round(seconds * 1000, 2),
                     "age_s": None if entry is None else round(entry.age_s(near.bus.clock()), 3),
                     **_names("tags", () if entry is None else entry.tags),
@@ -71,7 +71,7 @@ _record: ContextVar[_Record | None] = ContextVar("invalidator_panel", default=No
 class _Watcher:
     """Writes into the record of the request that does it."""
 
-    def hit(self, near: NearCache, key: str, entry: Entry[Any] | None) -> None:
+    def hit(self, near: NearCache, key: str, entry: Entry[Any]) -> None:
         if (record := _record.get()) is not None:
             record.add("hit", near, key, entry)
 

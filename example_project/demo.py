@@ -30,6 +30,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -245,6 +246,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", action="store_true", help="print one line of JSON when all servers are ready, and nothing else"
     )
+    parser.add_argument(
+        "--database",
+        type=Path,
+        metavar="PATH",
+        help="begin with a copy of this SQLite file, which an earlier demo or `manage.py migrate` and `seed` have made",
+    )
     options = parser.parse_args(arguments)
     if not (options.servers.isascii() and options.servers.isdigit() and 1 <= int(options.servers) <= MAX_SERVERS):
         raise DemoError(f"SERVERS must be a whole number from 1 to {MAX_SERVERS}, not {options.servers!r}")
@@ -270,8 +277,11 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack, stop: threadin
         "LEDGER": "",
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
-    manage(environment, "migrate", "--verbosity=0")
-    manage(environment, "seed")
+    if options.database:
+        shutil.copyfile(options.database, environment["DATABASE"])
+    else:
+        manage(environment, "migrate", "--verbosity=0")
+        manage(environment, "seed")
     servers = start_servers(options.servers, environment, directory, stack, stop)
     if not stop.is_set():
         facts = {

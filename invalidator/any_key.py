@@ -10,7 +10,7 @@ Rule 1: a key is no name. A key of the namespace that happens to be equal has no
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 from .bus import Invalidator
 from .entry import AnyEntry
@@ -35,7 +35,7 @@ class AnyKeyCache(NearCache):
         self.tag = check_tag(tag)
         super().__init__(bus, **options)
 
-    def drop(self, keys: Iterable[str], loaded_before: int) -> None:
+    def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
         """Called by the bus: names were invalidated that are none of ours (rule 1)."""
 
     def keys(self) -> list[Hashable]:
@@ -47,12 +47,6 @@ class AnyKeyCache(NearCache):
         gone = self._store.remove_if(lambda entry: "hand")
         self._report(gone)
         return len(gone)
-
-    def replace(self, *_: Any, **__: Any) -> NoReturn:
-        """Nobody could be told: a change is told by its tags, with `Invalidator.invalidate`. Raises TypeError."""
-        raise TypeError("the keys of this cache are no names: set() the value, and invalidate its tags")
-
-    replace_if_absent = update = replace
 
     def _check_key(self, key: Any) -> Any:
         """Return *key*. Raises TypeError if it cannot be hashed."""

@@ -1,13 +1,13 @@
 """
-One process' part in a namespace: what it says, and (`feeds/`) what it receives.
+One process' part in a namespace: it publishes what became stale here (`publishing/`), and receives what became stale
+elsewhere (`feeds/`).
 
-Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. After a fork the
-child has a new node id, new locks, and starts its own listener with its own first fill (at once if it has callbacks);
-the lease and the position it has read stay valid.
+Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. A forked child is a
+node of its own. It starts its own listener with its own first fill (at once if it has callbacks); the lease and the
+position that its parent had read stay valid.
 
-Rule 1: an invalidation is stamped here before it is published, so that who calls `invalidate` never reads what it
-replaced.
-Rule 2: callbacks run without any lock held, and their exceptions end with them.
+Rule 1: an invalidation is stamped in this process' ledger before it is published, so that the caller of `invalidate`
+never reads what it has replaced.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from . import forks, message
+from .attached_caches import AttachedCache, AttachedCaches
+from .callbacks import Callback, Callbacks
 from .config import HOLD, Config
 from .entry import ValidityRule
-from .errors import InvalidMessage, InvalidName, InvalidSetting, JournalUnread, LedgerFileError, LinkDown, PublishError
+from .errors import InvalidName, InvalidSetting, LedgerFileError, PublishError
 from .feeds import LedgerFeed
 from .feeds.listener import Listener, apply_to_ledger, make_listener
 from .feeds.listener_feed import ListenerFeed
 from .feeds.sidecar_feed import SidecarFeed
+from .journal_reader import read_journal
 from .ledger import Clock, Ledger, Words, now_ns
 from .ledger.file import default_path
 from .link import Link, make_link
@@ -46,33 +49,16 @@ from .weak_list import WeakList
 
 log = logging.getLogger("invalidator.bus")
 
-_JOURNAL_PAGE = 200
-"""Messages. At most 4 MiB, as for a replay."""
-
-Callback = Callable[[Invalidation], object]
-
-
-class Attached(Protocol):
-    """A cache that keeps entries under this bus' names."""
-
-    def drop(self, keys: Iterable[str], loaded_before: int) -> None:
-        """Let the entries of *keys* leave that were loaded before that time: their names were invalidated."""
-
-    def watch(self, words: Words) -> None:
-        """A hit has to compare with the count of changes in *words* from now on."""
-
-    def sweep(self) -> object:
-        """Let every entry leave that may not be served."""
-
 
 class Invalidator:
     """
-    Tells every server of a namespace what became stale, and hears it from them.
+    Publishes to every server of a namespace what became stale, and receives it from them.
 
     Args:
-        url: `redis://host:port/db`, `rediss://…`, `unix:///path`; `memory://` for one process alone, or `embedded://`
-            for those of one developer, who start and stop a server of their own.
-        namespace: who hears whom, and the other options: see `Config`.
+        url: `redis://host:port/db`, `rediss://…`, `unix:///path`; `memory://` for one process alone; or `embedded://`
+            for the processes of one developer, which start and stop a server of their own.
+        namespace: the same in all processes that are to invalidate each other's caches. This and the other options
+            are those of `Config`.
         sidecar: None to listen with a thread of this process; "auto" to use this host's sidecar if one is alive; or
             the path of its ledger.
         clock: nanoseconds on this host's steady clock; for tests.
@@ -103,13 +89,13 @@ class Invalidator:
         self._link = link or make_link(url, timeout_s=self.config.publish_timeout, namespace=namespace)
         self._names = redis_names(namespace)
         self._publisher = self._make_publisher()
-        self._caches: WeakList[Attached] = WeakList()
-        self._callbacks: dict[object, tuple[Callback, frozenset[str], frozenset[str]]] = {}
+        self._callbacks = Callbacks()
+        self._caches = AttachedCaches()
         self._closed = False
         self._closing = threading.Lock()
         self._feed = self._choose_feed(sidecar)
         self.slots = self._feed.view.slots
-        self.watched: Words = self._feed.view.words
+        self._caches.set_hit_words(self._feed.view.words)
         _living.add(self)
         forks.register_for_forks(self)
 
@@ -124,13 +110,18 @@ class Invalidator:
         )
 
     def _choose_feed(self, sidecar: str | os.PathLike[str] | None) -> LedgerFeed:
-        """By the sidecar if there is to be one. "auto" asks whether one is alive, once."""
+        """The sidecar's ledger, if there is to be one; "auto" asks once whether a sidecar is alive. Else our own."""
         if sidecar is not None:
             is_auto = sidecar == "auto"
             path = default_path(self.namespace) if is_auto else Path(sidecar)
             try:
                 feed = SidecarFeed(
-                    self.config, self.clock, path, any_owner=not is_auto, watch=self._watch, sweep=self._sweep
+                    self.config,
+                    self.clock,
+                    path,
+                    any_owner=not is_auto,
+                    set_hit_words=self._caches.set_hit_words,
+                    sweep=self._caches.sweep,
                 )
             except LedgerFileError:
                 if not is_auto:
@@ -144,20 +135,26 @@ class Invalidator:
 
     @property
     def namespace(self) -> str:
-        """Who hears whom."""
+        """What processes have in common that invalidate each other's caches."""
         return self.config.namespace
 
     @property
     def ledger(self) -> Ledger:
-        """Where this process stamps what it invalidates itself; and what it hears, if it listens for itself."""
+        """
+        Where this process stamps what it invalidates itself; and if it listens for itself, what it receives as well.
+        """
         return self._feed.own
 
-    # Saying.
+    @property
+    def hit_words(self) -> Words:
+        """What hits of the caches compare with."""
+        return self._caches.hit_words
+
+    # Publishing.
 
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """
-        Say that *keys*, and everything with one of *tags*, became stale: here at once, everywhere within
-        `max_staleness`.
+        Invalidate *keys*, and everything with one of *tags*: here at once, everywhere else within `max_staleness`.
 
         Call it after the change is committed; until then a loader reads the old value.
 
@@ -172,36 +169,40 @@ class Invalidator:
         """
         `invalidate` for coroutines: in force here before the first await; the event loop does not wait for Redis.
 
-        Who is cancelled meanwhile (a web server cancels the request of a client that went away) has said it all the
-        same: what changed is committed.
+        A caller that is cancelled meanwhile (a web server cancels the request of a client that went away) has
+        published all the same: what changed is committed.
         """
-        tell = self.announce(*keys, tags=tags)
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, tell))
+        publish = self.announce(*keys, tags=tags)
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, publish))
 
     def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
         """
-        The first half of `invalidate`, in force here; who calls what it returns, exactly once, tells the others.
+        The first half of `invalidate`: in force here. Call what it returns, exactly once, to publish.
 
         Args:
             at: what was loaded up to then is stale: a time just read from the clock; None for now.
+
+        Raises:
+            InvalidName: a name cannot be one, or there is none.
         """
         keys, tags = self._check_names(keys, tags)
         self._feed.before_publish()
         at = self.clock() if at is None else at
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)
-        return lambda: self._tell_of(keys, tags, at)
+        return lambda: self._publish_names(keys, tags, at)
 
-    def _tell_of(self, keys: tuple[str, ...], tags: tuple[str, ...], at: int) -> Receipt:
+    def _publish_names(self, keys: tuple[str, ...], tags: tuple[str, ...], at: int) -> Receipt:
         try:
-            return self._say(lambda: self._publisher.publish(keys, tags))
+            return self._publish(lambda: self._publisher.publish(keys, tags))
         finally:
-            self._drop(keys, at)  # they are void since they were stamped: the others come first
+            # Nobody is served these entries since they were stamped: other processes come first.
+            self._caches.evict_invalidated(keys, at)
 
     def clear(self) -> Receipt:
-        """Say that everything in the namespace became stale. Raises as `invalidate` does."""
+        """Invalidate everything in the namespace. Raises as `invalidate` does."""
         self._feed.before_publish()
         self.ledger.flush(self.clock())
-        return self._say(lambda: self._publisher.publish((), (), clear=True))
+        return self._publish(lambda: self._publisher.publish((), (), clear=True))
 
     def hold(self, *keys: str, tags: Iterable[str | Tag] = (), duration: float = HOLD.default) -> Hold:
         """
@@ -236,7 +237,7 @@ class Invalidator:
         now = self.clock()
         for body in bodies:
             apply_to_ledger(self.ledger, message.decode(body), now)
-        self._say(lambda: self._publisher.publish_hold(hold, bodies))
+        self._publish(lambda: self._publisher.publish_hold(hold, bodies))
 
     def release_hold(self, hold: Hold) -> Receipt:
         """Called by *hold* when it is released."""
@@ -244,15 +245,15 @@ class Invalidator:
         now = self.clock()
         self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, now)
         try:
-            return self._say(lambda: self._publisher.publish_release(hold))
+            return self._publish(lambda: self._publisher.publish_release(hold))
         finally:
-            self._drop(hold.keys, now)
+            self._caches.evict_invalidated(hold.keys, now)
 
-    def _say(self, publish: Callable[[], Receipt]) -> Receipt:
-        """Publish what was stamped here, after `before_publish`."""
+    def _publish(self, publish: Callable[[], Receipt]) -> Receipt:
+        """Publish what was stamped here, after `before_publish` of the feed."""
         try:
             receipt = publish()
-        except BaseException as error:  # a worker's time-out too: without `after_publish`, doubt would never end
+        except BaseException as error:  # a worker's time-out, too: without `after_publish`, doubt would never end
             lost = Receipt()
             lost.lose(str(error) or type(error).__name__)
             self._feed.after_publish(lost)
@@ -267,15 +268,18 @@ class Invalidator:
             raise InvalidName("nothing to invalidate: name keys or tags, or call clear() for everything")
         return keys, tags
 
-    # Hearing.
+    # Receiving.
 
     @property
     def echoes(self) -> bool:
-        """Whether the ledger stamps what this process says once more, as it does for what others say: a sidecar's."""
+        """
+        Whether the ledger that reads look at stamps once more what this process publishes, as it stamps what others
+        do: a sidecar's does.
+        """
         return self._feed.kind == "sidecar"
 
     def start(self) -> None:
-        """Start to hear now instead of with the first fill. Does nothing if that has begun, or after `close`."""
+        """Start to receive now instead of with the first fill. Does nothing if that has begun, or after `close`."""
         self._feed.start()
 
     def wait_until_leased(self, timeout: float) -> bool:
@@ -303,76 +307,51 @@ class Invalidator:
         self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str | Tag] = ()
     ) -> Callable[[], None]:
         """
-        Call *callback* with an `Invalidation` when one of *keys* or *tags* (without any: anything) became stale, said
-        by whomever.
+        Call *callback* with an `Invalidation` when one of *keys* or *tags* (without any: anything) became stale,
+        whoever published that.
 
-        It also hears of everything that may have made it stale: a clear, or a flush because something may have been
-        missed. It runs in the listener's thread, which proves nothing while it waits: be quick, or hand over.
+        It is also called for everything that may have made them stale: a clear, or a flush because this process may
+        have missed something. It runs in the listener's thread, which proves nothing while it waits: be quick, or hand
+        over to another thread.
 
         Returns:
             a function that ends this.
+
+        Raises:
+            InvalidName: a name cannot be one.
+            InvalidSetting: this process reads a sidecar's ledger, and receives no messages.
         """
-        if isinstance(keys, str):
-            raise InvalidName(f"keys must be a list, tuple or set of strings; for one key write keys=[{keys!r}]")
         if self._feed.kind == "sidecar":
             raise InvalidSetting(
-                "a sidecar's worker gets no messages: use an Invalidator with sidecar=None for callbacks"
+                "a sidecar's worker receives no messages: use an Invalidator with sidecar=None for callbacks"
             )
-        token = object()
-        self._callbacks[token] = (callback, frozenset(map(check_key, keys)), frozenset(check_tags(tags)))
+        end = self._callbacks.add(callback, keys, tags)
         self.start()
-
-        def end() -> None:
-            self._callbacks.pop(token, None)
-
         return end
 
     @property
     def has_callbacks(self) -> bool:
-        """Whether `on_invalidate` has been given any that did not end."""
-        return bool(self._callbacks)
+        """Whether `on_invalidate` was given any that has not ended."""
+        return len(self._callbacks) > 0
 
     def invalidated(self, body: Body, id: str, now: int) -> None:
         """Called by the listener: a message was applied to the ledger."""
         if body.node != self.node:
-            self._drop(body.keys, now)
-        if body.op != "hold":  # it announces a change that is still to come: who acted on it would read the old value
+            self._caches.evict_invalidated(body.keys, now)
+        if body.op != "hold":  # the change is still to come: a callback that acted on it would read the old value
             reason = "clear" if body.op == "clear" else "invalidate"
-            self._tell(Invalidation(body.keys, body.tags, reason == "clear", reason, id, body.node))
+            self._callbacks.call(Invalidation(body.keys, body.tags, reason == "clear", reason, id, body.node))
 
     def flushed(self, reason: str, now: int) -> None:
         """Called by the listener: the ledger was voided."""
-        self._tell(Invalidation((), (), True, reason, "", ""))
-
-    def _tell(self, invalidation: Invalidation) -> None:
-        for callback, keys, tags in list(self._callbacks.values()):
-            wanted = not (keys or tags) or invalidation.everything
-            if wanted or not keys.isdisjoint(invalidation.keys) or not tags.isdisjoint(invalidation.tags):
-                try:
-                    callback(invalidation)
-                except Exception:
-                    log.exception("on_invalidate callback failed callback=%r", callback)
-
-    def _drop(self, keys: Iterable[str], loaded_before: int) -> None:
-        if keys:
-            for cache in self._caches:
-                cache.drop(keys, loaded_before)
-
-    def _watch(self, words: Words) -> None:
-        self.watched = words
-        for cache in self._caches:
-            cache.watch(words)
-
-    def _sweep(self) -> None:
-        for cache in self._caches:
-            cache.sweep()
+        self._callbacks.call(Invalidation((), (), True, reason, "", ""))
 
     def _make_listener(self, ledger: Ledger, journal: Journal | None) -> Listener:
         return make_listener(self.config, self._link, ledger, self, node=self.node, clock=self.clock, journal=journal)
 
     def read_journal(self, most: int = 10_000) -> Iterator[Journaled]:
         """
-        The last messages of the namespace, newest first: what became stale lately, said by whomever.
+        Yield the last messages of the namespace, newest first: what became stale lately, whoever published it.
 
         Args:
             most: how many are read; in pages, as they are asked for.
@@ -380,18 +359,7 @@ class Invalidator:
         Raises:
             JournalUnread: the server did not answer.
         """
-        before = ""
-        while most > 0:
-            wanted = min(most, _JOURNAL_PAGE)
-            try:
-                page = self._link.read_journal(self._names, before, wanted)
-            except LinkDown as error:
-                raise JournalUnread(f"the journal cannot be read: {error}") from error
-            yield from (_journaled(id, body) for id, body in page)
-            if len(page) < wanted:
-                return
-            most -= wanted
-            before = page[-1][0]
+        return read_journal(lambda before, count: self._link.read_journal(self._names, before, count), most)
 
     # For caches.
 
@@ -406,18 +374,14 @@ class Invalidator:
             replica_lag_ns=self.config.replica_lag_ns,
         )
 
-    def attach(self, cache: Attached) -> None:
-        """Let *cache* hear of every key that became stale, as long as it lives."""
-        self._caches.add(cache)
-        watched = None
-        while watched is not self.watched:  # another thread may change it, and tell only the caches it knew of
-            watched = self.watched
-            cache.watch(watched)
+    def attach(self, cache: AttachedCache) -> None:
+        """Let *cache* drop entries whose keys are invalidated, as long as it lives."""
+        self._caches.attach(cache)
 
     # Looking.
 
     def status(self) -> Status:
-        """How we are doing. Cheap: no I/O, no lock."""
+        """How this process is doing. Cheap: no I/O, no lock."""
         tally = self._feed.tally
         remaining_ns = self.make_rule().lease_remaining_ns()
         now = self.clock()
@@ -451,7 +415,7 @@ class Invalidator:
         """
         Deliver what waits (for at most `close_timeout` seconds), then stop. May be called again.
 
-        Caches on this bus go on answering: without a lease, as `when_unleased` says.
+        Caches on this bus go on answering without a lease, as `when_unleased` says.
         """
         with self._closing:
             if self._closed:
@@ -503,15 +467,6 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
-
-
-def _journaled(id: str, data: bytes) -> Journaled:
-    at = int(id.partition("-")[0]) / 1000
-    try:
-        body = message.decode(data)
-    except InvalidMessage:
-        return Journaled(id, at, "unknown", "", (), ())
-    return Journaled(id, at, body.op, body.node, body.keys, body.tags)
 
 
 def _past(happening: Happening | None, now: int) -> Past | None:

@@ -6,6 +6,8 @@ docs/extending.md explains the parts and shows a small integration; in short:
 
 - The **source**: a `SourceView` says how the calling thread or task sees the database, and learns what it reads.
 - **Functions**: `CachedFunction` with a `Front`, `plain_key` and `ABOUT_TO_LOAD`, to decorate before a cache exists.
+- **Writes to a cache**: `WritableCache`, whose operations tell a fill from a `Change`.
+- **Observing**: an `Observer` sees what callers of a near cache hit, miss and load.
 - **Names**: `check_key`, `check_tag`, `check_tags`, `check_tags_spec` and `name_slots`.
 - **Options**: `OPTIONS`, each an `Option` with its default and its `Check`; `CONFIG_OPTIONS` are those of an
   `Invalidator`.
@@ -20,10 +22,12 @@ from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
 from .ledger import now_ns
 from .names import check_key, check_tag, check_tags, name_slots
-from .near_cache import DEFAULT, Change, Ttl
+from .near_cache import DEFAULT, Ttl
+from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
 from .source import SourceView
 from .weak_list import WeakList
+from .writable_cache import Change, WritableCache
 
 __all__ = [
     "ABOUT_TO_LOAD",
@@ -31,6 +35,7 @@ __all__ = [
     "DEFAULT",
     "LEAST_HIREDIS",
     "OPTIONS",
+    "AsyncLoader",
     "Change",
     "Check",
     "Describe",
@@ -39,11 +44,14 @@ __all__ = [
     "FreshRLock",
     "Front",
     "KeySpec",
+    "Loader",
+    "Observer",
     "Option",
     "SourceView",
     "TagsSpec",
     "Ttl",
     "WeakList",
+    "WritableCache",
     "check_key",
     "check_tag",
     "check_tags",

@@ -9,7 +9,6 @@ Rule 3: the loader, and every other code of the user, runs without any lock of o
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -22,11 +21,12 @@ from .bus import Invalidator
 from .config import MAXSIZE, TTL
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, KeySpec, TagsSpec, cached_function
 from .entry import AnyEntry, Entry, Parts, parts_of
-from .errors import InvalidatorError, InvalidSetting
-from .flight import Flight, Flights, Landing
+from .errors import InvalidSetting
 from .ledger import CHANGES, FOREVER, Words
+from .loads import Load, Loads, Result
 from .misses import Misses
 from .names import Tag, check_key, check_tags, name_slots
+from .observer import AsyncLoader, Loader, Observer
 from .receipt import Receipt
 from .source import NoTransactions, SourceView
 from .status import CAUSES, Cause, Stats
@@ -54,6 +54,8 @@ Ttl = float | None | Default
 
 _NOT_THERE = object()
 _WHATEVER = object()
+_OBSERVED = ("an observer",)
+"""Why a hit takes the slow path."""
 
 OnEvict = Callable[[str, Any, Cause], object]
 
@@ -76,36 +78,6 @@ class Loaded(Generic[V]):
     made_from: Iterable[AnyEntry] = ()
 
 
-class Change:
-    """
-    New values that are in force here, and of which the others do not know yet: call `tell`, exactly once.
-
-    Attributes:
-        at: when it was made. What was loaded up to then is stale; the new values count from right after.
-    """
-
-    def __init__(self, cache: NearCache, entries: Mapping[str, AnyEntry], at: int) -> None:
-        self.at = at
-        self._cache = cache
-        self._entries = entries
-        self._tell = cache.bus.announce(*entries, at=at)
-
-    def tell(self) -> Receipt:
-        """Tell everybody. Raises as `Invalidator.invalidate` does; the new values are gone then."""
-        try:
-            receipt = self._tell()
-        except InvalidatorError:
-            self._cache.evict(*self._entries)
-            raise
-        if self._cache.bus.echoes:
-            self._cache.renew(self._entries, self.at)
-        return receipt
-
-    async def atell(self) -> Receipt:
-        """`tell` for coroutines: the event loop does not wait for Redis, and who is cancelled has told all the same."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self.tell))
-
-
 class NearCache:
     """
     Live objects in this process' memory, dropped when anybody invalidates their key or one of their tags.
@@ -118,6 +90,7 @@ class NearCache:
         on_evict: called with key, value and cause when an entry leaves: "invalidated", "expired", "room" or "hand".
         source: how the calling thread or task sees the source, if it may see another truth than everybody (inside a
             transaction): see `SourceView`.
+        observer: watches what callers hit, miss and load: see `Observer`. May be set later, and to None.
         bus_options: those of the `Invalidator`, if *bus* is a URL.
 
     Raises:
@@ -133,33 +106,44 @@ class NearCache:
         getsizeof: Callable[[Any], float] | None = None,
         on_evict: OnEvict | None = None,
         source: SourceView | None = None,
+        observer: Observer | None = None,
         **bus_options: Any,
     ) -> None:
         MAXSIZE.validate("maxsize", maxsize)
         if isinstance(bus, Invalidator) and bus_options:
             raise InvalidSetting(f"options of the Invalidator are given where it is made: {', '.join(bus_options)}")
         self._owns_bus = not isinstance(bus, Invalidator)
-        self.ttl = _check_ttl(ttl)
+        self.ttl = check_ttl(ttl)
         self.maxsize = maxsize
         self.bus = bus if isinstance(bus, Invalidator) else Invalidator(bus, **bus_options)
         self._store = Store(maxsize, getsizeof)
         self._on_evict = on_evict
         self._rule = self.bus.make_rule()
-        self._flights = Flights()
         self._misses = Misses()
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("misses", "loads", "load_failures", "joins", "fills", "refused_fills"), 0)
         self._evictions: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
         # What a hit reads, one attribute away.
         self._by_key = self._store.by_key
-        self._words = self.bus.watched
+        self._words = self.bus.hit_words
         self._still_holds = self._rule.still_holds
         self._clock = self.bus.clock
         self._source: SourceView = NoTransactions(self.bus.clock) if source is None else source
-        self._slow_path = self._source.slow_path
+        self.observer = observer
         self.as_of = self._source.as_of
+        self._loads = Loads(self.as_of, self._rule.holds_for_load)
         self.bus.attach(self)
         forks.register_for_forks(self)
+
+    @property
+    def observer(self) -> Observer | None:
+        """Whoever watches; None for nobody."""
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self._slow_path = self._source.slow_path if observer is None else _OBSERVED
 
     # Reading.
 
@@ -234,19 +218,20 @@ class NearCache:
         return len(self._store)
 
     def _look_closer(self, key: str, entry: AnyEntry, default: Any) -> Any:
-        """The rest of `get`: more has changed, or a thread or task sees the source otherwise, or records its reads."""
+        """The slow path of `get`: more has changed, callers see the source differently or record, or one watches."""
         found = self._valid(key, entry)
-        return self._missed(key, default) if found is None else self._read(found).value
+        if found is None:
+            return self._missed(key, default)
+        return found.value if self._serve(key, found, loads=default is ABOUT_TO_LOAD) else default
 
     def _valid(self, key: str, entry: AnyEntry, *, is_use: bool = True) -> AnyEntry | None:
         """
         Look at the whole rule. Return *entry* if it may be served, or what took its place while we looked: an update
-        voids the old value for everybody who is about to look at it. What will never be served again leaves by a use.
+        voids the old value for everybody who is about to look at it. A use evicts what will never be served again.
         """
         while not (self._slow_path and self._source.has_changed(entry)):
             verdict = self._rule.check(entry)
             if verdict == "valid":
-                entry.hits += is_use
                 return entry
             if is_use and verdict != "unleased":  # which is good again with the next proof
                 self._report(self._store.remove_entry(key, entry, verdict))
@@ -256,8 +241,27 @@ class NearCache:
             entry = now_there
         return None
 
+    def _serve(self, key: str, entry: AnyEntry, *, loads: bool) -> bool:
+        """
+        Count and report that the caller is given *entry*. Returns False if an observer wants it to load instead, which
+        only a caller that *loads* can do.
+        """
+        observer = self._observer
+        if observer is not None:
+            if loads and observer.loads_anyway(key, entry):
+                return False
+            observer.hit(key, entry)
+        entry.hits += 1
+        self._read(entry)
+        return True
+
     def _missed(self, key: str, default: Any) -> Any:
         self._check_key(key)
+        observer = self._observer
+        if observer is not None:
+            if default is ABOUT_TO_LOAD and observer.loads_anyway(key, None):
+                return default
+            observer.missed(key)
         self._count("misses")
         if default is not ABOUT_TO_LOAD:
             at = self.as_of()
@@ -289,7 +293,7 @@ class NearCache:
         """
         self._check_key(key)
         tags = check_tags(tags)
-        ttl = self._own_ttl(_check_ttl(ttl))
+        ttl = self._own_ttl(check_ttl(ttl))
         if loaded_at is None:
             loaded_at = self._misses.take(key, self.as_of())
         entry = self._make_entry(key, value, loaded_at, ttl, tags)
@@ -349,7 +353,7 @@ class NearCache:
         self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> Any:
         """
-        `get_or_set` with an async *loader*. Never blocks the event loop; shares flights with other threads and tasks.
+        `get_or_set` with an async *loader*. Never blocks the event loop; shares loads with other threads and tasks.
         """
         value = self.get(key, ABOUT_TO_LOAD)
         if value is ABOUT_TO_LOAD:
@@ -360,6 +364,9 @@ class NearCache:
 
     def get_entry(self, key: str) -> AnyEntry | None:
         """`get` of the entry itself, or None: the caller is about to load it. Such a miss is not remembered."""
+        return self._get_entry(key, loads=True)
+
+    def _get_entry(self, key: str, *, loads: bool) -> AnyEntry | None:
         try:
             entry = self._by_key[key]
         except (KeyError, TypeError):
@@ -369,13 +376,19 @@ class NearCache:
         if found is None:
             self._missed(key, ABOUT_TO_LOAD)
             return None
-        return self._read(found)
+        return found if self._serve(key, found, loads=loads) else None
 
     def note_read(self, key: str, *, tags: Iterable[str | Tag] = (), loaded_at: int) -> None:
         """The caller was told of *key* by somebody else than this cache, at that time of the bus' clock or later."""
         if self._slow_path:
             slots = self._slots_of(self._check_key(key), check_tags(tags))
             self._source.has_read(Entry(None, loaded_at=loaded_at, slots=slots))
+
+    def may_compare(self, entry: AnyEntry) -> bool:
+        """Whether a value that the caller loads now is committed, and at least as new as that of *entry*."""
+        if self._slow_path and self._source.is_apart():
+            return False
+        return entry.loaded_at + self._rule.replica_lag_ns <= self.as_of()
 
     def _read(self, entry: AnyEntry) -> AnyEntry:
         if self._slow_path:
@@ -387,32 +400,48 @@ class NearCache:
     ) -> AnyEntry:
         """`get_or_set` after a miss (`get_entry`, or `get` with ABOUT_TO_LOAD): the entry, stored or not."""
         checked = check_tags(tags)  # once: they may be a generator, and there may be several attempts
+        observer = self._observer
+        if observer is None:
+            entry = self._load(key, loader, ttl, checked)
+        else:
+            entry = observer.load(key, loader, lambda loader: self._load(key, loader, ttl, checked))
+        return self._read(entry)
+
+    def _load(self, key: str, loader: Loader, ttl: Ttl, tags: tuple[str, ...]) -> AnyEntry:
         while True:
-            flight, is_mine = self._board(key, checked, ttl, blocking=True)
-            if is_mine:
-                with self._flying(key, flight) as landing:
-                    if landing.entry is not None:
-                        return self._read(landing.entry)
-                    return self._read(self._finish(key, flight, landing, loader(), ttl))
-            entry = self._disembark(key, flight, flight.wait())
+            load, leads = self._join_or_start(key, tags, ttl, blocking=True)
+            if leads:
+                with self._leading(key, load) as result:
+                    if result.entry is not None:
+                        return result.entry
+                    return self._finish(key, load, result, loader(), ttl)
+            entry = self._result_for_waiter(key, load, load.wait())
             if entry is not None:
-                return self._read(entry)
+                return entry
 
     async def aload_entry(
         self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> AnyEntry:
         """`load_entry` with an async *loader*."""
         checked = check_tags(tags)
+        observer = self._observer
+        if observer is None:
+            entry = await self._aload(key, loader, ttl, checked)
+        else:
+            entry = await observer.aload(key, loader, lambda loader: self._aload(key, loader, ttl, checked))
+        return self._read(entry)
+
+    async def _aload(self, key: str, loader: AsyncLoader, ttl: Ttl, tags: tuple[str, ...]) -> AnyEntry:
         while True:
-            flight, is_mine = self._board(key, checked, ttl, blocking=False)
-            if is_mine:
-                with self._flying(key, flight) as landing:
-                    if landing.entry is not None:
-                        return self._read(landing.entry)
-                    return self._read(self._finish(key, flight, landing, await loader(), ttl))
-            entry = self._disembark(key, flight, await flight.await_landing())
+            load, leads = self._join_or_start(key, tags, ttl, blocking=False)
+            if leads:
+                with self._leading(key, load) as result:
+                    if result.entry is not None:
+                        return result.entry
+                    return self._finish(key, load, result, await loader(), ttl)
+            entry = self._result_for_waiter(key, load, await load.wait_async())
             if entry is not None:
-                return self._read(entry)
+                return entry
 
     def cached(
         self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None, version: int | str = 1
@@ -432,129 +461,6 @@ class NearCache:
         front = Front(lambda: self)
         front.cache = self
         return cached_function(lambda: self, ttl=ttl, tags=tags, key=key, version=version, front=front)
-
-    # Changing: for who has to tell a fill from a change, and may not lose what another thread has just stored.
-
-    def claim_miss(self, key: str, *, within: float) -> tuple[bool, int]:
-        """
-        Take this context's last miss of *key*. Returns whether there was one in the last *within* seconds, and the
-        time from which a value of *key* counts.
-        """
-        return self._misses.claim(check_key(key), self.as_of(), int(within * 1e9))
-
-    def note_miss(self, key: str, at: int) -> None:
-        """This thread or task has missed *key* at that time of the bus' clock, though it did not ask for it."""
-        self._misses.note(check_key(key), at)
-
-    def drop_misses(self, *keys: str) -> None:
-        """This thread or task has itself changed *keys*: a later value of theirs has nothing to do with its misses."""
-        self._misses.drop(keys)
-
-    def forget_misses(self) -> None:
-        """Nothing of what this thread or task has missed will be stored any more: a request has ended."""
-        self._misses.forget()
-
-    def replace(
-        self,
-        mapping: Mapping[str, Any],
-        *,
-        ttl: Ttl = DEFAULT,
-        tags: Iterable[str | Tag] = (),
-        since: Mapping[str, int] | None = None,
-    ) -> Change:
-        """
-        Store new values here; `Change.tell` makes everybody else drop the old ones.
-
-        Args:
-            since: by key, the time from which a value may be; if its key was invalidated since then, it is told and
-                not stored here.
-        """
-        tags = check_tags(tags)
-        ttl = self._own_ttl(_check_ttl(ttl))
-        at = self._clock()
-        entries = {key: self._make_new_entry(check_key(key), value, at, ttl, tags) for key, value in mapping.items()}
-        for key, entry in entries.items():
-            doubted_since = (since or {}).get(key, at)
-            if doubted_since >= at or self._rule.holds_for_load(entry.slots, doubted_since):
-                self._fill(key, entry)
-        return Change(self, entries, at)
-
-    def fill_if_absent(
-        self, key: str, value: Any, *, loaded_at: int, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
-    ) -> bool:
-        """`set` that counts from *loaded_at*, unless there is a value. Returns whether it was stored."""
-        entry = self._make_entry(check_key(key), value, loaded_at, self._own_ttl(_check_ttl(ttl)), check_tags(tags))
-        return self._add(key, entry)
-
-    def replace_if_absent(
-        self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
-    ) -> Change | None:
-        """`replace` of one value, unless there is one: then None."""
-        at = self._clock()
-        entry = self._make_new_entry(check_key(key), value, at, self._own_ttl(_check_ttl(ttl)), check_tags(tags))
-        return Change(self, {key: entry}, at) if self._add(key, entry) else None
-
-    def update(self, key: str, change: Callable[[Any], Any], *, ttl: Ttl = DEFAULT) -> tuple[Any, Change]:
-        """
-        Replace the value of *key* by what *change* makes of it: no other thread's update is lost.
-
-        Args:
-            change: called with the value, again if another thread was quicker; it must not change the value itself.
-            ttl: seconds; None for never; without it, what is left of the old one's.
-
-        Returns:
-            the new value, and the change to tell.
-
-        Raises:
-            KeyError: there is no value.
-        """
-        _check_ttl(ttl)
-        while True:
-            old = self.peek(check_key(key))
-            if old is None:
-                raise KeyError(key)
-            value = change(old.value)
-            at = self._clock()
-            entry = self._make_new_entry(key, value, at, None if isinstance(ttl, Default) else ttl, old.tags)
-            if isinstance(ttl, Default):
-                entry.expires_at = old.expires_at
-            gone = self._store.swap(key, old, entry)
-            if gone is not None:
-                entry.hits_at_turn -= 1  # an update is a use
-                self._report(gone)
-                return value, Change(self, {key: entry}, at)
-
-    def renew(self, entries: Mapping[str, AnyEntry], at: int) -> None:
-        """
-        Called by a change of this cache, made *at* that time, if the ledger has just stamped it as if somebody else
-        had said it: its values count from now, unless this process has invalidated them again.
-        """
-        for key, entry in entries.items():
-            if self.bus.ledger.newest_stamp(entry.slots) <= at:
-                entry.loaded_at = self._clock() + self._rule.replica_lag_ns
-                self._fill(key, entry)
-
-    def _add(self, key: str, entry: AnyEntry) -> bool:
-        while True:
-            try:
-                old = self._by_key[key]
-            except KeyError:
-                old = None
-            if old is not None and self._rule.check(old) == "valid":
-                return False
-            stored = self._fill(key, entry, instead_of=old)
-            if stored is not None:
-                return stored
-
-    def _make_new_entry(self, key: str, value: Any, at: int, ttl: float | None, tags: tuple[str, ...]) -> AnyEntry:
-        """An entry that is the truth from *at* on, and was not read from a replica."""
-        return self._make_entry(key, value, at + 1 + self._rule.replica_lag_ns, ttl, tags)
-
-    def make_room(self, count: int) -> int:
-        """Let *count* entries leave, those whose turn it is. Returns how many there were."""
-        gone = self._store.make_room(count)
-        self._report(gone)
-        return len(gone)
 
     # Dropping.
 
@@ -609,52 +515,44 @@ class NearCache:
 
     # Loading and filling.
 
-    def _board(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Flight, bool]:
-        _check_ttl(ttl)
-        slots = self._slots_of(key, tags)
-        flight, is_mine = self._flights.board(
-            key,
-            slots,
-            tags,
-            now=self.as_of,
-            still_good=self._rule.holds_for_load,
-            blocking=blocking,
-            alone=bool(self._slow_path) and self._source.is_apart(),
-        )
-        if not is_mine:
+    def _join_or_start(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Load, bool]:
+        check_ttl(ttl)
+        alone = bool(self._slow_path) and self._source.is_apart()
+        load, leads = self._loads.join_or_start(key, self._slots_of(key, tags), tags, blocking=blocking, alone=alone)
+        if not leads:
             self._count("joins")
-        return flight, is_mine
+        return load, leads
 
     @contextmanager
-    def _flying(self, key: str, flight: Flight) -> Iterator[Landing]:
-        """Whatever happens inside, *flight* lands."""
-        landing = Landing(self.peek(key))  # another may have landed since we looked
-        if landing.entry is None:
-            self._count("loads")
-        try:
-            yield landing
-        except Exception as error:
-            self._count("load_failures")
-            landing.error = error
-            raise
-        finally:
-            self._flights.leave(key, flight)
-            flight.land(landing)
+    def _leading(self, key: str, load: Load) -> Iterator[Result]:
+        """Lead *load*: the loader is to run inside, unless the result has an entry already."""
+        with self._loads.lead(key, load) as result:
+            result.entry = self.peek(key)  # another load may have ended since the caller looked
+            if result.entry is None:
+                self._count("loads")
+            try:
+                yield result
+            except Exception:
+                self._count("load_failures")
+                raise
 
-    def _finish(self, key: str, flight: Flight, landing: Landing, loaded: Any, ttl: Ttl) -> AnyEntry:
-        """The loader has returned *loaded*. Returns the entry, for who flew; others are handed what may be shared."""
-        tags = flight.tags
+    def _finish(self, key: str, load: Load, result: Result, loaded: Any, ttl: Ttl) -> AnyEntry:
+        """
+        The loader has returned *loaded*: make its entry, and store it. Returns the entry for the caller that led; those
+        that waited are given it only if it may be shared.
+        """
+        tags = load.tags
         parts: Parts = ()
         if isinstance(loaded, Loaded):
             more = check_tags(loaded.tags)
             tags = tuple(dict.fromkeys((*tags, *more))) if tags else more
-            ttl = ttl if isinstance(loaded.ttl, Default) else _check_ttl(loaded.ttl)
+            ttl = ttl if isinstance(loaded.ttl, Default) else check_ttl(loaded.ttl)
             if loaded.made_from:
                 parts = parts_of(loaded.made_from)
             loaded = loaded.value
-        entry = self._make_entry(key, loaded, flight.loaded_at, self._own_ttl(ttl), tags, parts)
+        entry = self._make_entry(key, loaded, load.loaded_at, self._own_ttl(ttl), tags, parts)
         if self._may_share(entry):
-            landing.entry = entry
+            result.entry = entry
             self._fill(key, entry)
         else:  # the loader itself may have written: asked now, and not when it began
             self._count("refused_fills")
@@ -663,17 +561,17 @@ class NearCache:
     def _may_share(self, entry: AnyEntry) -> bool:
         return not self._slow_path or self._source.may_share(entry)
 
-    def _disembark(self, key: str, flight: Flight, landing: Landing) -> AnyEntry | None:
-        """What a caller who waited is handed: an entry, the loader's error, or None to start anew."""
-        if landing.error is not None:
-            raise landing.error
-        entry = landing.entry
+    def _result_for_waiter(self, key: str, load: Load, result: Result) -> AnyEntry | None:
+        """What a caller that waited is given: an entry, the loader's error, or None to start anew."""
+        if result.error is not None:
+            raise result.error
+        entry = result.entry
         if entry is None:
             return None
-        # Only the slots known at boarding were checked then; those that the loader added have to pass now.
-        added = set(entry.slots) - set(flight.slots)
+        # Only the slots that were known when the caller joined were checked then; those that the loader added, now.
+        added = set(entry.slots) - set(load.slots)
         if (added or entry.parts) and not self._rule.holds_for_load(added, entry.loaded_at, entry.parts):
-            return self.get_entry(key)
+            return self._get_entry(key, loads=False)
         return entry
 
     def _make_entry(
@@ -714,11 +612,11 @@ class NearCache:
 
     # What the bus tells us.
 
-    def drop(self, keys: Iterable[str], loaded_before: int) -> None:
+    def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
         """Called by the bus: *keys* were invalidated."""
         self._report(self._store.remove(keys, "invalidated", loaded_before=loaded_before))
 
-    def watch(self, words: Words) -> None:
+    def set_hit_words(self, words: Words) -> None:
         """Called by the bus: a hit compares with `words[CHANGES]` from now on."""
         self._words = words
 
@@ -729,8 +627,8 @@ class NearCache:
         return (self._lock, self._store.lock)
 
     def after_fork_in_child(self) -> None:
-        """Nobody is loading in a forked child."""
-        self._flights = Flights()
+        """The threads that load do not exist there."""
+        self._loads = Loads(self.as_of, self._rule.holds_for_load)
 
     # Counting.
 
@@ -752,7 +650,8 @@ class NearCache:
                     log.exception("on_evict callback failed key=%r cause=%s", left.key, left.cause)
 
 
-def _check_ttl(ttl: T) -> T:
+def check_ttl(ttl: T) -> T:
+    """Return *ttl*, or raise InvalidSetting."""
     if not isinstance(ttl, Default):
         TTL.validate("ttl", ttl)
     return ttl

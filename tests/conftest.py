@@ -7,16 +7,30 @@ of its own on it: tests share the server and never meet. A test that breaks its 
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from invalidator.testing import EmbeddedServer
+from tests.scheduling import Scheduling, place_of
 from tests.support import Clock
 
 # A slow machine is no failure; what must not hang is bounded by pytest's own time-out.
 settings.register_profile("invalidator", deadline=None)
 settings.load_profile("invalidator")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    """With `--dist=loadfile`, share tests as tests/scheduling.py describes."""
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let several processes begin with what takes long."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place_of(item.nodeid))
 
 
 @pytest.fixture(scope="session")

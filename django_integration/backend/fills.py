@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from invalidator import NearCache
+from invalidator.extending import WritableCache
 
 from .copies import hand_out
 
@@ -30,7 +30,7 @@ _PAGE = re.compile(
 )
 
 
-def claim(near: NearCache, values: Mapping[str, Any]) -> dict[str, tuple[bool, int]]:
+def claim(near: WritableCache, values: Mapping[str, Any]) -> dict[str, tuple[bool, int]]:
     """
     Take this thread's or task's misses of the names of *values*, which it is about to store.
 
@@ -40,7 +40,7 @@ def claim(near: NearCache, values: Mapping[str, Any]) -> dict[str, tuple[bool, i
     return {name: _claim(near, name, value) for name, value in values.items()}
 
 
-def _claim(near: NearCache, name: str, value: Any) -> tuple[bool, int]:
+def _claim(near: WritableCache, name: str, value: Any) -> tuple[bool, int]:
     is_fill, since = near.claim_miss(name, within=FILL_WITHIN_S)
     if _MIDDLEWARE in name:
         if headers := _HEADERS.fullmatch(name):

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from invalidator import NearCache
+from invalidator.extending import WritableCache
 
 from .copies import Copy, keep
 from .places import Place
@@ -126,7 +126,7 @@ class Levels(ABC):
         self._copying = copying
 
     @property
-    def near(self) -> NearCache:
+    def near(self) -> WritableCache:
         """The near cache of the LOCATION."""
         return self.place.near
 

@@ -79,7 +79,7 @@ class OneLevel(Levels):
         if not changed:
             return _NOTHING_LEFT
         change = near.replace({name: kept[name] for name in changed}, ttl=ttl, tags=self.tags, since=changed)
-        return Publish(change.tell, None)
+        return Publish(change.publish, None)
 
     def add(self, name: str, value: Any, ttl: float | None) -> Pending[bool]:
         """See `Levels`, and rules 1 and 2."""
@@ -94,7 +94,7 @@ class OneLevel(Levels):
         if is_fill and not has_written():
             return Done(near.fill_if_absent(name, kept, loaded_at=since, ttl=ttl, tags=self.tags))
         change = near.replace_if_absent(name, kept, ttl=ttl, tags=self.tags)
-        return Done(False) if change is None else Publish(change.tell, True)
+        return Done(False) if change is None else Publish(change.publish, True)
 
     def touch(self, name: str, ttl: float | None) -> Pending[bool]:
         """See `Levels`."""
@@ -106,14 +106,14 @@ class OneLevel(Levels):
             return Done(False)
         if ttl == 0:
             near.evict(name)
-        return Publish(change.tell, True)
+        return Publish(change.publish, True)
 
     def incr(self, name: str, delta: int) -> Pending[int]:
         """See `Levels`."""
         near = self.near
         near.drop_misses(name)
         kept, change = near.update(name, lambda kept: self.keep(hand_out(kept) + delta))
-        return Publish(change.tell, hand_out(kept))
+        return Publish(change.publish, hand_out(kept))
 
     def delete(self, name: str) -> Pending[bool]:
         """See `Levels`, and rule 3."""

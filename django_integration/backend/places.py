@@ -11,10 +11,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from invalidator import InvalidName, NearCache
-from invalidator.extending import FreshLock, check_tag
+from invalidator import InvalidName
+from invalidator.extending import FreshLock, WritableCache, check_tag
 
-from .. import observing, runtime
+from .. import near_caches, runtime
+from ..near_caches import Opened
 from ..transactions.view import TransactionView
 from .keys import Remembered, digest
 
@@ -24,28 +25,27 @@ class Place:
     One LOCATION in this process: a near cache, made on first use and anew when the setting INVALIDATOR has changed.
 
     Attributes:
+        location: as in CACHES.
         tag: what a `clear` invalidates; every entry carries it.
         read, read_many: `get` and `get_many` of the near cache, without a look whether it is open.
         remembered_names: of the keys of all aliases.
     """
 
     def __init__(self, location: str) -> None:
+        self.location = location
         self.tag = place_tag(location)
         self.remembered_names: Remembered = {}
         self._lock = FreshLock()
-        self._near: NearCache | None = None
+        self._near: WritableCache | None = None
         self.forget()
 
     def forget(self) -> None:
         """Make a new near cache next time."""
+        if self._near is not None:
+            near_caches.forget(self._near)
         self._near = None
         self.read: Callable[[str, Any], Any] = self._open_and_read
         self.read_many: Callable[[Iterable[str]], dict[str, Any]] = self._open_and_read_many
-
-    def bind(self) -> None:
-        """Read as the near cache does now: its class changes while somebody looks, see `observing.py`."""
-        if (near := self._near) is not None:
-            self.read, self.read_many = near.get, near.get_many
 
     def _open_and_read(self, name: str, default: Any) -> Any:
         return self.near.get(name, default)
@@ -59,16 +59,18 @@ class Place:
         return self._near is not None
 
     @property
-    def near(self) -> NearCache:
+    def near(self) -> WritableCache:
         """The near cache. Each alias bounds what it stores (`MAX_ENTRIES`), so the near cache itself has no bound."""
         if (near := self._near) is not None:
             return near
         with self._lock:
             if self._near is None:
-                near = NearCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_tell=False))
+                near = WritableCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_are_complete=False))
                 near.bus.start()  # the sooner there is a lease, the fewer first fills are void
-                self._near = observing.made(near, f"CACHES: {self.tag}", has_loaders_only=False)
-                self.bind()
+                name = f"CACHES, location {self.location or '(default)'}"
+                near_caches.register(Opened(near, name, self.location, only_loads=False))
+                self._near = near
+                self.read, self.read_many = near.get, near.get_many
             return self._near
 
 
@@ -81,23 +83,12 @@ def place_of(location: str) -> Place:
     return place if place is not None else _places.setdefault(location, Place(location))
 
 
-def near_caches() -> dict[str, NearCache]:
-    """Return the near caches that this process has opened, by LOCATION. Opens none."""
-    return {location: place.near for location, place in list(_places.items()) if place.is_open}
-
-
 def _forget_all() -> None:
     for place in list(_places.values()):
         place.forget()
 
 
-def _bind_all() -> None:
-    for place in list(_places.values()):
-        place.bind()
-
-
 runtime.on_reset(_forget_all)
-observing.on_change(_bind_all)
 
 
 def place_tag(location: str) -> str:

@@ -252,7 +252,7 @@ def _warn_if_unwatched(model: type[Model]) -> None:
     if not is_watched(model):
         _warn_once(
             f"{model._meta.label} is read in a cached function, and its changes are not published: only "
-            f"invalidate({model.__name__}) invalidates the value. See INVALIDATOR in docs/dependencies.md"
+            f"invalidate({model.__name__}) invalidates the value. See MODELS in docs/django/settings.md"
         )
 
 

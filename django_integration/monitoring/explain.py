@@ -22,9 +22,7 @@ from typing import Any, TypedDict
 from invalidator import Entry, InvalidatorError, Journaled, NearCache
 from invalidator.extending import check_key, name_slots
 
-from .. import runtime
-from ..backend import places
-from ..reads.default_cache import made_cache
+from .. import near_caches, runtime
 from . import calls
 from .calls import Call
 
@@ -149,18 +147,10 @@ def explain(key: str | Call, *, load: bool = False, most: int = MOST_READ) -> Ex
     return found
 
 
-def near_caches() -> Iterator[tuple[str, NearCache]]:
-    """Yield the near caches that this process has opened, each with where it is."""
-    if (near := made_cache()) is not None:
-        yield "cache, cached", near
-    for location, near in places.near_caches().items():
-        yield f"CACHES, location {location or '(default)'}", near
-
-
 def _find(key: str) -> tuple[str, Entry[Any] | None, NearCache | None]:
-    for name, near in near_caches():
-        if (entry := near.peek(key)) is not None:
-            return name, entry, near
+    for opened in near_caches.opened():
+        if (entry := opened.near.peek(key)) is not None:
+            return opened.name, entry, opened.near
     return "", None, None
 
 

@@ -27,10 +27,9 @@ from django.utils import timezone
 from invalidator import Invalidation, Invalidator, InvalidatorError, NearCache
 from invalidator.extending import FreshLock
 
-from .. import conf, runtime
-from ..backend import places, second_level
+from .. import conf, near_caches, runtime
+from ..backend import second_level
 from ..backend.aliases import near_cache_aliases
-from ..reads.default_cache import made_cache
 from . import verifier
 
 MOST_REMEMBERED = 50
@@ -138,24 +137,20 @@ def _near_caches() -> list[NearCacheStatus]:
     aliases: dict[str, list[str]] = {}
     for alias, params in near_cache_aliases().items():
         aliases.setdefault(params.get("LOCATION", ""), []).append(alias)
-    opened = places.near_caches()
     return [
-        {"name": "cache, cached", "aliases": [], "location": None, "stats": _stats(made_cache())},
-        *(
-            _near_cache(f"CACHES: {', '.join(names)}", names, location, opened.get(location))
-            for location, names in aliases.items()
-        ),
+        _near_cache(near_caches.DEFAULT_NAME, [], None),
+        *(_near_cache(f"CACHES: {', '.join(names)}", names, location) for location, names in aliases.items()),
     ]
 
 
-def _near_cache(name: str, aliases: list[str], location: str, cache: NearCache | None) -> NearCacheStatus:
-    return {"name": name, "aliases": aliases, "location": location, "stats": _stats(cache)}
+def _near_cache(name: str, aliases: list[str], location: str | None) -> NearCacheStatus:
+    return {"name": name, "aliases": aliases, "location": location, "stats": _stats(near_caches.at(location))}
 
 
-def _stats(cache: NearCache | None) -> dict[str, Any] | None:
-    if cache is None:
+def _stats(near: NearCache | None) -> dict[str, Any] | None:
+    if near is None:
         return None
-    stats = cache.stats().as_dict()
+    stats = near.stats().as_dict()
     if stats["maxsize"] == float("inf"):
         stats["maxsize"] = None  # JSON has no infinity; each alias has its own MAX_ENTRIES
     return stats

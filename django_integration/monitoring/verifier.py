@@ -35,7 +35,7 @@ from django.utils import timezone
 from invalidator import Invalidator, NearCache
 from invalidator.extending import FreshLock, register_for_forks
 
-from .. import observing, runtime
+from .. import near_caches, observing, runtime
 from ..conf import conf
 from ..observing import AnyEntry, NothingToReloadError, Outcome, Probe
 from . import differences
@@ -316,7 +316,7 @@ def _report(suspect: _Suspect) -> None:
     log.error(
         "stale_read key=%r cache=%r age_s=%.1f tags=%r where=%r",
         suspect.key,
-        observing.name_of(suspect.near),
+        near_caches.name_of(suspect.near),
         suspect.age_s,
         list(suspect.entry.tags),
         suspect.difference.where,
@@ -329,7 +329,7 @@ def _report(suspect: _Suspect) -> None:
 def _finding(suspect: _Suspect) -> Finding:
     return Finding(
         key=suspect.key,
-        cache=observing.name_of(suspect.near),
+        cache=near_caches.name_of(suspect.near),
         age_s=round(suspect.age_s, 3),
         tags=suspect.entry.tags,
         difference=suspect.difference,

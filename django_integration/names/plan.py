@@ -84,18 +84,23 @@ class _Relative:
     def key_in(self, row: Model) -> object:
         """The primary key of *row* in this table; None if it is not known without a query."""
         if self.has_key_of_base:
-            key = row.pk
-            return None if isinstance(key, tuple) and None in key else key
+            return _known(row.pk)
         # A parent's columns are the child's attributes. A child with a key of its own is not known.
-        return row.__dict__.get(self.model._meta.pk.attname) if isinstance(row, self.model) else None
+        return _known(row.__dict__.get(self.model._meta.pk.attname)) if isinstance(row, self.model) else None
 
     def add_to(self, tags: dict[str, None], key: object) -> None:
-        """Add the tags of a change of the row with this key; None stands for rows nobody knows."""
+        """Add the tags of a change of the row with this key; None stands for unknown rows."""
         tags[self.table] = None
         if key is not None:
             tags[row_tag(self.model, key)] = None
         if key is None or self.has_other_rows:
             tags[self.unknown] = None
+
+
+def _known(key: object) -> object:
+    """*key*; None if a part of it is missing, or is an expression, whose value only the database knows."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return None if any(part is None or hasattr(part, "resolve_expression") for part in parts) else key
 
 
 def _family(model: type[Model]) -> tuple[_Relative, ...]:
@@ -119,7 +124,7 @@ class _Link:
         self.relatives = _family(self.related_model)
 
     def add_to(self, tags: dict[str, None], values: Iterable[object] | None) -> None:
-        """Add the tags of the rows at the end; None stands for values nobody knows."""
+        """Add the tags of the rows at the end of the link; None stands for unknown values."""
         for value in values if values is not None and self.is_by_primary_key else (None,):
             _add_by_key(tags, self.relatives, value)
 
@@ -181,7 +186,7 @@ class WritePlan:
             relative.add_to(names.tags, relative.key_in(row))
         for link in self._links:
             # Only what is in memory: a deferred column would cost a query.
-            link.add_to(names.tags, (row.__dict__.get(link.attname),))
+            link.add_to(names.tags, (_known(row.__dict__.get(link.attname)),))
         names.bound()
 
     def add_named_row(self, names: Names, row: Model) -> None:

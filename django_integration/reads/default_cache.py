@@ -12,8 +12,9 @@ from __future__ import annotations
 from invalidator import NearCache
 from invalidator.extending import FreshLock, Front
 
-from .. import observing, runtime
+from .. import near_caches, runtime
 from ..conf import conf
+from ..near_caches import Opened
 from ..transactions.view import TransactionView
 
 _lock = FreshLock()
@@ -29,14 +30,9 @@ def default_cache() -> NearCache:
     with _lock:
         if _cache is None:
             near = NearCache(runtime.bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=TransactionView())
-            _cache = observing.made(near, "cache, cached")
-            front.cache = near
+            near_caches.register(Opened(near))
+            _cache = front.cache = near
         return _cache
-
-
-def made_cache() -> NearCache | None:
-    """Return this process' default near cache if it was used already; makes none."""
-    return _cache
 
 
 front = Front(default_cache)
@@ -47,6 +43,8 @@ def _forget() -> None:
     """Make a new one next time: this one is on a bus that is about to be closed."""
     global _cache  # noqa: PLW0603
     with _lock:
+        if _cache is not None:
+            near_caches.forget(_cache)
         _cache = None
         front.forget()
 

@@ -1,19 +1,21 @@
 """
-Writes in SQL of the application's own: `cursor.execute("UPDATE …")` is told by the tables it names.
+Writes in the application's own SQL: `cursor.execute("UPDATE …")` invalidates the tables that it writes to.
 
-What the ORM sends is told elsewhere (`compilers.py`) and only counted here. Of everything else a cheap look says
-whether it may write at all; then sqlparse takes it apart, and the tables it writes to become models.
+Statements of the ORM are published elsewhere (`statements.py`), and only their rows are counted here. For all other SQL
+a regular expression first finds out whether the text can write at all; if so, sqlparse takes it apart, and the tables
+that it writes to are looked up as models.
 
-Rule 1: when in doubt, every model is told whose table the text names at all: text that is too long, or that one
-database reads as a comment or string and another does not. A name too many is a miss, a name too few is stale.
-Rule 2: a table that belongs to no model is nobody's, and nothing is told. Statements that define or grant are no
-writes of rows.
-Rule 3: a statement that failed is told only if it may have worked all the same: several in one text, several rows,
-or a lost connection.
-Rule 4: rows are not known, so for a model whose rows an `@invalidates` function wants to see, it is everything.
+Rule 1: when in doubt, every model is invalidated whose table the text mentions: if the text is too long, or if one
+database reads a part of it as a comment or string and another does not. A name too many costs a miss, a missing one a
+stale value.
+Rule 2: a table that belongs to no model is ignored. Statements that define tables or grant rights write no rows.
+Rule 3: a statement that failed is published only if it may have written all the same: one of several in a text, one of
+several rows, or one whose connection was lost.
+Rule 4: which rows were written is not known, so a model whose rows an `@invalidates` function wants to see invalidates
+everything.
 
-Out of sight: what a procedure, trigger or view writes to other tables, prepared statements, and the driver's own
-cursors (`executescript`, `copy`). `writes_to` tells these.
+Not seen: what a procedure, trigger or view writes to other tables, prepared statements, and methods of the driver's own
+cursors (`executescript`, `copy`). `writes_to` is for these.
 """
 
 from __future__ import annotations
@@ -42,58 +44,61 @@ from ..transactions.outgoing import announce, collect, own_transaction
 from .statements import compiled_statement
 
 LONGEST_PARSED = 20_000
-"""Characters that are taken apart; sqlparse reads some 200 of them in a millisecond."""
+"""Characters of a text that is parsed; sqlparse reads some 200 of them in a millisecond."""
 
 _MAY_WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|TRUNCATE|COPY|LOAD|DO)\b", re.IGNORECASE)
 _DOUBT = re.compile(
-    r"""\\['"]"""  # the end of a string, or not
-    r"|/\*M?!"  # a comment that MySQL runs
-    r"|/\*(?:(?!\*/).)*/\*"  # a comment in a comment, or the end of the first
-    r"|\#"  # where a comment begins, or an operator
-    r"|--\S",  # a comment, or two minus signs
+    r"""\\['"]"""  # ends a string, or is a quote inside it
+    r"|/\*M?!"  # a comment that MySQL executes
+    r"|/\*(?:(?!\*/).)*/\*"  # begins a nested comment, or is text in the first
+    r"|\#"  # begins a comment, or is an operator
+    r"|--\S",  # begins a comment, or is two minus signs
     re.DOTALL,
 )
 _DEFINES = frozenset({"ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "SET", "SHOW", "VACUUM"})
-"""First words of statements that change no row of a table that stays."""
+"""First words of statements that change no row of a table that is there afterwards."""
 _CONTAINS = frozenset({"CASE", "DO", "EXECUTE", "FOR", "IF", "LOOP", "REPEAT", "WHILE"})
-"""First words of blocks, and of statements in a string, in which others are: their text names what these write to."""
+"""First words of statements that contain others, as blocks do: the whole text names the tables that these write to."""
 _MODIFIERS = frozenset(
     {
         *("ABORT", "DELAYED", "FAIL", "FROM", "HIGH_PRIORITY", "IGNORE", "INTO", "LOW_PRIORITY", "ONLY", "OR"),
         *("OVERWRITE", "QUICK", "REPLACE", "ROLLBACK", "TABLE"),
     }
 )
-"""What may stand between the verb and its table."""
+"""Words that may stand between the verb and its table."""
 _NOT_A_VERB_AFTER = frozenset({"DO", "FOR", "KEY", "ON", "THEN"})
-"""FOR UPDATE, FOR NO KEY UPDATE, DO UPDATE SET, ON DUPLICATE KEY UPDATE, ON DELETE, WHEN MATCHED THEN DELETE."""
+"""
+Words after which a verb begins no statement: FOR UPDATE, FOR NO KEY UPDATE, DO UPDATE SET, ON DUPLICATE KEY UPDATE,
+ON DELETE, WHEN MATCHED THEN DELETE.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A table that a text writes to, by the last part of its name, in lower case."""
+    """A table that a text writes to; *table* is the last part of its name, in lower case."""
 
     table: str
     deletes: bool = False
-    """Whether rows may go: then the database may take others with them."""
+    """Whether rows may be deleted; the database may then delete or change rows of other tables with them."""
     cascades: bool = False
-    """TRUNCATE … CASCADE: whatever points there is emptied, too."""
+    """TRUNCATE … CASCADE: the tables with foreign keys to this one are emptied, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was understood of a text."""
+    """The result of parsing a text."""
 
     written: tuple[Written, ...] = ()
     in_doubt: bool = False
-    """Whether every table that the text names is to be taken for written, see rule 1."""
+    """Whether every table that the text mentions counts as written (rule 1)."""
     several: bool = False
-    """Whether it is more than one statement."""
+    """Whether the text has more than one statement."""
     is_counted: bool = False
-    """Whether the number of rows that the database gives for it is that of all it writes."""
+    """Whether the row count that the database reports is that of all it writes, so that zero means no write."""
 
 
 def read(text: str) -> Reading:
-    """Return what *text* writes to. Costs some 5 µs for each of its characters the first time, and little later."""
+    """Return what *text* writes to. The first time costs some 5 µs for each character; results are remembered."""
     if not _MAY_WRITE.search(text):
         return Reading()
     if len(text) > LONGEST_PARSED:
@@ -110,7 +115,7 @@ def _read(text: str) -> Reading:
     in_doubt = False
     statements = list(_statements(text))
     for words in statements:
-        in_doubt |= words[0].upper in _CONTAINS or _is_in_another(words)
+        in_doubt |= words[0].upper in _CONTAINS or _contains_write(words)
         if words[0].upper in _DEFINES:
             continue
         written.update(dict.fromkeys(_written_by(words)))
@@ -118,8 +123,12 @@ def _read(text: str) -> Reading:
     return Reading(tuple(written), in_doubt, several, is_counted)
 
 
-def _is_in_another(words: list[_Word]) -> bool:
-    """MariaDB's `SET STATEMENT max_statement_time=1 FOR UPDATE …`, and `ALTER TABLE … TRUNCATE PARTITION …`."""
+def _contains_write(words: list[_Word]) -> bool:
+    """
+    Whether a statement that defines something writes as well.
+
+    MariaDB has `SET STATEMENT max_statement_time=1 FOR UPDATE …`, and `ALTER TABLE … TRUNCATE PARTITION …`.
+    """
     match words[0].upper:
         case "SET":
             return len(words) > 1 and words[1].upper == "STATEMENT"
@@ -153,7 +162,7 @@ def _statements(text: str) -> Iterator[list[_Word]]:
                 yield words
             words = []
             continue
-        # What sqlparse takes for one keyword is several words: "ORDER BY", "ON CONFLICT".
+        # sqlparse returns some keywords of several words as one: "ORDER BY", "ON CONFLICT".
         parts = value.split() if kind in kinds.Keyword else [value]
         words += [_Word(kind, part) for part in parts]
     if words:
@@ -165,7 +174,7 @@ def _written_by(words: list[_Word]) -> Iterator[Written]:
         before = words[index - 1].upper if index else ""
         after = words[index + 1].upper if index + 1 < len(words) else ""
         if before in _NOT_A_VERB_AFTER or before == "." or after in ("(", "."):
-            continue  # REPLACE(…) is a function, too
+            continue  # not a verb; REPLACE(…), for one, is a function
         rest = words[index + 1 :]
         match word.upper:
             case "INSERT" | "REPLACE" | "MERGE" if before != "OR":
@@ -176,7 +185,7 @@ def _written_by(words: list[_Word]) -> Iterator[Written]:
                 yield from (Written(table, deletes=replaces) for table in _tables(_until(rest, {"SET"}), every=True))
             case "DELETE":
                 end = _until(rest, {"WHERE", "RETURNING"})
-                # Of several tables, MySQL may name those to delete from by alias.
+                # Where several tables are joined, MySQL may name those to delete from by their aliases.
                 joined = any(
                     other.upper in ("USING", "JOIN") or (i and other.upper == "FROM") for i, other in enumerate(end)
                 )
@@ -194,7 +203,7 @@ def _written_by(words: list[_Word]) -> Iterator[Written]:
 
 
 def _until(words: list[_Word], ends: set[str]) -> list[_Word]:
-    """*words* up to one of *ends*, or to the end of the parentheses that they begin in."""
+    """*words* up to the first of *ends*, or up to the closing parenthesis of the one that they began in."""
     depth = 0
     for index, word in enumerate(words):
         depth += (word.text == "(") - (word.text == ")")
@@ -208,7 +217,7 @@ def _tables(words: list[_Word], *, every: bool = False) -> list[str]:
     The names in a list "a, b.c AS d, e": "a", "c", "e".
 
     Args:
-        every: all words that can be a table's name, wherever they stand; too many, and none too little.
+        every: whether to return every word that can be the name of a table: too many, but none is missing.
     """
     tables: list[str] = []
     expected = True
@@ -220,7 +229,7 @@ def _tables(words: list[_Word], *, every: bool = False) -> list[str]:
             expected = True
         elif word.text in ("(", ")") and not every:
             if tables or word.text == ")":
-                break  # before a name there is none but PostgreSQL's ONLY (a)
+                break  # before the first name only PostgreSQL has a parenthesis: ONLY (a)
         elif word.is_name and (every or (expected and word.upper not in _MODIFIERS)):
             name = word.text
             while index + 1 < len(words) and words[index].text == "." and words[index + 1].is_name:
@@ -232,7 +241,7 @@ def _tables(words: list[_Word], *, every: bool = False) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """*name* as tables are looked up: without schema and quotes, in one case."""
+    """*name* as it is looked up: without schema and quotes, in lower case."""
     return name.rpartition(".")[2].strip("\"'`[]").casefold()
 
 
@@ -259,12 +268,12 @@ def _add_table(names: Names, model: type[Model], written: Written) -> None:
         plan.add_table(names)
         if written.deletes:
             plan.add_dependents(names)
-        # No function has seen the rows.
+        # No function has seen the rows (rule 4).
         names.everything |= plan.has_functions or plan.links_wanted()
 
 
 def _pointing_at(model: type[Model]) -> Iterable[type[Model]]:
-    """The models with a foreign key to *model*, or to one of these."""
+    """The watched models with a foreign key to *model*, or to another one of these."""
     found: dict[type[Model], None] = {}
     targets = [model]
     while targets:
@@ -279,7 +288,7 @@ def _pointing_at(model: type[Model]) -> Iterable[type[Model]]:
 
 @functools.cache
 def _models_by_table() -> dict[str, list[type[Model]]]:
-    """The watched models by their tables, those that Django makes for many-to-many relations among them."""
+    """The watched models by the names of their tables, with those that Django makes for many-to-many relations."""
     tables: dict[str, list[type[Model]]] = {}
     for model in apps.get_models(include_auto_created=True, include_swapped=True):
         if not model._meta.proxy and is_watched(model):
@@ -305,7 +314,7 @@ patches = Patches("SQL of the application's own")
 @patches.around(CursorWrapper, "execute", "self, sql, params=None", why="SQL of the application's own sends no signal")
 def _cursor_execute(original: Any) -> Any:
     def execute(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
-        # First what nearly all are. Written out, because every query comes by here.
+        # First the most frequent kind. Written out, since every query of the application passes here.
         if type(sql) is str and sql.startswith("SELECT") and ";" not in sql:
             return original(self, sql, params)
         if (statement := compiled_statement(self.db)) is not None:
@@ -355,10 +364,10 @@ def _may_have_worked(error: BaseException) -> bool:
 
 
 def _text_of(sql: Any) -> str:
-    """What can be read of SQL that is no text: bytes, or what a driver composes of parts."""
+    """The text of SQL that is not a `str`: bytes, or an object that a driver composes of parts."""
     if isinstance(sql, bytes | bytearray):
         return bytes(sql).decode(errors="replace")
-    # Its parts, among them the names of tables, as Python shows them; the quotes put it in doubt.
+    # The `repr` has the names of tables in it. The quotes appended make the text one of those in doubt (rule 1).
     return f"{sql!r}\\'"
 
 
@@ -370,11 +379,12 @@ def writes_to(*models: type[Model], using: str | None = None) -> Iterator[None]:
         with writes_to(Product):
             cursor.callproc("raise_prices")
 
-    They are told in the transaction's one message, and also when the block raises, since it may have committed by
-    itself. With `WRITES="strict"` they are held from its beginning, in a transaction of its own if there is none.
+    They are part of the transaction's one message. They are published if the block raises, too, since it may have
+    committed by itself. With `WRITES="strict"` they are held from the beginning of the block, in a transaction of its
+    own if none is open.
 
     Args:
-        using: the database alias that is written to. None takes, for each model, the one its writes go to.
+        using: the alias of the database that is written to. None takes, for each model, the one its writes go to.
 
     Raises:
         TypeError: one of these is not a model class with a table.
@@ -388,12 +398,12 @@ def writes_to(*models: type[Model], using: str | None = None) -> Iterator[None]:
         _add_table(names, concrete_of(model), Written("", deletes=True))
     with contextlib.ExitStack() as blocks:
         for alias, names in by_alias.items():
-            blocks.enter_context(_telling(names, alias))
+            blocks.enter_context(_collecting(names, alias))
         yield
 
 
 @contextlib.contextmanager
-def _telling(names: Names, alias: str) -> Iterator[None]:
+def _collecting(names: Names, alias: str) -> Iterator[None]:
     own = own_transaction(alias)
     begun = False
     try:
@@ -406,5 +416,6 @@ def _telling(names: Names, alias: str) -> Iterator[None]:
                 collect(names, alias)
     except BaseException:
         if begun and not isinstance(own, contextlib.nullcontext):
-            send(names)  # they went with the transaction, and the block may have committed something all the same
+            # They were rolled back with our own transaction, and the block may have committed by itself.
+            send(names)
         raise

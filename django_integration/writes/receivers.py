@@ -1,14 +1,14 @@
 """
-What signals tell: that a row is about to be saved, and has been; and, to `@invalidates` functions, what was linked.
+Receivers of signals: from `post_save` to the names of the saved row; and what `@invalidates` functions name for links.
 
-All other writes are taken where Django sends them (`compilers.py`, `writes.py`). A receiver of `post_delete` would make
-Django fetch every row before it deletes it, and one of `m2m_changed` look which links are there before it adds some;
-so they are connected for the models alone whose rows a function wants to see.
+All other writes are seen where Django carries them out (`saves.py`, `statements.py`). A receiver of `pre_delete` makes
+Django fetch every row before it deletes it, and one of `m2m_changed` makes it look for existing links before it adds
+some; so these are connected only for models whose rows a function wants to see.
 
-Rule 1: the tags of a row need no query. Only `@invalidates` functions may, see `registry.py`.
-Rule 2: what was seen is collected even when a function fails after it.
-Rule 3: ours is the first receiver of `post_save`: what another one reads, of a row that was just saved, must not come
-from a cache that has not heard of it. (Models connect theirs while they are imported, before any app is ready.)
+Rule 1: the tags of a row need no query. Only `@invalidates` functions may need one (`names/functions.py`).
+Rule 2: the names found so far are collected even if a function raises after them.
+Rule 3: ours is the first receiver of `post_save`: another one may read the row that was just saved, and must not get
+the old one from a cache. (Models connect theirs while they are imported, before any app is ready.)
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ..transactions.outgoing import collect
 
 _UID = "invalidator"
 _BEFORE = "_invalidator_before"
-"""Where a row's state keeps, between `pre_save` and `post_save`, what the functions named for the row as it was."""
+"""Where a row's state keeps, between `pre_save` and `post_save`, the names that functions gave the row as it was."""
 
 _WRITTEN = "_invalidator_written"
-"""Where it keeps, between the SQL of a save and its `post_save`, the names of what was written."""
+"""Where it keeps, between the SQL of a save and its `post_save`, the names of the row as it was written."""
 
 M2MAction = Literal["pre_add", "post_add", "pre_remove", "post_remove", "pre_clear", "post_clear"]
 
@@ -41,14 +41,14 @@ def connect() -> None:
 
 
 def _put_first(signal: Any) -> None:
-    """Let our receiver be the first of *signal*'s. Django calls them in the order of this list."""
+    """Make our receiver the first of *signal*. Django calls receivers in the order of this list."""
     with signal.lock:
         signal.receivers.sort(key=lambda receiver: receiver[0][0] != _UID)
         signal.sender_receivers_cache.clear()
 
 
 def keep_rows() -> None:
-    """Make Django fetch what it deletes and links of models whose rows an `@invalidates` function wants to see."""
+    """Make Django fetch the rows that it deletes or links, for models whose rows an `@invalidates` function wants."""
     for model in apps.get_models(include_auto_created=True):
         plan = plan_of(model, None)
         if plan.has_functions:
@@ -58,17 +58,17 @@ def keep_rows() -> None:
 
 
 def _row_is_wanted(sender: type[Model], **_: object) -> None:
-    """Does its work by being connected: it turns fast deletes off for its model, and for no other."""
+    """Do nothing when called: being connected is enough to turn off fast deletes, for this model only."""
 
 
 def before_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
-    """Keep what the functions name for the row as it is in the database; its own query, and only if there are any."""
+    """Keep what the functions name for the row as it is in the database; that costs a query, if there are functions."""
     plan = plan_of(sender, using)
     if raw or instance.pk is None or not plan.is_watched or not plan.has_functions or plan.is_historical:
         return
     # A new row is not locked: MySQL would lock the gap where it goes.
     known = not instance._state.adding
-    # Added to what a failed or a nested save left there: a name too many is a miss, a name too few is stale.
+    # Added to what a failed or nested save has left there: a name too many costs a miss, a missing one a stale value.
     plan.add_functions_in_database(_before(instance), [instance.pk], lock=known)
 
 
@@ -78,7 +78,7 @@ def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, *
     if not plan.is_watched:
         return
     names = take_written(instance)
-    if not names:  # somebody else has written the row, and sends the signal
+    if not names:  # the signal is sent by code that wrote the row in another way
         plan.add_row(names, instance)
     try:
         if plan.has_functions:
@@ -92,13 +92,13 @@ def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, *
 
 
 def note_written(instance: Model) -> Names:
-    """Return the names of what was written of *instance* and is not published yet, to add to."""
+    """Return the names of *instance* as it was written, not yet collected, for the caller to add to."""
     names: Names = instance._state.__dict__.setdefault(_WRITTEN, Names())
     return names
 
 
 def take_written(instance: Model) -> Names:
-    """Return the names of what was written of *instance* and is not published yet: the caller publishes them."""
+    """Take the names of *instance* as it was written, not yet collected; the caller collects them."""
     names: Names = instance._state.__dict__.pop(_WRITTEN, None) or Names()
     return names
 
@@ -115,10 +115,10 @@ def links_changed(
     """
     Invalidate what the functions name for the rows on both sides of a many-to-many relation.
 
-    Called before and after the change, both times in its transaction; the tags are told by the statements.
+    Called before and after the change, both times in its transaction. The tags come from the statements.
     """
     if pk_set is not None and not pk_set:
-        return  # add() of what is there already
+        return  # add() of rows that are linked already
     if not plan_of(sender, using).is_watched:
         return
     names = Names()
@@ -167,7 +167,7 @@ def _add_functions_of_linked(
         return
     here.add_functions(names, instance)
     if there.has_functions:
-        if pk_set is None or not _are_pks(through, there.model):  # clear(): which rows were linked is not known
+        if pk_set is None or not _are_pks(through, there.model):  # after clear(), which rows were linked is not known
             names.everything = True
         else:
             there.add_functions_in_database(names, list(pk_set))

@@ -1,17 +1,17 @@
 """
-Saves and deletes of rows that are known. And, for strict writes, a transaction around what Django writes without one.
+Saves and deletes of rows in memory. And, for strict writes, a transaction around what Django writes without one.
 
-`Model.save_base` is where a row is saved, and `Collector.delete` where rows are deleted, whoever asks: a row, a query
-set, the admin, a cascade. Both know rows, and tell them with less said and more exactly than their statements could
-(`compilers.py`); so both mark these as told. What they do by queries (fast deletes, `SET_NULL` of rows unseen) is told
-there.
+Every save of a row goes through `Model.save_base`, and every delete through `Collector.delete`: those of a row, of a
+query set, of the admin, of a cascade. Both have the rows in memory, so they name them more exactly than their
+statements could (`statements.py`), and mark these statements as handled by the caller. What they do by queries alone
+(fast deletes, `SET_NULL` of rows that Django does not fetch) is published by the statements.
 
 Rule 1: no query is added, unless an `@invalidates` function wants to see the rows.
-Rule 2: a row that was written is told even if a receiver fails that is called before ours, or if no signal is sent
-(the tables that Django makes for many-to-many relations).
-Rule 3: what was written is noted right after the statement, before anybody else can change the row in memory.
-Rule 4: names of a delete are taken before it, which forgets the rows, and collected in its transaction, when a
-statement has worked: all that it does is one message.
+Rule 2: a row that was written is published even if a receiver that is called before ours fails, and if no signal is
+sent (for the tables that Django makes for many-to-many relations).
+Rule 3: the names of a written row are taken right after its statement, before other code can change the row in memory.
+Rule 4: the names of a delete are taken before it, since Django forgets the rows; they are collected in its transaction,
+once a statement has succeeded, so that all of a delete is one message.
 Rule 5: where no transaction is open, a strict write opens one around itself and its signals: only what is not
 committed yet can be refused.
 """
@@ -32,10 +32,10 @@ from ..names import Names, WritePlan, concrete_of, plan_of
 from ..patching import Patches
 from ..transactions.outgoing import announce, collect, own_transaction
 from .receivers import note_written, take_written
-from .statements import KNOWN_ROWS, Verb, told
+from .statements import KNOWN_ROWS, Verb, handled_by_caller
 
 _DELETING = "_invalidator_deleting"
-"""Where a connection keeps the names of the `Collector` at work, which tells its statements for known rows itself."""
+"""Where a connection keeps the names of the `Collector` at work, which publishes the rows that it has in memory."""
 
 
 patches = Patches("Saves and deletes of rows")
@@ -57,7 +57,7 @@ def _delete(original: Any) -> Any:
 
 @contextlib.contextmanager
 def _deleting(names: Names, using: str) -> Iterator[None]:
-    """Keep *names* where the first statement for known rows finds them: they belong into the transaction around it."""
+    """Keep *names* for the first statement on rows in memory, which collects them in the delete's own transaction."""
     state = connections[using].__dict__
     before = state.get(_DELETING)
     state[_DELETING] = names
@@ -70,7 +70,7 @@ def _deleting(names: Names, using: str) -> Iterator[None]:
 @patches.around(DeleteQuery, "delete_batch", "self, pk_list, using", why="`Collector.delete` invalidates its rows")
 def _delete_batch(original: Any) -> Any:
     def delete_batch(self: DeleteQuery, pk_list: Any, using: str) -> int:
-        with _told_by_collector("delete", self, using):
+        with _handled_by_collector("delete", self, using):
             count: int = original(self, pk_list, using)
             return count
 
@@ -85,19 +85,19 @@ def _delete_batch(original: Any) -> Any:
 )
 def _update_batch(original: Any) -> Any:
     def update_batch(self: UpdateQuery, pk_list: Any, values: Any, using: str) -> None:
-        with _told_by_collector("update", self, using):
+        with _handled_by_collector("update", self, using):
             original(self, pk_list, values, using)
 
     return update_batch
 
 
 @contextlib.contextmanager
-def _told_by_collector(verb: Verb, query: Any, using: str) -> Iterator[None]:
+def _handled_by_collector(verb: Verb, query: Any, using: str) -> Iterator[None]:
     names: Names | None = connections[using].__dict__.get(_DELETING)
     if names is None:
         yield
         return
-    with told(verb, concrete_of(query.get_meta().model), using):
+    with handled_by_caller(verb, concrete_of(query.get_meta().model), using):
         yield
     collect(names, using)
     names.clear()
@@ -111,7 +111,7 @@ def _told_by_collector(verb: Verb, query: Any, using: str) -> Iterator[None]:
 )
 def _save_base(original: Any) -> Any:
     def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
-        # Django passes it by name; somebody else may not.
+        # Django passes it by name; other callers may pass it by position.
         using = kwargs.get("using") or (args[3] if len(args) > 3 else None)
         using = using or router.db_for_write(type(self), instance=self)
         plan = plan_of(type(self), using)
@@ -122,7 +122,7 @@ def _save_base(original: Any) -> Any:
             try:
                 original(self, *args, **kwargs)
             finally:
-                # What our receiver of `post_save` was not called for.
+                # The names that our receiver of `post_save` would have taken, had it been called.
                 if names := take_written(self):
                     names.everything |= plan.has_functions
                     collect(names, using)
@@ -159,7 +159,7 @@ def _save_table(original: Any) -> Any:
             )
         except (InterfaceError, OperationalError):
             if plan.is_watched and not connections[cast("str", using)].in_atomic_block:
-                plan.add_table(note_written(self))  # the answer may be what was lost
+                plan.add_table(note_written(self))  # it may have run, and only its answer was lost
             raise
         # Parents come first: with the model's own table the row is whole, and their columns are its attributes.
         if plan.is_watched and plan.model is concrete_of(type(self)):
@@ -172,7 +172,7 @@ def _save_table(original: Any) -> Any:
 @patches.around(Model, "_do_update", "self, base_qs, using, ...", why="`Model.save_base` invalidates its row")
 def _do_update(original: Any) -> Any:
     def do_update(self: Model, base_qs: Any, using: str, *args: Any, **kwargs: Any) -> Any:
-        with told("update", concrete_of(base_qs.model), using):
+        with handled_by_caller("update", concrete_of(base_qs.model), using):
             return original(self, base_qs, using, *args, **kwargs)
 
     return do_update
@@ -181,14 +181,14 @@ def _do_update(original: Any) -> Any:
 @patches.around(Model, "_do_insert", "self, manager, using, ...", why="`Model.save_base` invalidates its row")
 def _do_insert(original: Any) -> Any:
     def do_insert(self: Model, manager: Any, using: str, *args: Any, **kwargs: Any) -> Any:
-        with told("insert", self, using):
+        with handled_by_caller("insert", self, using):
             return original(self, manager, using, *args, **kwargs)
 
     return do_insert
 
 
 def _transaction_for(models: Iterable[type[Model]], using: str) -> contextlib.AbstractContextManager[object]:
-    """Rule 5, for a write to *models*; those that nobody watches are written as if we were not there."""
+    """The transaction of rule 5 for a write to *models*; none if no change of them is published."""
     watched = any(plan_of(model, using).is_watched for model in models)
     return own_transaction(using) if watched else contextlib.nullcontext()
 
@@ -222,7 +222,7 @@ def _add_deleted(names: Names, plan: WritePlan, rows: Iterable[Model], collector
     if plan.is_historical:
         names.everything = True
     elif isinstance(collector.origin, Model):
-        # What the application holds in its hands may have been changed since it was read.
+        # The application may have changed the row in memory since it was read.
         plan.add_functions_in_database(names, [row.pk for row in rows])
     else:
         _add_functions(names, plan, rows)
@@ -241,7 +241,7 @@ def _add_updated(
 ) -> None:
     """Add the names for rows of which Django will set *column* to *value* because its target is deleted."""
     if isinstance(rows, QuerySet) and rows._result_cache is None:  # noqa: SLF001 - as Collector.delete itself asks
-        return  # Django updates these by a query, which is seen as a statement
+        return  # Django updates these by a query, which `statements.py` sees
     _add_rows(names, plan, rows)
     plan.add_columns(names, [column.name])
     if plan.has_functions:

@@ -1,16 +1,16 @@
 """
-Writes that send no signals, taken where Django turns them into SQL: updates, inserts and deletes of whatever origin.
+Writes that send no signals, seen where Django turns them into SQL: updates, inserts and deletes, wherever they begin.
 
 `QuerySet.update`, `bulk_create`, `bulk_update`, fast deletes, the links of many-to-many relations and the managers of
-reverse relations all end in one of three compilers' `execute_sql`. It knows the model, the columns and the objects, and
-its WHERE says whether the rows are named by their primary keys.
+reverse relations all end in `execute_sql` of one of three compilers. The compiler knows the model, the columns and the
+objects, and the WHERE of its query shows whether the rows are chosen by primary key.
 
 Rule 1: no query is added, unless an `@invalidates` function wants to see the rows (`_Rows`).
-Rule 2: only what has run, and has changed a row as far as the database says, is told; and, where the connection
-was lost outside a transaction, what may have.
-Rule 3: `Model.save` and `Collector.delete` tell by themselves (`writes.py`). They mark the one statement they are about
-to send, and no other: what a signal receiver or a field's `pre_save` writes meanwhile is told here.
-Rule 4: rows named by key are known rows, up to `KNOWN_ROWS`; others are unknown rows.
+Rule 2: a statement is published if it has run and, as far as the database reports, has changed a row. If the
+connection was lost outside a transaction, the statement may have changed rows, and is published as well.
+Rule 3: `Model.save` and `Collector.delete` publish their rows themselves (`saves.py`). They mark the one statement that
+they are about to send, and no other: what a signal receiver or a field's `pre_save` writes meanwhile is published here.
+Rule 4: rows chosen by primary key are known rows, up to `KNOWN_ROWS`; all others are unknown rows.
 """
 
 from __future__ import annotations
@@ -36,14 +36,17 @@ from ..patching import Patches
 from ..transactions.outgoing import collect, own_transaction
 
 KNOWN_ROWS = 500
-"""Rows of one statement that are named one by one; of more, a message would be longer than the caches it spares."""
+"""
+Rows of one statement that are named one by one. Of more rows the message would cost more than the entries that it
+spares, so they become unknown rows.
+"""
 
 Verb = Literal["insert", "update", "delete"]
 
 _STATEMENT = "_invalidator_statement"
 """Where a connection keeps the `Statement` in progress. A connection belongs to one thread or task."""
-_TOLD = "_invalidator_told"
-"""Where it keeps the mark of rule 3: a verb, and the model, or the row for an insert."""
+_HANDLED = "_invalidator_handled_by_caller"
+"""Where it keeps the mark of rule 3: a verb, and the row of an insert or the model of an update or delete."""
 
 
 class Statement:
@@ -54,35 +57,40 @@ class Statement:
     def __init__(self, compiler: SQLCompiler) -> None:
         self.compiler = compiler
         self.compiled = False
-        """Whether the SQL is made: before that, what is sent is somebody else's, such as a field's `pre_save`."""
+        """Whether the SQL has been made. What is sent before is another write, such as that of a field's `pre_save`."""
         self.ran = False
         self.rows = 0
-        """Rows changed so far, -1 if the database does not say."""
+        """Rows changed so far; -1 if the database does not report it."""
 
     def has_run(self, cursor: Any) -> None:
-        """Note what *cursor* says of a part of this statement."""
-        # With RETURNING the count is right only after the last row was fetched.
+        """Count the rows that *cursor* has changed for this statement, which Django may send in several parts."""
+        # With RETURNING the count is right only once the last row has been fetched.
         rows: int = -1 if cursor.description else cursor.rowcount
         self.rows = -1 if rows < 0 or self.rows < 0 else self.rows + rows
         self.ran = True
 
 
 def compiled_statement(connection: BaseDatabaseWrapper) -> Statement | None:
-    """Return the ORM's own statement that *connection* is about to run; None if the SQL is somebody else's."""
+    """Return the statement of the ORM that *connection* is about to run; None if the SQL is the application's own."""
     statement: Statement | None = connection.__dict__.get(_STATEMENT)
     return statement if statement is not None and statement.compiled else None
 
 
 @contextlib.contextmanager
-def told(verb: Verb, target: object, using: str) -> Iterator[None]:
-    """Mark the statement that is about to be sent as told by who sends it: the row of an insert, a model otherwise."""
+def handled_by_caller(verb: Verb, target: object, using: str) -> Iterator[None]:
+    """
+    Mark the statement that the caller sends in this block: the caller publishes its rows itself.
+
+    Args:
+        target: the row of an insert, or the model of an update or delete.
+    """
     state = connections[using].__dict__
-    before = state.get(_TOLD)
-    state[_TOLD] = (verb, target)
+    before = state.get(_HANDLED)
+    state[_HANDLED] = (verb, target)
     try:
         yield
     finally:
-        state[_TOLD] = before
+        state[_HANDLED] = before
 
 
 def _as_sql(original: Any) -> Any:
@@ -99,22 +107,25 @@ def _as_sql(original: Any) -> Any:
 def _execute_sql(verb: Verb, kind: type[_Rows], original: Any) -> Any:
     def execute(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
         state = self.connection.__dict__
-        outer, mark = state.get(_STATEMENT), state.get(_TOLD)
+        outer, mark = state.get(_STATEMENT), state.get(_HANDLED)
         if outer is not None and outer.compiler is self:
-            return original(self, *args, **kwargs)  # one of the methods makes use of the other
+            return original(self, *args, **kwargs)  # one of the wrapped methods calls another
         statement = Statement(self)
-        state[_STATEMENT], state[_TOLD] = statement, None
+        state[_STATEMENT], state[_HANDLED] = statement, None
         try:
-            if _is_told(mark, verb, self.query) or not plan_of(_model_of(self.query), self.connection.alias).is_watched:
+            if (
+                _is_handled_by_caller(mark, verb, self.query)
+                or not plan_of(_model_of(self.query), self.connection.alias).is_watched
+            ):
                 return original(self, *args, **kwargs)
             return _execute(self, statement, kind(self), lambda: original(self, *args, **kwargs))
         finally:
-            state[_STATEMENT], state[_TOLD] = outer, mark
+            state[_STATEMENT], state[_HANDLED] = outer, mark
 
     return execute
 
 
-def _is_told(mark: tuple[Verb, object] | None, verb: Verb, query: Any) -> bool:
+def _is_handled_by_caller(mark: tuple[Verb, object] | None, verb: Verb, query: Any) -> bool:
     if mark is None or mark[0] != verb:
         return False
     if verb == "insert":
@@ -130,7 +141,7 @@ def _execute(compiler: SQLCompiler, statement: Statement, rows: _Rows, original:
             result = original()
         except (InterfaceError, OperationalError):
             if not compiler.connection.in_atomic_block:
-                collect(rows.names(-1, None), using)  # the answer may be what was lost
+                collect(rows.names(-1, None), using)  # it may have run, and only its answer was lost
             raise
         if not statement.ran or statement.rows == 0:
             return result
@@ -144,7 +155,7 @@ def _execute(compiler: SQLCompiler, statement: Statement, rows: _Rows, original:
 
 
 class _Rows:
-    """The rows of one statement, and what they are called."""
+    """The rows of one statement, and the names of their change."""
 
     def __init__(self, compiler: SQLCompiler) -> None:
         self.query: Any = compiler.query
@@ -152,40 +163,46 @@ class _Rows:
         self.model = _model_of(self.query)
         self.pks: Collection[object] | None = None
         self.seen = Names()
-        """What functions named for the rows before the statement."""
+        """The names that functions gave the rows before the statement."""
         self.plan = plan_of(self.model, self.using)
         self.wanted = self.plan.has_functions
         self.read = self.wanted and not self.plan.is_historical
 
     def transaction(self) -> contextlib.AbstractContextManager[object]:
-        """What the statement needs around it: rows that a function has seen must be those that are written."""
+        """A transaction, if a function reads the rows before: no other writer may come between reading and writing."""
         connection = connections[self.using]
         if self.wanted and not connection.in_atomic_block and connection.get_autocommit():
             return transaction.atomic(using=self.using)
         return own_transaction(self.using)
 
     def before(self) -> None:
-        """Read what functions want to see, as it is before."""
+        """Read the rows that functions want to see, as they are before the statement."""
 
     def names(self, count: int, result: Any) -> Names:
-        """Return the tags of *count* rows (-1: not known); *result* is what the compiler has returned, if it has."""
+        """
+        Return the tags of the rows that were written.
+
+        Args:
+            count: how many there are; -1 if that is not known.
+            result: what the compiler has returned; None if it has raised.
+        """
         raise NotImplementedError
 
     def after(self, count: int, result: Any) -> Names:
-        """Return what functions name for these rows before and after; everything if that is not known."""
-        # A migration's model sends no signal that we receive for what it links.
+        """Return the names that functions give the rows before and after; everything if they cannot be asked."""
+        # A migration's model links rows, and no signal of it reaches us.
         return Names(everything=self.wanted or (self.plan.is_historical and self.plan.links_wanted()))
 
     def _were_read(self, count: int) -> bool:
-        """Whether the rows that were written are those that were read before."""
+        """Whether every row that was written is one that was read before."""
         return self.pks is not None and 0 <= count <= len(self.pks)
 
     def _known(self, count: int) -> Collection[object] | None:
-        """The primary keys of the rows of an update or delete, if they are known and not too many."""
+        """The primary keys of the rows of an update or delete; None if they are not known, or too many."""
         return self.pks if self._were_read(count) else self._found()
 
     def _found(self) -> Collection[object] | None:
-        """Those in its WHERE."""
+        """The primary keys in the WHERE; None if it does not choose the rows by them, or there are too many."""
         return _few(_values_in(self.query, lambda column: column.primary_key and column.model is self.model))
 
     def _read_found(self) -> None:
@@ -253,7 +270,7 @@ class _Insert(_Rows):
         if not self.wanted:
             return super().after(count, result)
         rows = list(self._rows(result))
-        # Who was there before a conflict, nobody has read; and a name made of a key that is not known is none.
+        # On a conflict nobody has read the row that was there; and without its key, no function can name a row.
         if not self.read or self.query.on_conflict is not None or any(row.pk is None for row in rows):
             return Names(everything=True)
         names = Names()
@@ -265,7 +282,7 @@ class _Insert(_Rows):
         return names
 
     def _rows(self, result: Any) -> Iterator[Model]:
-        """The objects with the keys that they have now: Django will set them only in a moment."""
+        """The objects with the keys that they have in the database; Django sets these only after we return."""
         objs: Sequence[Model] = self.query.objs
         keys = self._returned_keys(result)
         own = self.query.on_conflict is not OnConflict.UPDATE or self._conflicts_by_key()
@@ -274,7 +291,7 @@ class _Insert(_Rows):
                 yield given
                 continue
             row = copy.copy(given)
-            # On a conflict it was the row that was there, whose key is its own.
+            # On a conflict the row that was there was updated, and has kept its own key.
             setattr(row, self.model._meta.pk.attname, keys[index] if keys else None)
             yield row
 
@@ -305,7 +322,11 @@ def _model_of(query: Any) -> type[Model]:
 
 
 def _ends(query: Any, model: type[Model], written: Mapping[str, object]) -> dict[str, list[object]]:
-    """What the foreign keys of a through *model* hold in the rows of *query*, as far as its WHERE names them."""
+    """
+    The values that the foreign keys of a through *model* have in the rows of *query*, by attribute name.
+
+    A key is missing if the WHERE does not bind it. *written* are the values that the query sets, by attribute name.
+    """
     ends: dict[str, list[object]] = {}
     for key in ends_of(model):
         found = _few(_values_in(query, lambda column, key=key: column is key))  # type: ignore[misc]
@@ -328,7 +349,7 @@ def _few(values: Collection[object] | None) -> Collection[object] | None:
 
 
 def _values_in(query: Any, is_wanted: Callable[[Any], bool]) -> Collection[object] | None:
-    """The values to one of which *query* binds a column of its own table; None if it does not."""
+    """The values to which the WHERE of *query* limits a wanted column of its own table; None if it limits none."""
     for lookup in _conditions(query.where):
         left, right = lookup.lhs, lookup.rhs
         if not isinstance(left, Col) or left.alias != query.base_table or not is_wanted(left.target):
@@ -342,17 +363,17 @@ def _values_in(query: Any, is_wanted: Callable[[Any], bool]) -> Collection[objec
 
 
 def _conditions(node: Any) -> Iterator[Any]:
-    """The lookups by equality that all rows of a WHERE fulfil."""
+    """The lookups by equality that every row found by a WHERE fulfils."""
     if isinstance(node, WhereNode):
         if node.connector == AND and not node.negated:
             for child in node.children:
                 yield from _conditions(child)
     elif isinstance(node, Exact | In) and type(node).__module__.startswith("django."):
-        yield node  # one of somebody else's may find more than what is equal
+        yield node  # a lookup that is not Django's own may find more than equal values
 
 
 def _select_keys(query: Any, model: type[Model], using: str) -> Collection[object] | None:
-    """Read the primary keys of the rows that *query* is about to write, and lock them where that is simple."""
+    """Read the primary keys of the rows that *query* is about to write, and lock the rows where one table is read."""
     select = query.chain(klass=Query)
     select.clear_ordering(force=True)
     select.clear_select_clause()
@@ -367,7 +388,7 @@ patches = Patches("Statements of the ORM")
 
 
 def _watch(compiler: Any, verb: Verb, kind: type[_Rows], why: str) -> None:
-    before = f"a query that a field sends before the {verb} is not taken for it"
+    before = f"a query that a field sends before the {verb} is not mistaken for it"
     patches.around(compiler, "as_sql", "self, ...", why=before)(_as_sql)
     patches.around(compiler, "execute_sql", "self, ...", why=why)(functools.partial(_execute_sql, verb, kind))
 

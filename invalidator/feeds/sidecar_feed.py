@@ -54,7 +54,7 @@ class SidecarFeed:
     Args:
         path: of the file.
         any_owner: trust a file that belongs to somebody else than root or the user of this process.
-        watch: called with the words that a hit compares with from then on.
+        set_hit_words: called with the words that a hit compares with from then on.
         sweep: evicts every entry that may not be served, by either ledger.
 
     Raises:
@@ -70,13 +70,13 @@ class SidecarFeed:
         path: Path,
         *,
         any_owner: bool,
-        watch: Callable[[Words], None],
+        set_hit_words: Callable[[Words], None],
         sweep: Callable[[], None],
     ) -> None:
         self._config = config
         self._clock = clock
         self._any_owner = any_owner
-        self._watch = watch
+        self._set_hit_words = set_hit_words
         self._sweep = sweep
         self._file = self._map(path)
         self.view = self._file.view
@@ -132,7 +132,7 @@ class SidecarFeed:
             self._publishing += 1
             if not self._in_doubt:
                 self._in_doubt = True
-                self._watch(Doubt(self._settle_in_passing))
+                self._set_hit_words(Doubt(self._settle_in_passing))
 
     def after_publish(self, receipt: Receipt) -> None:
         with self._lock:
@@ -182,7 +182,7 @@ class SidecarFeed:
             self._swept = max(orphans, self._swept)
             if self._swept == self._orphans and not self._is_waiting():
                 self._in_doubt = False
-                self._watch(self.view.words)
+                self._set_hit_words(self.view.words)
 
     def _is_waiting(self) -> bool:
         """Whether the host's ledger has yet to reach something."""
@@ -230,4 +230,4 @@ class SidecarFeed:
             self._file = file
             self.view.words = file.view.words
             if not self._in_doubt:
-                self._watch(self.view.words)
+                self._set_hit_words(self.view.words)

@@ -36,7 +36,7 @@ BODIES_AT_ONCE = 64
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
 GRACE_S = 0.1
-"""For a courier to end, once its time is over: between two tries it ends at once; one that waits for Redis is left behind."""
+"""For a courier to end when it has to: between two tries it does so at once, while it waits for Redis it is left."""
 
 
 class Act(Enum):

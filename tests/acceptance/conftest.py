@@ -209,13 +209,31 @@ def demo() -> Iterator[Demo]:
         demo.end()
 
 
+PREPARE = """
+import django
+from django.core.management import call_command
+django.setup()
+call_command("migrate", verbosity=0)
+call_command("seed")
+"""
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop's database, as a demo makes one when it is not given any: it takes as long as starting two servers."""
+    path = tmp_path_factory.mktemp("shop") / "shop.sqlite3"
+    settings = {"DJANGO_SETTINGS_MODULE": "example_project.settings", "DATABASE": str(path)}
+    subprocess.run([sys.executable, "-c", PREPARE], cwd=ROOT, env=environ() | settings, check=True)
+    return path
+
+
 @pytest.fixture
-def start_demo() -> Iterator[Callable[..., Demo]]:
-    """Starts demos that a test may break."""
+def start_demo(database: Path) -> Iterator[Callable[..., Demo]]:
+    """Starts demos that a test may break, each on a database of its own."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, **environment: str) -> Demo:
-            demo = Demo(*arguments, **environment)
+            demo = Demo(f"--database={database}", *arguments, **environment)
             stack.callback(demo.end)
             return demo
 

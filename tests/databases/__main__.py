@@ -27,6 +27,7 @@ ON_SERVERS = ("tests/unit/django_integration", "tests/databases")
 """What runs on the servers, too; nothing else asks a database of Django's."""
 
 NO_TESTS = 5  # pytest's exit code
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,16 @@ def with_files(arguments: Sequence[str], files: Sequence[str]) -> list[str]:
     return [*arguments, *(() if names_some else files)]
 
 
+def environment(database: str) -> dict[str, str]:
+    """
+    The environment of a run on *database*.
+
+    Compiled modules are kept, whatever the caller's environment asks for: the tests start hundreds of processes, and
+    each would compile the whole project anew.
+    """
+    return {name: value for name, value in os.environ.items() if name != NO_BYTECODE} | {VARIABLE: database}
+
+
 def run(database: str, python: str | Path, arguments: Sequence[str], files: Sequence[str] = ()) -> Outcome:
     """Run pytest there, on *files* if *arguments* name none, unless the server is missing."""
     if why := missing(database):
@@ -63,7 +74,7 @@ def run(database: str, python: str | Path, arguments: Sequence[str], files: Sequ
     print(f"\n=== {database}\n", flush=True)
     began = time.monotonic()
     command = [python, "-m", "pytest", *with_files(arguments, files)]
-    code = subprocess.run(command, cwd=ROOT, env={**os.environ, VARIABLE: database}, check=False).returncode
+    code = subprocess.run(command, cwd=ROOT, env=environment(database), check=False).returncode
     word = {0: "passed", NO_TESTS: "no test"}.get(code, "FAILED")
     return Outcome(database, word, code, f"{time.monotonic() - began:.0f} s")
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.databases import __main__ as runner
 from tests.databases import servers
-from tests.databases.__main__ import REQUIRE, Outcome, exit_code, with_files
+from tests.databases.__main__ import NO_BYTECODE, REQUIRE, Outcome, environment, exit_code, with_files
 from tests.databases.chosen import VARIABLE, databases
 from tests.databases.servers import SERVERS, DatabaseServer, DatabaseServerError
 
@@ -64,6 +64,13 @@ def test_what_did_not_run_is_told_with_the_package_that_helps(
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("mariadb     NOT RUN")
     assert "install Debian's package mariadb-server" in said
+
+
+def test_the_environment_names_the_database_and_keeps_compiled_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NO_BYTECODE, "1")
+    monkeypatch.setenv("OTHER", "kept")
+    found = environment("mariadb")
+    assert (found[VARIABLE], found["OTHER"], NO_BYTECODE in found) == ("mariadb", "kept", False)
 
 
 def test_an_unknown_database_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

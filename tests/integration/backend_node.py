@@ -1,8 +1,9 @@
 """
-A server process with our cache backend, told by its parent what to do: one JSON list a line, answered by a JSON line.
+A server process with our cache backend; its parent writes commands, one JSON list a line, each answered by a JSON line.
 
-`python backend_node.py URL NAMESPACE`: the aliases are "default" (alone), "over" (over "l2", which can be told to wait)
-and "l2" itself, in database 1 of the server; the source of truth is in database 2, or, with "same", all is in one.
+`python backend_node.py URL`, then `["begin", NAMESPACE, L2_DB]`: from then on this is a new server, with an empty cache
+in a namespace of its own. The aliases are "default" (alone), "over" (over "l2", which can be made to wait) and "l2"
+itself, in database L2_DB of the Redis server; the source of truth is in database 2.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-URL, NAMESPACE, L2_DB = sys.argv[1:]
+(URL,) = sys.argv[1:]
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 SERVER = URL.rpartition("/")[0]
@@ -28,7 +29,7 @@ OURS = "django_integration.backend.NearCacheBackend"
 
 
 class SlowCache(RedisCache):
-    """Django's own, that waits before it adds, when told to."""
+    """Django's own, which waits before it adds while `waits` is set."""
 
     waits = False
     waiting = threading.Event()
@@ -39,6 +40,17 @@ class SlowCache(RedisCache):
             SlowCache.waiting.set()
             SlowCache.may_go_on.wait(60)
         return bool(super().add(*args, **options))
+
+
+def settings_of(namespace: str, l2_db: int) -> dict[str, Any]:
+    return {
+        "INVALIDATOR": {"URL": URL, "NAMESPACE": namespace, "MAX_STALENESS": 2.0 if l2_db == 1 else 30.0},
+        "CACHES": {
+            "default": {"BACKEND": OURS},
+            "over": {"BACKEND": OURS, "LOCATION": "over", "OPTIONS": {"L2": "l2"}},
+            "l2": {"BACKEND": "backend_node.SlowCache", "LOCATION": f"{SERVER}/{l2_db}"},
+        },
+    }
 
 
 settings.configure(
@@ -55,13 +67,8 @@ settings.configure(
     ],
     CACHE_MIDDLEWARE_ALIAS="over",
     SESSION_CACHE_ALIAS="over",
-    INVALIDATOR={"URL": URL, "NAMESPACE": NAMESPACE, "MAX_STALENESS": 2.0 if L2_DB == "1" else 30.0},
     TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
-    CACHES={
-        "default": {"BACKEND": OURS},
-        "over": {"BACKEND": OURS, "LOCATION": "over", "OPTIONS": {"L2": "l2"}},
-        "l2": {"BACKEND": "backend_node.SlowCache", "LOCATION": f"{SERVER}/{L2_DB}"},
-    },
+    **settings_of("not-begun", 1),
 )
 sys.modules["backend_node"] = sys.modules["__main__"]
 django.setup()
@@ -80,6 +87,23 @@ from django_integration.backend import second_level, settling  # noqa: E402
 
 source = redis.Redis.from_url(f"{SERVER}/2", decode_responses=True)
 computed: dict[str, int] = {}
+taken_back_before = 0
+
+
+def begin(namespace: str, l2_db: int) -> bool:
+    """Forget everything: a changed setting gives this process a new bus and new caches."""
+    global taken_back_before  # noqa: PLW0603 - counted since the start of the process
+    settled = settling.settle(60)
+    taken_back_before = taken_back()
+    override_settings(**settings_of(namespace, l2_db)).enable()
+    computed.clear()
+    SlowCache.waiting.clear()
+    SlowCache.may_go_on.clear()
+    return settled
+
+
+def taken_back() -> int:
+    return sum(status.taken_back for status in second_level.statuses())
 
 
 def compute(name: str) -> int:
@@ -162,8 +186,10 @@ def main() -> None:
     late: list[threading.Thread] = []
     for line in sys.stdin:
         match json.loads(line):
+            case ["begin", str(namespace), int(l2_db)]:
+                answer: Any = begin(namespace, l2_db)
             case ["lease"]:
-                answer: Any = bus().wait_until_leased(30)
+                answer = bus().wait_until_leased(30)
             case ["read all ways"]:
                 answer = read_all_ways()
             case ["published"]:
@@ -198,7 +224,7 @@ def main() -> None:
             case ["settle"]:
                 answer = settling.settle(60)
             case ["taken back"]:
-                answer = sum(status.taken_back for status in second_level.statuses())
+                answer = taken_back() - taken_back_before
             case other:
                 raise AssertionError(other)
         print(json.dumps(answer), flush=True)

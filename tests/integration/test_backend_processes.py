@@ -23,32 +23,47 @@ class Node(Process):
         return self("call", alias, "get", key)
 
 
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[EmbeddedServer]:
+    """One whose databases tests empty."""
+    with EmbeddedServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def processes(redis_server: EmbeddedServer) -> Iterator[list[Node]]:
+    """Three processes for all tests: to start them takes longer than most tests."""
+    processes = [Node(NODE, redis_server.url) for _ in range(3)]
+    yield processes
+    for process in processes:
+        process.close()
+
+
 @pytest.fixture
-def nodes(own_server: EmbeddedServer, namespace: str) -> Iterator[Callable[..., list[Node]]]:
-    """Start three servers, with the second level in a database of the one server."""
-    started: list[Node] = []
+def nodes(redis_server: EmbeddedServer, processes: list[Node], namespace: str) -> Callable[..., list[Node]]:
+    """Begin with three new servers, with the second level in a database of the one Redis server."""
 
-    def start(l2_db: int = 1) -> list[Node]:
-        started.extend(Node(NODE, own_server.url, namespace, str(l2_db)) for _ in range(3))
-        assert Node.all_leased(started)
-        return started
+    def begin(l2_db: int = 1) -> list[Node]:
+        redis_server.command("FLUSHALL")
+        for node in processes:
+            assert node("begin", namespace, l2_db)
+        assert Node.all_leased(processes)
+        return processes
 
-    yield start
-    for node in started:
-        node.close()
+    return begin
 
 
 @pytest.fixture
-def l2(own_server: EmbeddedServer) -> Iterator[Any]:
+def l2(redis_server: EmbeddedServer) -> Iterator[Any]:
     """A look into the second level itself, by the whole key."""
-    with redis.Redis.from_url(own_server.url.replace("/0", "/1")) as client:
+    with redis.Redis.from_url(redis_server.url.replace("/0", "/1")) as client:
         yield client
 
 
 @pytest.fixture
-def source(own_server: EmbeddedServer) -> Iterator[Any]:
+def source(redis_server: EmbeddedServer) -> Iterator[Any]:
     """The truth."""
-    with redis.Redis.from_url(own_server.url.replace("/0", "/2"), decode_responses=True) as client:
+    with redis.Redis.from_url(redis_server.url.replace("/0", "/2"), decode_responses=True) as client:
         yield client
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,15 +35,27 @@ OLD_AND_NEW = {
 Start = Callable[..., list[Node]]
 
 
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory, server: EmbeddedServer) -> Path:
+    """A database with tables and rows, which takes longer to make than a server to start: for tests to copy."""
+    path = tmp_path_factory.mktemp("rows") / "db.sqlite3"
+    node = Node(SCRIPT, server.url, f"rows-{uuid.uuid4().hex}", str(path), "", "auto", DATABASE)
+    node("make rows")
+    node.close()
+    return path
+
+
 @pytest.fixture
-def start(tmp_path: Path, own_server: EmbeddedServer, namespace: str) -> Iterator[Start]:
-    """Start three servers on one database."""
+def start(tmp_path: Path, rows: Path, own_server: EmbeddedServer, namespace: str) -> Iterator[Start]:
+    """Start servers on one database."""
     started: list[Node] = []
 
-    def start(*, ledger: Path | str = "", local_caches: str = "auto", constance: str = DATABASE) -> list[Node]:
-        common = (own_server.url, namespace, str(tmp_path / "db.sqlite3"), str(ledger), local_caches, constance)
-        started.extend(Node(SCRIPT, *common) for _ in range(3))
-        started[0]("make rows")
+    def start(
+        servers: int = 3, *, ledger: Path | str = "", local_caches: str = "auto", constance: str = DATABASE
+    ) -> list[Node]:
+        database = shutil.copyfile(rows, tmp_path / "db.sqlite3")
+        common = (own_server.url, namespace, str(database), str(ledger), local_caches, constance)
+        started.extend(Node(SCRIPT, *common) for _ in range(servers))
         assert Node.all_leased(started)
         return started
 
@@ -80,7 +94,7 @@ def test_what_waffle_itself_does_not_flush_is_seen_too(start: Start) -> None:
 
 def test_without_the_setting_the_others_go_on_with_the_old(start: Start) -> None:
     """The complaint itself; and that these tests look where it is."""
-    a, b, _ = start(local_caches="[]", constance=REDIS)
+    a, b = start(2, local_caches="[]", constance=REDIS)
     for name in ("site", "host", "type", "switch", "config"):
         read_until_cached([a, b], name)
         a("change", name)
@@ -91,7 +105,7 @@ def test_without_the_setting_the_others_go_on_with_the_old(start: Start) -> None
 
 
 def test_only_what_the_setting_names_is_touched(start: Start) -> None:
-    a, b, _ = start(local_caches=json.dumps(["sites"]))
+    a, b = start(2, local_caches=json.dumps(["sites"]))
     for name in ("site", "type"):
         read_until_cached([a, b], name)
         a("change", name)
@@ -123,7 +137,7 @@ def test_in_a_sidecars_workers(start: Start, tmp_path: Path, own_server: Embedde
     sidecar = Sidecar(own_server.url, [Config(namespace=namespace, max_staleness=2)], {namespace: ledger})
     sidecar.start()
     try:
-        assert sidecar.wards[0].wait_until_leased(30)
+        assert sidecar.served[0].wait_until_leased(30)
         a, *others = start(ledger=ledger)
         assert {node("listener") for node in (a, *others)} == {"sidecar"}
         for name, (_, new) in OLD_AND_NEW.items():
@@ -139,7 +153,7 @@ def test_in_a_sidecars_workers(start: Start, tmp_path: Path, own_server: Embedde
 
 def test_what_a_transaction_reads_of_its_own_change_is_not_kept(start: Start) -> None:
     """It is rolled back, and nobody is told."""
-    a, *_ = start()
+    (a,) = start(1)
     for name, (old, new) in OLD_AND_NEW.items():
         if name != "flag of one":  # read with the flag
             assert a("roll back", name) == new
@@ -147,5 +161,5 @@ def test_what_a_transaction_reads_of_its_own_change_is_not_kept(start: Start) ->
 
 
 def test_what_the_packages_offer_goes_on_working(start: Start) -> None:
-    a, *_ = start()
+    (a,) = start(1)
     assert a("use what they offer") == []

@@ -51,7 +51,7 @@ SIDECAR = """
     url, namespace, path = sys.argv[1:]
     sidecar = Sidecar(url, [Config(namespace=namespace, max_staleness=1, slots=1024)], {namespace: Path(path)})
     sidecar.start()
-    assert sidecar.wards[0].wait_until_leased(30)
+    assert sidecar.served[0].wait_until_leased(30)
     print("ready", flush=True)
     signal.sigwait([signal.SIGTERM])
     sidecar.close()

@@ -1,6 +1,8 @@
 """The pages fit together, and the names and files that they mention are there."""
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +14,7 @@ FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FOLDERS = ("invalidator", "django_integration", "tests", "benchmarks", "example_project", "docs")
 PATH_OF_OURS = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*\w/?)`")
+DOTTED_NAME = re.compile(r"[`\"]((?:invalidator|django_integration)(?:\.[a-z]\w+)+(?:\.[A-Z]\w+)?)(?:\(\))?[`\"]")
 PATH_OF_DOCS = re.compile(r"\bdocs/[\w./-]+\.(?:md|svg|c)\b")
 
 
@@ -64,6 +67,25 @@ class TestAPage:
         lines = ["", *prose_of(page).splitlines(), ""]
         begins = [at for at, line in enumerate(lines) if line.startswith("|") and not lines[at - 1].startswith("|")]
         assert [lines[at] for at in begins if not re.fullmatch(r"\|( ?:?-+:? ?\|)+", lines[at + 1])] == []
+
+
+RESOLVE = """
+import django, os, pkgutil, sys
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
+django.setup()
+for name in sys.argv[1:]:
+    pkgutil.resolve_name(name)
+"""
+
+
+def test_the_modules_and_functions_that_pages_name_exist() -> None:
+    """Also in examples of settings. (Imports are looked at in test_public_names.py.)"""
+    named = {name for page in PAGES if page.name != "CHANGELOG.md" for name in DOTTED_NAME.findall(page.read_text())}
+    assert "django_integration.backend.NearCacheBackend" in named
+    command = [sys.executable, "-W", "ignore", "-c", RESOLVE, *named]  # the example's warnings are its own
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("picture", sorted((ROOT / "docs").rglob("*.svg")), ids=name_of)

@@ -1,7 +1,7 @@
 """
 A world in one thread, by which the promise of DESIGN section 2 is searched for holes.
 
-The code under test is the real one: subscription, ledger, validity rule, store, flights, near cache, bus and outbox.
+The code under test is the real one: subscription, ledger, validity rule, store, loads, near cache, bus and outbox.
 Simulated is what is around it: time, network, server, database, threads and processes. One seed is one world; what
 happens in it is drawn, step by step, from that seed alone.
 

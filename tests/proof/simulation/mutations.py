@@ -82,7 +82,7 @@ MUTATIONS = (
     # Reads.
     mutation(
         "`loaded_at` is taken before the loader runs",
-        ("near_cache", "key, loaded, flight.loaded_at, self._own_ttl", "key, loaded, self._clock(), self._own_ttl"),
+        ("near_cache", "key, loaded, load.loaded_at, self._own_ttl", "key, loaded, self._clock(), self._own_ttl"),
     ),
     mutation(
         "a `set` counts from the miss before it",
@@ -203,11 +203,11 @@ MUTATIONS = (
         ),
     ),
     mutation(
-        "nobody boards a stale flight",
-        ("flight", "if still_good(both, flight.loaded_at) and not _waiting", "if not _waiting"),
+        "nobody joins a stale load",
+        ("loads", "if self._is_valid(both, load.loaded_at) and not _waiting", "if not _waiting"),
     ),
     mutation(
-        "tags that the loader added are checked when a flight lands",
+        "tags that the loader added are checked when a load ends",
         ("near_cache", "if (added or entry.parts) and not self._rule", "if False and not self._rule"),
     ),
     # Proofs.
@@ -243,6 +243,7 @@ MUTATIONS = (
             "elif self.state is not State.LIVE or self.journal is None:",
             "elif self.state is not State.LIVE or self.journal is None or envelope.id == self.journal.position:",
         ),
+        tests="tests/unit/invalidator/protocol/test_subscription.py",
     ),
     mutation(
         "ids are not compared by their order",
@@ -495,7 +496,11 @@ MUTATIONS = (
     ),
     mutation(
         "a worker's hits doubt until the host's ledger has its message",
-        ("feeds.sidecar_feed", "                self._watch(Doubt(self._settle_in_passing))", "                pass"),
+        (
+            "feeds.sidecar_feed",
+            "                self._set_hit_words(Doubt(self._settle_in_passing))",
+            "                pass",
+        ),
     ),
     mutation(
         "a new writer moves `changes` of the ledger it takes over",
@@ -513,7 +518,7 @@ ENOUGH_WHEN_INTACT = 400
 IN_SHORT = (
     "`loaded_at` is taken before the loader runs",
     "every read checks the lease (the whole rule)",
-    "nobody boards a stale flight",
+    "nobody joins a stale load",
     "a proof counts from its PING",
     "nothing is proved while replaying",
     "the position jumps only with a flush",

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from invalidator import flight
+from invalidator import loads
 from invalidator.feeds import sidecar_feed
 from invalidator.ledger import PROVEN_AT
 from invalidator.link import Post
@@ -155,7 +155,7 @@ class World:
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
-        flight._waiting.after_fork_in_child()
+        loads._waiting.after_fork_in_child()
         with (
             self.loop.running(),
             patch.object(subscription, "PAGE", self.setup.page),
@@ -205,7 +205,7 @@ class World:
         ready: list[Thread | Handle] = [
             thread for process in self.everybody() for thread in process.threads() if thread.is_ready()
         ]
-        if not flight._waiting.lock.locked():
+        if not loads._waiting.lock.locked():
             ready += [handle for handle in self.loop.ready if self._may_run(handle.owner)]
         return ready
 

@@ -31,11 +31,13 @@ def connect_a_receiver() -> None:
 
 def watch() -> None:
     observing.review(reviewer)
+    assert bus().wait_until_leased(PATIENCE_S)  # what a child stores before it listens is void
     cache.set("a", 1)
     assert cache.get("a") == 1
 
 
 def use_a_cache_backend() -> None:
+    assert bus().wait_until_leased(PATIENCE_S)  # as above
     caches["default"].set("a", 1)
     assert caches["default"].get("a") == 1
 

@@ -1,7 +1,6 @@
-"""Who looks at near caches sees everything, changes nothing, and costs nothing when gone."""
+"""A watcher of near caches sees everything, changes nothing, and costs nothing when it is gone."""
 
 import asyncio
-import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +10,8 @@ from django.core.cache import caches
 from django.db import DatabaseError, connection, transaction
 from django.test import override_settings
 
-from django_integration import Loaded, cache, cached, invalidate, observing, runtime
-from django_integration.observing import ObservedCache, Outcome, Probe
+from django_integration import Loaded, cache, cached, invalidate, observing, runtime, slow_path
+from django_integration.observing import Outcome, Probe
 from django_integration.reads.default_cache import default_cache
 from django_integration.testing import isolated_bus
 from invalidator import Entry, NearCache
@@ -21,22 +20,22 @@ from .zoo.models import Cage
 
 
 class Log:
-    """A watcher that writes down what it is told."""
+    """A watcher that writes down what it is called with."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
         self.entries: list[Entry[Any] | None] = []
         self.seconds: list[float | None] = []
 
-    def hit(self, near: NearCache, key: str, entry: Entry[Any] | None) -> None:
-        self.told.append(("hit", key))
+    def hit(self, near: NearCache, key: str, entry: Entry[Any]) -> None:
+        self.calls.append(("hit", key))
         self.entries.append(entry)
 
     def missed(self, near: NearCache, key: str) -> None:
-        self.told.append(("missed", key))
+        self.calls.append(("missed", key))
 
     def loaded(self, near: NearCache, key: str, entry: Entry[Any] | None, seconds: float | None) -> None:
-        self.told.append(("loaded", key))
+        self.calls.append(("loaded", key))
         self.entries.append(entry)
         self.seconds.append(seconds)
 
@@ -106,13 +105,13 @@ def test_nobody_looks_and_nothing_is_different() -> None:
     """The hit path is that of the library, for the default cache and the backend's, before and after a look."""
     with override_settings(CACHES=BACKEND):
         caches["default"].get("a")
-        assert type(default_cache()) is NearCache
-        with observing.watching(Log()):
-            assert type(default_cache()) is ObservedCache
-        assert type(default_cache()) is NearCache
         backend: Any = caches["default"]
-        assert backend._place.read.__func__ is NearCache.get
-        assert backend._place.read_many.__func__ is NearCache.get_many
+        looked_at = [default_cache(), backend._place.near]
+        assert [near.observer for near in looked_at] == [None, None]
+        with observing.watching(Log()):
+            assert None not in [near.observer for near in looked_at]
+        assert [near.observer for near in looked_at] == [None, None]
+        assert [near._slow_path for near in looked_at] == [slow_path.reasons] * 2
 
 
 def test_entries_stay_when_somebody_begins_to_look(watcher: Log) -> None:
@@ -122,12 +121,12 @@ def test_entries_stay_when_somebody_begins_to_look(watcher: Log) -> None:
     assert cache.get("a") == 1
 
 
-def test_a_watcher_hears_of_hits_misses_and_loads(watcher: Log) -> None:
+def test_a_watcher_sees_hits_misses_and_loads(watcher: Log) -> None:
     assert cache.get_or_set("a", lambda: 1, tags=["t"]) == 1
     assert cache.get_or_set("a", lambda: 1, tags=["t"]) == 1
     assert cache.get("b") is None
     assert cache.get_many(["a", "b"]) == {"a": 1}
-    assert watcher.told == [
+    assert watcher.calls == [
         *(("missed", "a"), ("loaded", "a"), ("hit", "a")),
         *(("missed", "b"), ("hit", "a"), ("missed", "b")),
     ]
@@ -138,20 +137,20 @@ def test_a_watcher_hears_of_hits_misses_and_loads(watcher: Log) -> None:
 def test_none_is_a_value(watcher: Log) -> None:
     cache.set("a", None)
     assert cache.get("a") is None
-    assert watcher.told == [("hit", "a")]
+    assert watcher.calls == [("hit", "a")]
 
 
-def test_a_watcher_hears_of_a_load_that_failed(watcher: Log) -> None:
+def test_a_watcher_sees_a_load_that_failed(watcher: Log) -> None:
     def fail() -> int:
         raise LookupError
 
     with pytest.raises(LookupError):
         cache.get_or_set("a", fail)
-    assert watcher.told == [("missed", "a"), ("loaded", "a")]
+    assert watcher.calls == [("missed", "a"), ("loaded", "a")]
     assert watcher.entries == [None]
 
 
-def test_a_watcher_hears_of_coroutines(watcher: Log) -> None:
+def test_a_watcher_sees_coroutines(watcher: Log) -> None:
     async def load() -> int:
         return 1
 
@@ -159,17 +158,17 @@ def test_a_watcher_hears_of_coroutines(watcher: Log) -> None:
         return await cache.aget_or_set("a", load)
 
     assert asyncio.run(ask()) == asyncio.run(ask()) == 1
-    assert watcher.told == [("missed", "a"), ("loaded", "a"), ("hit", "a")]
+    assert watcher.calls == [("missed", "a"), ("loaded", "a"), ("hit", "a")]
 
 
-def test_a_watcher_hears_of_the_backend() -> None:
+def test_a_watcher_sees_the_backend() -> None:
     log = Log()
     with override_settings(CACHES=BACKEND):
         caches["default"].set("before", 1)
         with observing.watching(log):
             assert caches["default"].get("before") == 1
             caches["default"].get_or_set("a", lambda: 1)
-    assert log.told == [("hit", ":1:before"), ("missed", ":1:a"), ("loaded", ":1:a")]
+    assert log.calls == [("hit", ":1:before"), ("missed", ":1:a"), ("loaded", ":1:a")]
 
 
 def test_an_error_of_a_watcher_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
@@ -377,12 +376,10 @@ def test_only_so_many_loads_of_a_backend_are_known(reviews: Reviews, monkeypatch
         assert [key for key, _ in reviews.outcomes] == [":1:b", ":1:c"]
 
 
-def test_caches_that_are_gone_are_forgotten() -> None:
-    near = observing.made(NearCache(runtime.bus()), "gone")
-    assert observing.name_of(near) == "gone"
-    del near
-    gc.collect()
-    assert "gone" not in observing._caches.values()
+def test_a_near_cache_that_is_made_meanwhile_is_watched(watcher: Log) -> None:
+    runtime.reset()
+    assert cache.get("a") is None
+    assert watcher.calls == [("missed", "a")]
 
 
 def test_a_forked_child_can_look() -> None:

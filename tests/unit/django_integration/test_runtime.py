@@ -26,12 +26,11 @@ def f(x): return x
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.unit.django_integration.settings"
 import django
 django.setup()
-from django_integration import runtime
-from django_integration.reads import default_cache
-assert runtime.made_bus() is None and default_cache.made_cache() is None
+from django_integration import near_caches, runtime
+assert runtime.made_bus() is None and near_caches.opened() == []
 assert threading.active_count() == 1, threading.enumerate()
 assert f(1) == 1
-assert default_cache.made_cache() is not None
+assert near_caches.opened()
 """
 
 

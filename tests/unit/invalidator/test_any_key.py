@@ -113,12 +113,6 @@ def test_a_key_of_the_namespace_that_happens_to_be_equal_is_another(bus, clock, 
     assert cache.get("text") == "value"
 
 
-def test_a_change_is_told_by_tags(cache) -> None:
-    for change in (cache.replace, cache.replace_if_absent, cache.update):
-        with pytest.raises(TypeError, match="invalidate its tags"):
-            change("key", "value")
-
-
 def test_it_wants_a_tag(bus) -> None:
     with pytest.raises(InvalidName, match="empty"):
         AnyKeyCache(bus, "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from invalidator import bus as bus_module
+from invalidator import journal_reader
 from invalidator.bus import Invalidator
 from invalidator.errors import ClosedError, InvalidName, InvalidSetting, JournalUnread, PublishError
 from invalidator.link import Post
@@ -200,8 +200,8 @@ class TestInvalidating:
         assert bus.status().queued == 0
 
 
-class TestHearing:
-    def test_what_one_says_the_other_drops(self, two) -> None:
+class TestReceiving:
+    def test_what_one_publishes_the_other_evicts(self, two) -> None:
         one, other = two
         evicted = threading.Event()
         cache = NearCache(other, on_evict=lambda key, value, cause: evicted.set())
@@ -223,7 +223,7 @@ class TestHearing:
         assert cache.get("a") is None
 
     def test_the_own_echo_does_not_throw_the_fresh_value_away(self, two) -> None:
-        """invalidate, reload, hear oneself: the reloaded value stays."""
+        """invalidate, reload, receive the own message: the reloaded value stays."""
         one, _ = two
         heard = threading.Event()
         one.on_invalidate(lambda it: heard.set(), keys=["a"])
@@ -233,7 +233,7 @@ class TestHearing:
         assert heard.wait(PATIENCE_S)
         assert cache.get("a") == "fresh"
 
-    def test_namespaces_do_not_hear_each_other(self, two) -> None:
+    def test_namespaces_receive_nothing_of_each_other(self, two) -> None:
         one, _ = two
         with Invalidator("memory://two", namespace="another") as stranger:
             heard: list[Any] = []
@@ -253,7 +253,7 @@ class TestCallbacks:
         bus.on_invalidate(heard.append, **names)
         return heard
 
-    def test_it_hears_everything_said_by_whomever(self, bus) -> None:
+    def test_it_is_called_for_everything_whoever_published_it(self, bus) -> None:
         heard = self.hear(bus)
         bus.invalidated(Body(v=1, node="other", keys=("a",), tags=("t",)), "5-0", 0)
         bus.invalidated(Body(v=1, node=bus.node, keys=("b",)), "6-0", 0)
@@ -267,7 +267,7 @@ class TestCallbacks:
         ]
 
     @pytest.mark.parametrize("names", [{"keys": ["a"]}, {"tags": ["t"]}, {"keys": ["a"], "tags": ["t"]}])
-    def test_it_hears_of_its_own_names_and_of_whatever_may_mean_them(self, bus, names) -> None:
+    def test_it_is_called_for_its_names_and_for_whatever_may_mean_them(self, bus, names) -> None:
         heard = self.hear(bus, **names)
         bus.invalidated(Body(v=1, keys=("other",), tags=("other",)), "1-0", 0)
         bus.invalidated(Body(v=1, keys=("a",), tags=("t",)), "2-0", 0)
@@ -280,7 +280,7 @@ class TestCallbacks:
         bus.invalidated(Body(v=1, tags=("a",)), "1-0", 0)
         assert heard == []
 
-    def test_it_does_not_hear_of_a_hold_but_of_its_release(self, bus) -> None:
+    def test_it_is_not_called_for_a_hold_but_for_its_release(self, bus) -> None:
         """The change is still to come: who acts on the announcement reads the old value."""
         heard = self.hear(bus)
         bus.invalidated(Body(v=1, op="hold", owner="o", keys=("a",)), "1-0", 0)
@@ -316,7 +316,7 @@ class TestCallbacks:
             bus.on_invalidate(print, **names)
 
     def test_over_a_link(self, two) -> None:
-        """The whole way: said there, heard here."""
+        """The whole way: published there, received here."""
         one, other = two
         heard: list[Invalidation] = []
         other.on_invalidate(heard.append)
@@ -326,7 +326,7 @@ class TestCallbacks:
         assert heard[0] == Invalidation(("a",), ("t",), False, "invalidate", receipt.id, one.node)
         assert heard[1].everything
 
-    def test_a_flush_is_heard_over_a_link(self, namespace) -> None:
+    def test_a_flush_is_seen_over_a_link(self, namespace) -> None:
         heard: list[Invalidation] = []
         link = MemoryLink(f"memory://{namespace}")
         with Invalidator("memory://", namespace=namespace, link=link) as bus:
@@ -355,7 +355,7 @@ class TestJournal:
         assert read[0].at >= read[1].at > 1e9
 
     def test_it_is_read_in_pages(self, two, monkeypatch) -> None:
-        monkeypatch.setattr(bus_module, "_JOURNAL_PAGE", 2)
+        monkeypatch.setattr(journal_reader, "PAGE", 2)
         for number in range(5):
             two[0].invalidate(f"k{number}")
         assert [message.keys for message in two[0].read_journal(5)] == [(f"k{number}",) for number in (4, 3, 2, 1, 0)]

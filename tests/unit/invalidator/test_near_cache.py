@@ -1,73 +1,19 @@
 """get, set, get_or_set: on a clock that stands still and a link on which nothing is heard."""
 
 import asyncio
-import contextlib
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from invalidator.bus import Invalidator
-from invalidator.errors import InvalidName, InvalidSetting, PublishError
+from invalidator.errors import InvalidName, InvalidSetting
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS
 from invalidator.names import name_slots
 from invalidator.near_cache import DEFAULT, Loaded, NearCache
-from tests.support import Clock, DeafLink, RecordingWords, S, Thread, wait_until
-
-
-class Fixture:
-    """A cache, and everything it stands on."""
-
-    def __init__(self, clock: Clock, bus_options: dict[str, Any], **options: Any) -> None:
-        self.clock = clock
-        self.link = DeafLink()
-        self.evicted: list[tuple[str, object, str]] = []
-        self.bus = Invalidator("memory://", namespace="shop", clock=clock, link=self.link, **bus_options)
-        options = {"on_evict": lambda *facts: self.evicted.append(facts), **options}
-        self.cache = NearCache(self.bus, **options)
-        self.prove()
-
-    def prove(self) -> None:
-        """Renew the lease."""
-        self.bus.ledger.prove(self.clock())
-
-    def hear(self, *keys: str, tags: tuple[str, ...] = ()) -> None:
-        """Another server has invalidated these names, just now."""
-        self.clock.advance(0.001)
-        self.bus.ledger.stamp(_slots(self.bus, keys, tags), self.clock())
-        self.clock.advance(0.001)
-
-    async def joins(self, number: int) -> None:
-        """Return when so many callers wait for a flight."""
-        while self.cache.stats().joins < number:  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0)
-
-
-def _slots(bus: Invalidator, keys: tuple[str, ...], tags: tuple[str, ...]) -> tuple[int, ...]:
-    return name_slots(keys, tags, bus.ledger.slots)
-
-
-@pytest.fixture
-def make(clock: Clock) -> Iterator[Callable[..., Fixture]]:
-    """Make a cache with options, those of its bus included."""
-    made: list[Fixture] = []
-
-    def make(*, bus: dict[str, Any] | None = None, **options: Any) -> Fixture:
-        made.append(Fixture(clock, bus or {}, **options))
-        return made[-1]
-
-    yield make
-    for it in made:
-        it.bus.close()
-
-
-@pytest.fixture
-def it(make) -> Fixture:
-    return make()
+from tests.support import RecordingWords, S, Thread, wait_until
 
 
 def never() -> None:
@@ -195,7 +141,7 @@ class TestInvalidation:
         it.cache._words = words = RecordingWords(it.bus.ledger.words)
         it.cache._clock = lambda: words.read.append("clock") or it.clock()
         assert it.cache.get("a") == "value"
-        (slot,) = _slots(it.bus, ("a",), ())
+        (slot,) = name_slots(("a",), (), it.bus.slots)
         assert words.read == [CHANGES, FLUSHED_AT, HEADER_WORDS + slot, "clock"]
 
     def test_a_pause_between_counter_and_clock_outlives_no_lease(self, it) -> None:
@@ -481,28 +427,28 @@ class TestGetOrSet:
         with pytest.raises(type(error)) as caught:
             it.cache.get_or_set("a", load)
         assert caught.value is error
-        assert len(it.cache._flights) == 0
+        assert len(it.cache._loads) == 0
 
     def test_tags_may_be_read_once(self, it) -> None:
-        """A generator is an iterable. The second attempt of a passenger must not find it empty."""
+        """A generator is an iterable. The second attempt of a caller that waited must not find it empty."""
         in_load, give_up = threading.Event(), threading.Event()
 
-        def fly() -> None:
+        def load() -> None:
             in_load.set()
             give_up.wait()
             raise KeyboardInterrupt
 
-        def pilot() -> None:
+        def leader() -> None:
             with pytest.raises(KeyboardInterrupt):
-                it.cache.get_or_set("a", fly)
+                it.cache.get_or_set("a", load)
 
-        flying = Thread(pilot)
+        loading = Thread(leader)
         in_load.wait()
-        passenger = Thread(lambda: it.cache.get_or_set("a", lambda: "value", tags=(tag for tag in ["t"])))
+        caller = Thread(lambda: it.cache.get_or_set("a", lambda: "value", tags=(tag for tag in ["t"])))
         wait_until(lambda: it.cache.stats().joins == 1)
         give_up.set()
-        flying.outcome()
-        assert passenger.outcome() == "value"
+        loading.outcome()
+        assert caller.outcome() == "value"
         it.hear(tags=("t",))
         assert it.cache.get("a") is None
 
@@ -547,13 +493,13 @@ class TestMadeFrom:
         """It boarded when nobody knew of the part."""
         part = it.cache.load_entry("part", lambda: "a")
         slow = SlowLoader(Loaded("old", made_from=[part]))
-        flying = Thread(lambda: it.cache.get_or_set("page", slow))
+        loading = Thread(lambda: it.cache.get_or_set("page", slow))
         slow.begun.wait()
         it.hear("part")
         late = Thread(lambda: it.cache.get_or_set("page", lambda: "new"))
         wait_until(lambda: it.cache.stats().joins == 1)
         slow.go_on.set()
-        assert flying.outcome() == "old"
+        assert loading.outcome() == "old"
         assert late.outcome() == "new"
 
     def test_get_entry_is_a_get(self, it) -> None:
@@ -631,34 +577,34 @@ class TestSingleFlight:
 
     def test_nor_after_the_invalidation_of_his_own_tag(self, it) -> None:
         slow = SlowLoader("old")
-        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
         it.hear(tags=("mine",))
         assert it.cache.get_or_set("a", lambda: "new", tags=["mine"]) == "new"
         slow.go_on.set()
-        flying.outcome()
+        loading.outcome()
 
     def test_nor_after_the_invalidation_of_a_tag_that_only_the_loader_knew(self, it) -> None:
-        """Known when it lands, and checked then."""
+        """Known when it ends, and checked then."""
         slow = SlowLoader(Loaded("old", tags=["found"]))
-        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
         it.hear(tags=("found",))
         late = Thread(lambda: it.cache.get_or_set("a", lambda: "new"))
         wait_until(lambda: it.cache.stats().joins == 1)
         slow.go_on.set()
-        assert flying.outcome() == "old"
+        assert loading.outcome() == "old"
         assert late.outcome() == "new"
 
     def test_nor_a_load_older_than_the_bound_without_a_lease(self, it) -> None:
         """Seen: 2.2 s old at a bound of 1 s."""
         slow = SlowLoader("old")
-        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
         it.clock.advance(3)
         assert it.cache.get_or_set("a", lambda: "new") == "new"
         slow.go_on.set()
-        flying.outcome()
+        loading.outcome()
         assert it.cache.get("a") in ("new", None)
 
     def test_a_loader_may_ask_for_its_own_key(self, it) -> None:
@@ -687,17 +633,17 @@ class TestSingleFlight:
         ]
         assert {caller.outcome() for caller in callers} == {"alone"}
 
-    def test_who_lost_a_race_does_not_load_again(self, it) -> None:
-        """Between his miss and his boarding, another flight has landed."""
-        board = it.cache._board
+    def test_a_caller_that_lost_a_race_does_not_load_again(self, it) -> None:
+        """Between its miss and its own load, another load has ended."""
+        join_or_start = it.cache._join_or_start
 
         def late(*args: Any, **options: Any) -> Any:
-            it.cache._board = board
-            it.cache.set("a", "landed meanwhile")
-            return board(*args, **options)
+            it.cache._join_or_start = join_or_start
+            it.cache.set("a", "loaded meanwhile")
+            return join_or_start(*args, **options)
 
-        it.cache._board = late
-        assert it.cache.get_or_set("a", never) == "landed meanwhile"
+        it.cache._join_or_start = late
+        assert it.cache.get_or_set("a", never) == "loaded meanwhile"
 
 
 class TestAsync:
@@ -710,7 +656,7 @@ class TestAsync:
 
         assert asyncio.run(main()) == ["value", "value"]
 
-    def test_tasks_share_a_flight(self, it) -> None:
+    def test_tasks_share_a_load(self, it) -> None:
         calls = []
 
         async def main() -> list[str]:
@@ -729,47 +675,47 @@ class TestAsync:
         assert asyncio.run(main()) == ["value"] * 5
         assert len(calls) == 1
 
-    def test_tasks_and_threads_share_a_flight(self, it) -> None:
+    def test_tasks_and_threads_share_a_load(self, it) -> None:
         slow = SlowLoader()
-        flying = Thread(lambda: it.cache.get_or_set("a", slow))
+        loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
 
         async def main() -> str:
-            passenger = asyncio.create_task(it.cache.aget_or_set("a", never))
+            caller = asyncio.create_task(it.cache.aget_or_set("a", never))
             await it.joins(1)
             slow.go_on.set()
-            return await passenger
+            return await caller
 
-        assert asyncio.run(main()) == flying.outcome() == "value"
+        assert asyncio.run(main()) == loading.outcome() == "value"
 
-    def test_when_its_pilot_is_cancelled_the_others_start_anew(self, it) -> None:
+    def test_when_its_leader_is_cancelled_the_others_start_anew(self, it) -> None:
         """A client that hangs up must not fail the requests of others."""
 
         async def main() -> str:
-            flying = asyncio.Event()
+            loading = asyncio.Event()
 
             async def hang() -> str:
-                flying.set()
+                loading.set()
                 await asyncio.Event().wait()
                 return "never"
 
             async def load() -> str:
                 return "value"
 
-            pilot = asyncio.create_task(it.cache.aget_or_set("a", hang))
-            await flying.wait()
-            passengers = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(3)]
+            leader = asyncio.create_task(it.cache.aget_or_set("a", hang))
+            await loading.wait()
+            callers = [asyncio.create_task(it.cache.aget_or_set("a", load)) for _ in range(3)]
             await it.joins(3)
-            pilot.cancel()
-            results = await asyncio.gather(*passengers)
+            leader.cancel()
+            results = await asyncio.gather(*callers)
             with pytest.raises(asyncio.CancelledError):
-                await pilot
+                await leader
             return results
 
         assert asyncio.run(main()) == ["value"] * 3
         assert it.cache.stats().loads == 2
 
-    def test_a_passenger_who_is_cancelled_leaves_the_flight_in_the_air(self, it) -> None:
+    def test_a_waiting_task_that_is_cancelled_leaves_the_load_under_way(self, it) -> None:
         async def main() -> str:
             go_on = asyncio.Event()
 
@@ -777,14 +723,14 @@ class TestAsync:
                 await go_on.wait()
                 return "value"
 
-            pilot = asyncio.create_task(it.cache.aget_or_set("a", load))
+            leader = asyncio.create_task(it.cache.aget_or_set("a", load))
             await asyncio.sleep(0)
-            passenger = asyncio.create_task(it.cache.aget_or_set("a", never))
+            caller = asyncio.create_task(it.cache.aget_or_set("a", never))
             await it.joins(1)
-            passenger.cancel()
-            await asyncio.gather(passenger, return_exceptions=True)
+            caller.cancel()
+            await asyncio.gather(caller, return_exceptions=True)
             go_on.set()
-            return await pilot
+            return await leader
 
         assert asyncio.run(main()) == "value"
 
@@ -807,18 +753,18 @@ class TestAsync:
         """It would stop the loop that flies."""
 
         async def main() -> str:
-            flying, go_on = asyncio.Event(), asyncio.Event()
+            loading, go_on = asyncio.Event(), asyncio.Event()
 
             async def load() -> str:
-                flying.set()
+                loading.set()
                 await go_on.wait()
                 return "async"
 
-            pilot = asyncio.create_task(it.cache.aget_or_set("a", load))
-            await flying.wait()
+            leader = asyncio.create_task(it.cache.aget_or_set("a", load))
+            await loading.wait()
             alone = it.cache.get_or_set("a", lambda: "sync")
             go_on.set()
-            await pilot
+            await leader
             return alone
 
         assert asyncio.run(main()) == "sync"
@@ -947,203 +893,6 @@ class TestForget:
         it.bus.invalidate("a")
 
 
-class TestChanges:
-    """For who has to tell a fill from a change: a new value here, and everybody else drops the old one."""
-
-    def test_a_replaced_value_survives_here_and_the_others_are_told(self, it) -> None:
-        it.cache.set("a", "old")
-        change = it.cache.replace({"a": "new", "b": "new"})
-        assert it.cache.get_many(["a", "b"]) == {"a": "new", "b": "new"}
-        assert it.link.said == []
-        change.tell()
-        assert it.link.names_said == ["a", "b"]
-        assert len(it.link.said) == 1
-        assert it.cache.get_many(["a", "b"]) == {"a": "new", "b": "new"}
-
-    def test_what_another_server_says_later_voids_it(self, it) -> None:
-        it.cache.replace({"a": "new"}).tell()
-        it.hear("a")
-        assert it.cache.get("a") is None
-
-    def test_what_was_being_loaded_meanwhile_is_not_stored_over_it(self, it) -> None:
-        def load() -> str:
-            it.clock.advance(0.001)
-            it.cache.replace({"a": "new"}).tell()
-            return "old"
-
-        assert it.cache.get_or_set("a", load) == "old"
-        assert it.cache.get("a") == "new"
-
-    def test_a_lagging_replica_has_nothing_to_do_with_it(self, make) -> None:
-        """It was not read from there: it need not wait until the replica has caught up."""
-        it = make(bus={"replica_lag": 1.0})
-        it.cache.replace({"a": "new"}).tell()
-        assert it.cache.get("a") == "new"
-        it.hear("a")
-        assert it.cache.get("a") is None
-
-    def test_who_cannot_tell_keeps_nothing(self, make) -> None:
-        it = make(bus={"publish": "raise"})
-        it.link.down = True
-        with pytest.raises(PublishError):
-            it.cache.replace({"a": "new"}).tell()
-        assert it.cache.get("a") is None
-
-    def test_coroutines_tell_too(self, it) -> None:
-        async def main() -> None:
-            await it.cache.replace({"a": "new"}).atell()
-
-        asyncio.run(main())
-        assert it.link.names_said == ["a"]
-        assert it.cache.get("a") == "new"
-
-    def test_a_value_in_doubt_is_told_and_kept_if_nothing_happened(self, it) -> None:
-        since = it.clock()
-        it.clock.advance(1)
-        it.prove()
-        it.cache.replace({"a": "kept"}, since={"a": since}).tell()
-        assert it.cache.get("a") == "kept"
-        it.hear("a")
-        it.cache.replace({"a": "old"}, since={"a": since}).tell()
-        assert it.cache.get("a") is None
-        assert it.link.names_said == ["a", "a"]
-
-    def test_a_ttl_of_zero_is_told_and_not_kept(self, it) -> None:
-        it.cache.set("a", "old")
-        it.cache.replace({"a": "new"}, ttl=0).tell()
-        assert it.cache.get("a") is None
-        assert it.link.names_said == ["a"]
-
-    def test_claiming_a_miss(self, it) -> None:
-        missed_at = it.clock()
-        it.cache.get("a")
-        it.clock.advance(5)
-        assert it.cache.claim_miss("a", within=5) == (True, missed_at)
-        it.cache.get("a")
-        it.cache.forget_misses()
-        assert it.cache.claim_miss("a", within=5) == (False, it.clock())
-
-
-class TestAdding:
-    def test_only_what_is_absent_is_added(self, it) -> None:
-        now = it.clock()
-        assert it.cache.fill_if_absent("a", 1, loaded_at=now) is True
-        assert it.cache.fill_if_absent("a", 2, loaded_at=now) is False
-        assert it.cache.replace_if_absent("a", 2) is None
-        assert it.cache.get("a") == 1
-        assert it.link.said == []
-
-    def test_what_may_not_be_served_is_absent(self, it) -> None:
-        it.cache.set("a", 1)
-        it.hear("a")
-        it.cache.replace_if_absent("a", 2).tell()
-        assert it.cache.get("a") == 2
-        assert it.link.names_said == ["a"]
-
-    def test_a_fill_that_was_invalidated_meanwhile_is_not_added(self, it) -> None:
-        now = it.clock()
-        it.hear("a")
-        assert it.cache.fill_if_absent("a", 1, loaded_at=now) is False
-        assert it.cache.get("a") is None
-
-    def test_of_many_threads_one_adds(self, it) -> None:
-        """Whoever looks and then stores lets two in."""
-        by_key, together = it.cache._by_key, threading.Barrier(4)
-
-        class Slow(dict[str, Any]):
-            def __missing__(self, key: str) -> Any:
-                if key not in by_key:
-                    with contextlib.suppress(threading.BrokenBarrierError):
-                        together.wait(5)
-                return by_key[key]
-
-        it.cache._by_key = Slow()
-        threads = [Thread(lambda: it.cache.fill_if_absent("a", 1, loaded_at=it.clock())) for _ in range(4)]
-        assert sorted(thread.outcome() for thread in threads) == [False, False, False, True]
-
-
-class TestAnUpdateWhileSomebodyLooks:
-    """Seen: a counter that was "not found", because another thread had just counted."""
-
-    @pytest.fixture
-    def overtaken(self, it, monkeypatch) -> None:
-        """Who looks at the entry "a" is overtaken by another thread's update."""
-        it.cache.set("a", 1)
-        check = it.cache._rule.check
-
-        def slow(entry: Any) -> Any:
-            monkeypatch.setattr(it.cache._rule, "check", check)
-            it.clock.advance(0.001)
-            it.cache.replace({"a": 2}).tell()
-            return check(entry)
-
-        monkeypatch.setattr(it.cache._rule, "check", slow)
-
-    @pytest.mark.usefixtures("overtaken")
-    @pytest.mark.parametrize(
-        "look",
-        [
-            lambda cache: cache.get("a"),
-            lambda cache: cache.get_many(["a"])["a"],
-            lambda cache: cache.peek("a").value,
-            lambda cache: cache.get_entry("a").value,
-            lambda cache: cache.get_or_set("a", never),
-            lambda cache: cache.update("a", lambda value: value)[0],
-        ],
-        ids=["get", "get_many", "peek", "get_entry", "get_or_set", "update"],
-    )
-    def test_the_new_value_is_found(self, it, look) -> None:
-        assert look(it.cache) == 2
-        assert it.cache.stats().misses == 0
-
-    @pytest.mark.usefixtures("overtaken")
-    def test_a_value_is_not_added_beside_it(self, it) -> None:
-        assert it.cache.fill_if_absent("a", 3, loaded_at=it.clock()) is False
-        assert it.cache.get("a") == 2
-
-
-class TestUpdating:
-    def test_a_value_is_replaced_by_what_is_made_of_it(self, it) -> None:
-        it.cache.set("a", 1, tags=["t"], ttl=10)
-        value, change = it.cache.update("a", lambda value: value + 1)
-        change.tell()
-        assert (value, it.cache.get("a")) == (2, 2)
-        assert it.link.names_said == ["a"]
-        entry = it.cache.peek("a")
-        assert entry.tags == ("t",)
-        it.clock.advance(10)
-        it.prove()
-        assert it.cache.get("a") is None, "its time had not begun anew"
-
-    @pytest.mark.parametrize(("ttl", "there"), [(DEFAULT, False), (20, True), (None, True)])
-    def test_an_update_may_set_the_ttl(self, it, ttl, there) -> None:
-        it.cache.set("a", 1, ttl=10)
-        it.cache.update("a", lambda value: value, ttl=ttl)[1].tell()
-        it.clock.advance(15)
-        it.prove()
-        assert ("a" in it.cache) == there
-
-    def test_nothing_cannot_be_updated(self, it) -> None:
-        with pytest.raises(KeyError):
-            it.cache.update("a", lambda value: value)
-        assert it.link.said == []
-
-    def test_no_update_is_lost(self, it) -> None:
-        """Another thread came in between: what it stored is what is updated."""
-        it.cache.set("a", 1)
-        seen: list[int] = []
-
-        def change(value: int) -> int:
-            seen.append(value)
-            if len(seen) == 1:
-                it.cache.update("a", lambda value: value + 10)[1].tell()
-            return value + 1
-
-        it.clock.advance(0.001)
-        value, _ = it.cache.update("a", change)
-        assert (value, seen) == (12, [1, 11])
-
-
 class TestMany:
     def test_one_clock_for_all_that_is_as_usual(self, it) -> None:
         it.cache.set_many({str(number): number for number in range(50)})
@@ -1170,12 +919,3 @@ class TestMany:
         hits = it.cache.stats().hits
         it.cache.get_many(["a", "c", "d", "a"])
         assert it.cache.stats().hits == hits + 3
-
-
-def test_making_room_lets_leave_what_was_not_used(it) -> None:
-    it.cache.set_many({str(number): number for number in range(6)})
-    it.cache.get_many(["0", "2"])
-    assert it.cache.make_room(2) == 2
-    assert [key for key, _, cause in it.evicted if cause == "room"] == ["1", "3"]
-    assert it.cache.make_room(99) == 4
-    assert len(it.cache) == 0

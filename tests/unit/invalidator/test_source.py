@@ -9,8 +9,9 @@ import pytest
 from invalidator.bus import Invalidator
 from invalidator.entry import AnyEntry, Entry
 from invalidator.names import name_slots
-from invalidator.near_cache import Loaded, NearCache
+from invalidator.near_cache import Loaded
 from invalidator.source import NoTransactions
+from invalidator.writable_cache import WritableCache
 from tests.support import Clock, DeafLink, Thread, wait_until
 
 SLOTS = 2**17
@@ -57,10 +58,10 @@ def view(clock: Clock) -> View:
 
 
 @pytest.fixture
-def cache(clock: Clock, view: View) -> Iterator[NearCache]:
+def cache(clock: Clock, view: View) -> Iterator[WritableCache]:
     with Invalidator("memory://", namespace="shop", clock=clock, link=DeafLink(), slots=SLOTS) as bus:
         bus.ledger.prove(clock())
-        yield NearCache(bus, source=view)
+        yield WritableCache(bus, source=view)
 
 
 def elsewhere(action) -> object:
@@ -81,7 +82,7 @@ def test_without_transactions_everybody_sees_the_source_as_it_is(clock: Clock) -
 
 
 @pytest.mark.parametrize("changed", ["a", "t"])
-def test_what_the_caller_has_changed_is_read_past_the_cache(cache: NearCache, view: View, changed: str) -> None:
+def test_what_the_caller_has_changed_is_read_past_the_cache(cache: WritableCache, view: View, changed: str) -> None:
     cache.set("a", "old", tags=["t"])
     cache.set("b", "other")
     assert cache.get_many(["a", "b"]) == cache.get_many(["a", "b"])  # the second time they are known to be good
@@ -94,7 +95,7 @@ def test_what_the_caller_has_changed_is_read_past_the_cache(cache: NearCache, vi
     assert cache.get("a") == "old"
 
 
-def test_what_may_be_uncommitted_is_not_stored(cache: NearCache, view: View) -> None:
+def test_what_may_be_uncommitted_is_not_stored(cache: WritableCache, view: View) -> None:
     view.uncommitted.add("t")
     assert cache.set("a", "mine", tags=["t"]) is False
     assert cache.set("b", "untagged: it may hold anything") is False
@@ -110,7 +111,7 @@ async def _aload() -> object:
     return Loaded("mine", tags=["t"])
 
 
-def test_a_load_of_who_has_changed_something_is_joined_by_nobody(cache: NearCache, view: View) -> None:
+def test_a_load_of_who_has_changed_something_is_joined_by_nobody(cache: WritableCache, view: View) -> None:
     view.uncommitted.add("t")
     seen = []
 
@@ -122,7 +123,7 @@ def test_a_load_of_who_has_changed_something_is_joined_by_nobody(cache: NearCach
     assert seen == ["committed"]
 
 
-def test_who_has_changed_something_joins_nobody(cache: NearCache, view: View) -> None:
+def test_who_has_changed_something_joins_nobody(cache: WritableCache, view: View) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def slow() -> str:
@@ -138,7 +139,7 @@ def test_who_has_changed_something_joins_nobody(cache: NearCache, view: View) ->
     assert other.outcome() == "committed"
 
 
-def test_what_a_loader_itself_has_changed_is_handed_to_nobody(cache: NearCache, view: View) -> None:
+def test_what_a_loader_itself_has_changed_is_handed_to_nobody(cache: WritableCache, view: View) -> None:
     """It was not known when others boarded."""
     others: list[Thread] = []
 
@@ -152,7 +153,7 @@ def test_what_a_loader_itself_has_changed_is_handed_to_nobody(cache: NearCache, 
     assert others[0].outcome() == "committed"
 
 
-def test_whatever_the_caller_was_told_is_told_to_its_view(cache: NearCache, view: View, clock: Clock) -> None:
+def test_whatever_the_caller_was_told_is_told_to_its_view(cache: WritableCache, view: View, clock: Clock) -> None:
     entry = cache.load_entry("a", load(1, "t"))
     cache.load_entry("b", load(2))
     view.uncommitted.add("something")
@@ -183,7 +184,7 @@ def test_whatever_the_caller_was_told_is_told_to_its_view(cache: NearCache, view
     assert view.read[0].slots == name_slots(("l2",), ("copy",), SLOTS)
 
 
-def test_what_is_not_served_was_not_read(cache: NearCache, view: View, clock: Clock) -> None:
+def test_what_is_not_served_was_not_read(cache: WritableCache, view: View, clock: Clock) -> None:
     cache.set("a", 1)
     clock.advance(0.1)
     cache.bus.ledger.stamp(name_slots(("a",), (), SLOTS), clock())
@@ -192,7 +193,7 @@ def test_what_is_not_served_was_not_read(cache: NearCache, view: View, clock: Cl
     assert [entry.value for entry in view.read] == [None]
 
 
-def test_what_an_old_view_shows_counts_from_when_it_was_taken(cache: NearCache, view: View, clock: Clock) -> None:
+def test_what_an_old_view_shows_counts_from_when_it_was_taken(cache: WritableCache, view: View, clock: Clock) -> None:
     view.began = clock()
     clock.advance(0.1)
     cache.bus.invalidate("a", "b", "c", "d")
@@ -206,7 +207,7 @@ def test_what_an_old_view_shows_counts_from_when_it_was_taken(cache: NearCache, 
     assert [key for key in "abcd" if key in cache] == ["d"]
 
 
-def test_an_old_view_is_no_hindrance_where_nothing_has_changed(cache: NearCache, view: View, clock: Clock) -> None:
+def test_an_old_view_is_no_hindrance_where_nothing_has_changed(cache: WritableCache, view: View, clock: Clock) -> None:
     view.began = clock()
     clock.advance(0.1)
     assert cache.get_or_set("a", lambda: "same") == "same"
@@ -214,7 +215,7 @@ def test_an_old_view_is_no_hindrance_where_nothing_has_changed(cache: NearCache,
 
 
 def test_whether_a_set_follows_a_miss_does_not_depend_on_the_age_of_the_view(
-    cache: NearCache, view: View, clock: Clock
+    cache: WritableCache, view: View, clock: Clock
 ) -> None:
     view.began = clock()
     clock.advance(600)

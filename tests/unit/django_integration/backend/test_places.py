@@ -7,9 +7,9 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from django_integration import bus, runtime
+from django_integration import bus, near_caches, runtime
 from django_integration.backend import NearCacheBackend
-from django_integration.backend.places import near_caches, place_of, place_tag
+from django_integration.backend.places import place_of, place_tag
 from tests.support import Thread
 
 from ..conftest import WAIT_S
@@ -57,9 +57,9 @@ def test_making_backends_starts_nothing() -> None:
 def test_near_caches_are_those_that_were_opened(cache) -> None:
     cache.get("a")
     unused = place_of("nobody asked for it")
-    assert near_caches()[""] is cache._place.near
+    assert near_caches.at("") is cache._place.near
     assert unused.tag.endswith("nobody asked for it")
-    assert "nobody asked for it" not in near_caches()
+    assert near_caches.at("nobody asked for it") is None
     assert not unused.is_open
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from django_integration import bus, cache
+from django_integration import bus, cache, near_caches
 from django_integration.monitoring.status import (
     MOST_REMEMBERED,
     NAMES_REMEMBERED,
@@ -16,7 +16,6 @@ from django_integration.monitoring.status import (
     look,
     without_password,
 )
-from django_integration.reads.default_cache import made_cache
 from invalidator import Invalidator
 from invalidator.ledger.file import writing
 
@@ -59,7 +58,7 @@ def test_looking_starts_nothing() -> None:
         found = look()
         assert found["bus"]["state"] == "idle"
         assert found["recent"] == {"since": None, "invalidations": []}
-        assert made_cache() is None
+        assert near_caches.opened() == []
         assert threading.active_count() == before
 
 

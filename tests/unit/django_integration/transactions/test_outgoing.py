@@ -8,7 +8,7 @@ from django_integration import invalidate, tag
 from invalidator import InvalidName
 
 from ..conftest import Message, Wire, keys
-from ..zoo.models import Cage
+from ..zoo.models import Cage, Keeper
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -77,3 +77,11 @@ def test_a_row_that_was_never_saved_cannot_be_invalidated(wire: Wire) -> None:
     with pytest.raises(InvalidName, match="no primary key yet"):
         invalidate(Cage())
     assert wire.messages() == []
+
+
+def test_rows_tables_tags_and_keys_can_be_invalidated_together(wire: Wire) -> None:
+    cage = Cage(pk=7)
+    invalidate("key", cage, Keeper, tag("prices"))
+    message = wire.message()
+    assert message.keys == {"key"}
+    assert message.tags == {"zoo.cage", "zoo.cage:7", "zoo.keeper", "zoo.keeper:*", "prices"}

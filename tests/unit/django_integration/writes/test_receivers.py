@@ -9,7 +9,8 @@ import pytest
 from django.core import serializers
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F
+from django.db.models import F, Value
+from django.db.models.functions import Lower
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 
@@ -17,7 +18,7 @@ from django_integration import bus, cache
 from django_integration.writes.receivers import connect
 
 from ..conftest import WAIT_S, Wire
-from ..zoo.models import Animal, Aquarium, Building, Cage, Chip, Duty, Food, Keeper, Pet, Ticket
+from ..zoo.models import Animal, Aquarium, Building, Cage, Chip, Duty, Food, Keeper, Pet, Ticket, Word
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -217,7 +218,7 @@ def test_setting_links_is_one_message(animal: Animal, food: Food, wire: Wire) ->
     assert row(animal, food, other) | THROUGH <= wire.message().tags
 
 
-def test_links_of_a_rolled_back_transaction_stay_unsaid(animal: Animal, food: Food, wire: Wire) -> None:
+def test_links_of_a_rolled_back_transaction_are_not_published(animal: Animal, food: Food, wire: Wire) -> None:
     with transaction.atomic():
         animal.foods.add(food)
         transaction.set_rollback(True)
@@ -233,3 +234,21 @@ def test_a_through_model_changes_the_rows_it_links(cage: Cage, wire: Wire) -> No
     wire.messages()
     keeper.cages.add(other, through_defaults={"day": 3})
     assert row(keeper, other) <= wire.message().tags
+
+
+def test_a_primary_key_may_be_saved_as_an_expression(wire: Wire) -> None:
+    Word(text=Lower(Value("APE"))).save(force_insert=True)
+    assert {"zoo.word", "zoo.word:*"} <= wire.message().tags
+    assert Word.objects.get().pk == "ape"
+
+
+def test_a_link_may_be_saved_as_an_expression(wire: Wire) -> None:
+    """Whom it links, only the database knows."""
+    keepers, cages = [Keeper.objects.create(pk=pk) for pk in (1, 2)], [Cage.objects.create(pk=pk) for pk in (1, 2)]
+    duty = Duty.objects.create(keeper=keepers[0], cage=cages[1])
+    wire.messages()
+    duty.keeper_id = F("cage_id")
+    duty.save()
+    assert {"zoo.keeper", "zoo.keeper:*"} <= wire.message().tags
+    duty.refresh_from_db()
+    assert duty.keeper == keepers[1]

@@ -25,6 +25,7 @@ from invalidator.link import Accepted, Post
 from invalidator.message import decode
 from invalidator.names import RedisNames, key_slot
 from invalidator.near_cache import NearCache
+from invalidator.writable_cache import WritableCache
 from tests.support import Clock, DeafLink, S, Thread, in_child, wait_until
 
 SLOTS = 1024
@@ -116,13 +117,13 @@ def bus(make) -> Invalidator:
 
 
 @pytest.fixture
-def cache(bus) -> NearCache:
-    return NearCache(bus)
+def cache(bus) -> WritableCache:
+    return WritableCache(bus)
 
 
 def is_sure(bus: Invalidator) -> bool:
     """Whether hits compare with the host's count of changes, and look at nothing else."""
-    return bus.watched[CHANGES] == bus._feed.view.words[CHANGES]
+    return bus.hit_words[CHANGES] == bus._feed.view.words[CHANGES]
 
 
 class TestByTheSidecar:
@@ -449,7 +450,7 @@ class TestEndingDoubt:
         host.down = True
         bus.invalidate("a")
         cache = NearCache(bus)
-        assert cache._words is bus.watched
+        assert cache._words is bus.hit_words
         assert not is_sure(bus)
 
     def test_a_read_in_a_signal_handler_does_not_wait_for_the_lock(self, host, bus, cache) -> None:
@@ -726,7 +727,7 @@ class TestChanges:
 
     def test_a_replaced_value_survives_here(self, host, cache, clock) -> None:
         cache.set("a", "old")
-        cache.replace({"a": "new"}).tell()
+        cache.replace({"a": "new"}).publish()
         assert cache.get("a") == "new"
         clock.advance(0.001)
         host.ledger.stamp([key_slot("a", SLOTS)], clock())
@@ -734,7 +735,7 @@ class TestChanges:
 
     def test_an_update_survives_here(self, host, cache, clock) -> None:
         cache.set("n", 1)
-        cache.update("n", lambda number: number + 1)[1].tell()
+        cache.update("n", lambda number: number + 1)[1].publish()
         assert cache.get("n") == 2
 
     def test_what_this_process_has_invalidated_meanwhile_does_not_come_back(self, host, bus, cache, clock) -> None:
@@ -742,5 +743,5 @@ class TestChanges:
         clock.advance(0.001)
         bus.invalidate("a")
         clock.advance(0.001)
-        change.tell()
+        change.publish()
         assert cache.get("a") is None

@@ -624,6 +624,15 @@ class TestGaps:
         assert len(live.flushes) == 1
         assert live.state is State.LIVE
 
+    def test_an_id_that_comes_again_is_no_duplicate(self, live, server) -> None:
+        """A journal that was deleted and begun anew in the same millisecond assigns the same ids to other messages."""
+        other = bodies("other", ["a"], ())[0]
+        live.arrived.append(Push(b"message", CHANNEL, seal_envelope(live.position, "1-0", other)))
+        live.read(1)
+        assert live.state is State.REPLAYING
+        live.read()
+        assert live.state is State.LIVE
+
     def test_a_forged_id_cannot_carry_the_position_away(self, live, server) -> None:
         """It moves it, and the next message brings it back with a flush."""
         live.arrived.append(Push(b"message", CHANNEL, seal_envelope("999999999999999-0", live.position, b'{"v":1}')))
