@@ -21,8 +21,8 @@ from .config import CONFIG_OPTIONS, OPTIONS, Check, Option
 from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_tags_spec, plain_key
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
 from .ledger import now_ns
+from .loaded import DEFAULT, Ttl
 from .names import check_key, check_tag, check_tags, name_slots
-from .near_cache import DEFAULT, Ttl
 from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
 from .source import SourceView

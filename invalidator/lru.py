@@ -35,8 +35,8 @@ from .bus import Invalidator
 from .config import MAXSIZE, TTL
 from .decorator import ABOUT_TO_LOAD, Binder, TagsSpec, tags_maker
 from .errors import InvalidName, InvalidSetting
+from .loaded import DEFAULT, Ttl
 from .names import Tag, check_tag, check_tags
-from .near_cache import DEFAULT, Ttl
 from .receipt import Receipt
 from .source import SourceView
 

@@ -19,8 +19,9 @@ from typing import Any
 
 from .entry import AnyEntry
 from .errors import InvalidatorError
+from .loaded import DEFAULT, Default, Ttl, check_ttl
 from .names import Tag, check_key, check_tags
-from .near_cache import DEFAULT, Default, NearCache, Ttl, check_ttl
+from .near_cache import NearCache
 from .receipt import Receipt
 
 

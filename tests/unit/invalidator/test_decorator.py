@@ -16,7 +16,8 @@ from invalidator import decorator
 from invalidator.bus import Invalidator
 from invalidator.decorator import CachedFunction, Front, cached_function
 from invalidator.errors import InvalidName
-from invalidator.near_cache import Loaded, NearCache
+from invalidator.loaded import Loaded
+from invalidator.near_cache import NearCache
 from tests.support import Clock, DeafLink
 
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from invalidator.bus import Invalidator
 from invalidator.errors import InvalidName, InvalidSetting
+from invalidator.loaded import Loaded
 from invalidator.lru import UNBOUNDED_MAXSIZE, CacheInfo, coherent_lru_cache
-from invalidator.near_cache import Loaded
 from tests.support import Clock, DeafLink, Thread
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from invalidator.errors import InvalidName, InvalidSetting
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS
+from invalidator.loaded import DEFAULT, Loaded
 from invalidator.names import name_slots
-from invalidator.near_cache import DEFAULT, Loaded, NearCache
+from invalidator.near_cache import NearCache
 from tests.support import RecordingWords, S, Thread, wait_until
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from invalidator.bus import Invalidator
 from invalidator.entry import AnyEntry, Entry
+from invalidator.loaded import Loaded
 from invalidator.names import name_slots
-from invalidator.near_cache import Loaded
 from invalidator.source import NoTransactions
 from invalidator.writable_cache import WritableCache
 from tests.support import Clock, DeafLink, Thread, wait_until

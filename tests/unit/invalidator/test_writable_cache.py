@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from invalidator.errors import PublishError
-from invalidator.near_cache import DEFAULT
+from invalidator.loaded import DEFAULT
 from invalidator.writable_cache import WritableCache
 from tests.support import Thread
 
