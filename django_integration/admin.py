@@ -1,13 +1,13 @@
 """
-What the admin gets: the action "Invalidate caches" in every list of rows, and the status page on its index.
+The app in Django's admin: the action "Invalidate caches" in every list of rows, and the status page on the index.
 
-Both go to the default admin site (`admin.site`). Another one takes them with two lines:
+Both are added to the default admin site (`admin.site`). Another site gets them by two lines:
 
     site.add_action(invalidate_caches)
     site.register(Caches, CachesAdmin)
 
-Rule 1: invalidating asks for the permission to change the rows; looking, for being staff.
-Rule 2: a Redis that is away is a message to the user, never a failed request.
+Rule 1: invalidating needs the permission to change the rows; every member of the staff may see the status page.
+Rule 2: if Redis cannot be reached, the user gets a message; the request does not fail.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .names import Names, is_watched, plan_of
 from .transactions.outgoing import add_stale, publish_after_commit
 
 MOST_ROWS = 500
-"""Selected rows that are named one by one; more are all rows of their model."""
+"""Selected rows that are invalidated one by one; if there are more, their whole table is invalidated."""
 
 
 @admin.action(permissions=["change"], description="Invalidate caches of selected %(verbose_name_plural)s")
 def invalidate_caches(modeladmin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Any]) -> None:
-    """Invalidate what a save of the selected rows would, on every server."""
+    """Invalidate on every server what a save of the selected rows would invalidate."""
     model = queryset.model
     if not is_watched(model):
         text = f"Changes of {model._meta.verbose_name_plural} are not watched, so no cache holds them by their tags."
@@ -60,7 +60,7 @@ def invalidate_caches(modeladmin: admin.ModelAdmin[Any], request: HttpRequest, q
 def _names(queryset: QuerySet[Any], count: int) -> Names:
     names = Names()
     plan = plan_of(queryset.model, None)
-    if count <= MOST_ROWS or plan.has_functions:  # functions want to see the rows
+    if count <= MOST_ROWS or plan.has_functions:  # functions need to see the rows
         for row in queryset.iterator(chunk_size=MOST_ROWS):
             add_stale(names, row)
     else:
@@ -92,17 +92,17 @@ class Caches(models.Model):
 
 
 class CachesAdmin(_CachesAdmin):
-    """Shows `views.page` in the place of a list."""
+    """Shows `views.page` in place of a list of rows."""
 
     actions = None
 
     def get_urls(self) -> list[URLPattern]:
-        """The one page there is, under the name by which the index finds it."""
+        """The URL of the page, under the name by which the index links to it."""
         view = self.admin_site.admin_view(require_safe(self.page))
         return [path("", view, name=f"{self.opts.app_label}_{self.opts.model_name}_changelist")]
 
     def page(self, request: HttpRequest) -> HttpResponse:
-        """The status page, for whom the site lets in."""
+        """The status page, for everybody whom the site admits."""
         return views.page(request, self.admin_site.each_context(request))
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -65,7 +65,7 @@ class Place:
             return near
         with self._lock:
             if self._near is None:
-                near = WritableCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_tell=False))
+                near = WritableCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_are_complete=False))
                 near.bus.start()  # the sooner there is a lease, the fewer first fills are void
                 name = f"CACHES, location {self.location or '(default)'}"
                 near_caches.register(Opened(near, name, self.location, only_loads=False))

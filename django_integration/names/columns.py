@@ -1,18 +1,18 @@
 """
-What the value of a column is called.
+The tags of columns and their values.
 
-Two tags stand beside those of rows and tables (`names.py`), for results that were found by a column's value:
+Beside the tags of rows and tables (`tags.py`) there are two more, for results that were found by a column's value:
 
-    shop.product[category_id=7]   a row is one with this value now
-    shop.product[category_id=*]   this column changed in some row, and nobody says how the row's other columns stand
+    shop.product[category_id=7]   a row has this value now
+    shop.product[category_id=*]   this column changed in some row; the values of the row are not known
 
-They say who may have *joined* a result. Who left it, or changed in it, was in it, and is said by the row's own tag;
-so no value from before a write is ever needed, and none is read.
+They are for rows that *join* a result. A row that leaves a result, or changes in it, was part of it before, and is
+covered by its own tag; so no value from before a write is ever needed, and none is read.
 
-Rule 1: only columns count whose equality is one thing in Python and in the database (`comparable_fields`). Where text
-is concerned, whether a database tells "a" from "A" is for the reader to know: writers name the text as it is.
+Rule 1: a column has such tags only if its equality is the same in Python and in the database (`comparable_fields`).
+Writers spell a text as it is; whether the database distinguishes "a" from "A" is decided by the reader.
 Rule 2: equal values have one spelling, whatever type they come in: the field prepares them as for the database.
-Rule 3: a value that the database may store as another one (cut, clamped) is not known.
+Rule 3: a value that the database may store as another one (cut, clamped) counts as not known.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from django.db.models import F, Field, Model
 from django.db.models.query_utils import DeferredAttribute
 
 LONGEST_TEXT = 255
-"""Characters of a column that is compared; what is longer is prose, and found by other means."""
+"""Longest text column that is compared, in characters. Longer ones hold prose, and rows are not found by them."""
 
 UNKNOWN = F("unknown")
-"""Stands for the value of a column that is not in memory: it is no more known than an expression's."""
+"""Stands for the value of a column that is not in memory: like an expression, only the database knows it."""
 
 LONGEST_PLAIN = 64
-"""Characters of a value written out in a tag; of a longer one its hash is."""
+"""Longest value written out in a tag, in characters; a longer one is hashed."""
 
 _NUMBERS = (
     models.AutoField,
@@ -54,7 +54,7 @@ _NUMBERS = (
 _TEXTS = (models.CharField, models.EmailField, models.SlugField, models.URLField)
 _LINKS = (models.ForeignKey, models.OneToOneField)
 _SPELLED = {models.BooleanField: bool, models.UUIDField: UUID, models.DateField: dt.date}
-"""Kinds whose prepared value is of one type, and whose `str` is one spelling."""
+"""Kinds whose prepared value is always of this type, and whose `str` is the one spelling."""
 
 
 @functools.cache
@@ -90,7 +90,7 @@ def field_tag(model: type[Model], field: Field[Any, Any], value: object) -> str:
 
 
 def any_value_tag(model: type[Model], field: Field[Any, Any]) -> str:
-    """Return the tag of a change of *field* to nobody knows what, such as "shop.product[category_id=*]"."""
+    """Return the tag of a change of *field* to an unknown value, such as "shop.product[category_id=*]"."""
     return _column(field).any_value
 
 
@@ -105,7 +105,7 @@ def tags_of_values(model: type[Model], values: Mapping[str, object]) -> Iterator
         tag = None
         value = values.get(column.attname, UNKNOWN)
         if not hasattr(value, "resolve_expression"):
-            # Else: what the database understands, and the field does not.
+            # The database may understand a value that the field does not.
             with contextlib.suppress(ArithmeticError, AttributeError, TypeError, ValueError, ValidationError):
                 tag = column.tag(value)
         yield column.any_value if tag is None else tag
@@ -116,7 +116,7 @@ def tags_of_columns(model: type[Model], columns: Collection[str] | None) -> Iter
     Yield the tags of a write of these *columns* of the table of *model*, and of no others.
 
     Args:
-        columns: names or attribute names, also of other tables' columns, which are left out; None: any of them.
+        columns: names or attribute names; those of other tables' columns are ignored. None: all columns.
     """
     written = [
         field
@@ -134,17 +134,17 @@ Speller = Callable[[Any, Any], "str | None"]
 
 
 class _Column(NamedTuple):
-    """What is known once and for all of the tags of a column."""
+    """How the tags of a column are made; remembered for each column."""
 
     attname: str
     prefix: str
     any_value: str
     spell: Speller | None
     speller: Any
-    """The field that spells: at the end of a foreign key, its target."""
+    """The field that prepares values; of a foreign key, the field at its end."""
 
     def tag(self, value: object) -> str | None:
-        """The tag of *value*, or None if the database may store another one for it. Raises as `field_tag`."""
+        """The tag of *value*; None if the database may store another value for it. Raises as `field_tag`."""
         if value is None:
             return self.prefix + "None]"
         if self.spell is None or (text := self.spell(self.speller, value)) is None:

@@ -89,7 +89,7 @@ class _Relative:
         return _known(row.__dict__.get(self.model._meta.pk.attname)) if isinstance(row, self.model) else None
 
     def add_to(self, tags: dict[str, None], key: object) -> None:
-        """Add the tags of a change of the row with this key; None stands for rows nobody knows."""
+        """Add the tags of a change of the row with this key; None stands for unknown rows."""
         tags[self.table] = None
         if key is not None:
             tags[row_tag(self.model, key)] = None
@@ -124,7 +124,7 @@ class _Link:
         self.relatives = _family(self.related_model)
 
     def add_to(self, tags: dict[str, None], values: Iterable[object] | None) -> None:
-        """Add the tags of the rows at the end; None stands for values nobody knows."""
+        """Add the tags of the rows at the end of the link; None stands for unknown values."""
         for value in values if values is not None and self.is_by_primary_key else (None,):
             _add_by_key(tags, self.relatives, value)
 

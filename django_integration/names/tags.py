@@ -3,10 +3,10 @@ The tags of rows and tables.
 
     shop.product        something in the table changed: lists, counts, pages over many rows
     shop.product:42     this row changed
-    shop.product:*      rows changed, and nobody knows which (published instead of row tags)
+    shop.product:*      unknown rows changed (published in the place of row tags)
 
 An entry that holds one row carries `row_tags(Product, 42)`, an entry over the table `model_tag(Product)`. Beside them
-stand the tags of columns and their values, which say what a row joins when it is written (`columns.py`).
+stand the tags of columns and their values, for the results that a written row joins (`columns.py`).
 
 Rule 1: one primary key has one spelling, whatever type it comes in.
 Rule 2: where a database may take two texts for one ("a", "A" and "á" in MariaDB's usual collations), a row that is
@@ -29,7 +29,7 @@ from .columns import target_of
 from .relations import MOST_MODELS, by_model, concrete_of
 
 TEXTS_ARE_EXACT = frozenset({"sqlite", "postgresql", "oracle"})
-"""Databases whose usual collation tells every two texts apart."""
+"""Databases whose usual collation distinguishes every two texts."""
 
 _EXACT_COLLATION = re.compile(r"(?i)(binary|c|posix|ucs_basic|.*_(nopad|0900)_bin)")
 """Those that do so anywhere. MariaDB's other `_bin` ones do not look at spaces at the end."""
@@ -49,7 +49,7 @@ def row_tag(row: Model | type[Model], pk: object = None, /) -> str:
     """
     Return the tag of one row, such as "shop.product:42": of *row*, or of *pk* in a model.
 
-    Alone it misses writes of which nobody knows the rows; an entry wants `row_tags`.
+    This tag alone misses writes of unknown rows; an entry should carry `row_tags`.
 
     Raises:
         InvalidName: the row has no primary key yet.
@@ -74,7 +74,7 @@ def row_tags(row: Model | type[Model], pk: object = None, /) -> tuple[str, str]:
 
 @by_model
 def unknown_rows_tag(model: type[Model]) -> str:
-    """Return the tag that stands for rows nobody knows, such as "shop.product:*"."""
+    """Return the tag that stands for unknown rows, such as "shop.product:*"."""
     return _join(concrete_of(model), "*")
 
 

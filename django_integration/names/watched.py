@@ -1,4 +1,4 @@
-"""Which models' changes are published, as the setting `MODELS` says."""
+"""Which models' changes are published: the setting `MODELS`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from ..conf import SETTING, conf
 from .relations import by_model, concrete_of
 
 UNWATCHED = frozenset({"admin.logentry", "migrations.migration", "sessions.session"})
-"""Tables that are written on nearly every request, or by `migrate` alone, and cached by nobody under a model's tag."""
+"""Tables written on nearly every request, or by `migrate` alone, of which no cache holds rows under a model's tag."""
 
 
 @by_model
 def is_watched(model: type[Model]) -> bool:
     """
-    Whether changes of *model* are published, as the setting `MODELS` says.
+    Whether changes of *model* are published, by the setting `MODELS`.
 
-    What is excluded, is not. What is included, is; one of `UNWATCHED` by any pattern but "*". A child of a watched
-    model by multi-table inheritance is watched in any case, since its rows are rows of its parent's. The table that
-    Django makes for a many-to-many relation goes with the model that has the relation, unless it is named itself.
+    An excluded model is not watched. An included one is; one of `UNWATCHED` only by a pattern other than "*". A child
+    of a watched model by multi-table inheritance is always watched, since its rows are rows of its parent. The table
+    that Django makes for a many-to-many relation is watched with the model that has the relation, unless it is named
+    itself.
     """
     model = concrete_of(model)
     label = model._meta.label_lower
@@ -42,12 +43,12 @@ def is_watched(model: type[Model]) -> bool:
 
 
 def matches(pattern: str, labels: Iterable[str]) -> bool:
-    """Whether *pattern* of the setting `MODELS` means one of these *labels*."""
+    """Whether *pattern*, of the setting `MODELS`, matches one of *labels*."""
     return any(fnmatchcase(label.lower(), pattern.lower()) for label in labels)
 
 
 def closest_label(text: str, labels: Iterable[str]) -> str | None:
-    """Return that of *labels* which somebody who wrote *text* most likely meant, None if there is none like it."""
+    """Return the one of *labels* that is most like *text*, which has a typing error; None if none is like it."""
     known = {label.lower(): label for label in labels}
     close = difflib.get_close_matches(text.lower(), known, n=1)
     return known[close[0]] if close else None

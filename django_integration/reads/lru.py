@@ -58,7 +58,7 @@ def coherent_lru_cache(
         ttl=ttl,
         name=name,
         invalidate=_publish_after_commit,
-        source=TransactionView(tags_tell=bool(tags)),
+        source=TransactionView(tags_are_complete=bool(tags)),
     )
 
 

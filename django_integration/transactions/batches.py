@@ -6,7 +6,7 @@ Names are collected in batches, one for each stretch of a transaction between tw
 `TestCase.captureOnCommitCallbacks` sees it.
 
 Rule 1: nothing is published before the commit. A reader would load the old row and keep it.
-Rule 2: after the commit nothing raises: the data is written, and a request that reports an error would lie.
+Rule 2: after the commit nothing raises: the data is written, and an error of the request would suggest that it is not.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from .progress import is_own_transaction
 logger = logging.getLogger(__name__)
 
 LOOK_BACK = 32
-"""Callbacks searched for a batch to go on with; without a limit, n saves among n callbacks of others take n² steps."""
+"""Callbacks searched for a batch to add to; without a limit, n saves among n callbacks of others take n² steps."""
 
 
 def send(names: Names) -> Receipt:
-    """Tell every server now."""
+    """Publish *names* to every server now."""
     if names.everything:
         return bus().clear()
     return bus().invalidate(*names.keys, tags=tuple(names.tags))
 
 
 class Batch:
-    """The names of one stretch of a transaction. `send` is what `on_commit` gets."""
+    """The names of one stretch of a transaction. Its method `send` is the `on_commit` callback."""
 
     __slots__ = ("__weakref__", "_touched", "by_hand", "names", "sent")
 
@@ -52,21 +52,21 @@ class Batch:
         """Whether the application commits by hand (autocommit off)."""
         self.sent = False
         number = id(self)
-        # Django drops a batch when its savepoint is rolled back, and tells nobody.
+        # Django drops a batch when its savepoint is rolled back, and calls nothing.
         slow_path.reasons[number] = weakref.ref(self, lambda _: slow_path.reasons.pop(number, None))
         self._touched = _Touched()
 
     def send(self) -> None:
-        """Send this batch alone; does nothing the second time."""
+        """Send this batch alone. A second call does nothing."""
         send_committed([self])
 
     def touched(self, slots: int) -> set[int]:
-        """The slots of its names in a ledger of so many."""
+        """The slots of its names in a ledger of *slots*."""
         return self._touched.slots_of(self.names, slots)
 
 
 class _Touched:
-    """The slots of names: of those that are added, each is hashed once."""
+    """The slots of a growing container of names, of which each name is hashed once."""
 
     __slots__ = ("_of", "_seen", "_slots")
 
@@ -76,10 +76,11 @@ class _Touched:
         self._of: tuple[int, object] = (0, None)
 
     def slots_of(self, names: Names, slots: int) -> set[int]:
-        if self._of[0] != slots or self._of[1] is not names.tags:  # other settings; too many names became fewer
+        # Start anew if the setting has changed, or if too many names were replaced by fewer (`Names.bound`).
+        if self._of[0] != slots or self._of[1] is not names.tags:
             self._slots, self._seen, self._of = set(), (0, 0), (slots, names.tags)
         if self._seen != (len(names.keys), len(names.tags)):
-            # Copies, taken in one step: a coroutine asks while the transaction's own thread adds.
+            # Copies, each taken in one step: a coroutine may ask while the transaction's own thread adds names.
             keys, tags = tuple(names.keys), tuple(names.tags)
             self._slots.update(name_slots(keys[self._seen[0] :], tags[self._seen[1] :], slots))
             self._seen = (len(keys), len(tags))
@@ -88,9 +89,9 @@ class _Touched:
 
 def end_in_test_case(connection: BaseDatabaseWrapper, *, committed: bool) -> None:
     """
-    The application's own transaction inside a TestCase is over: send what it has collected, or forget it.
+    Send or forget the names of the application's own transaction inside a TestCase, which has ended.
 
-    Its batches stay where they are, as done: `captureOnCommitCallbacks` counts from a place in that list.
+    Its batches stay in Django's list, marked as sent: `captureOnCommitCallbacks` remembers a position in that list.
     """
     batches = list(batches_of(connection))
     if committed:
@@ -100,7 +101,7 @@ def end_in_test_case(connection: BaseDatabaseWrapper, *, committed: bool) -> Non
 
 
 def open_batch(connection: BaseDatabaseWrapper) -> Batch:
-    """The batch that goes where a callback registered now would go."""
+    """Return the batch for names of a write made now: the last one with the same savepoints, or else a new one."""
     stretch = set(connection.savepoint_ids)
     if is_own_transaction(connection):
         for entry in reversed(connection.run_on_commit[-LOOK_BACK:]):
@@ -117,7 +118,7 @@ def _register(connection: BaseDatabaseWrapper) -> Batch:
     if connection.in_atomic_block:
         transaction.on_commit(batch.send, using=connection.alias, robust=True)
     else:
-        # What on_commit() would do, if it did not refuse: with autocommit off, it trusts nobody to run callbacks.
+        # What on_commit() does; but with autocommit off it raises, since Django would not run the callback.
         entry: Any = (set(connection.savepoint_ids), batch.send, True)
         connection.run_on_commit.append(entry)
     return batch
@@ -129,7 +130,12 @@ def _batch_of(callback: Callable[[], object]) -> Batch | None:
 
 
 def take_batches(connection: BaseDatabaseWrapper, *, by_hand: bool) -> list[Batch]:
-    """Take our callbacks out of *connection*: those that survived every rollback."""
+    """
+    Take our callbacks out of *connection* and return their batches. Django has dropped those that were rolled back.
+
+    Args:
+        by_hand: take only the batches of an application that commits by hand.
+    """
     taken: list[Batch] = []
     rest = []
     for entry in connection.run_on_commit:
@@ -153,7 +159,7 @@ def take_names(batches: Iterable[Batch]) -> Names:
 
 
 def names_of_commit(connection: BaseDatabaseWrapper) -> Names:
-    """What a commit now would invalidate."""
+    """Return the names that a commit now would invalidate."""
     names = Names()
     for batch in batches_of(connection):
         names.update(batch.names)
@@ -161,7 +167,7 @@ def names_of_commit(connection: BaseDatabaseWrapper) -> Names:
 
 
 def batches_of(connection: BaseDatabaseWrapper) -> Iterator[Batch]:
-    """What the transaction in progress on *connection* has written, and was not told yet."""
+    """Yield the batches of the transaction in progress on *connection* that are not sent yet."""
     for entry in connection.run_on_commit:
         batch = _batch_of(entry[1])
         if batch is not None and not batch.sent:
@@ -169,7 +175,11 @@ def batches_of(connection: BaseDatabaseWrapper) -> Iterator[Batch]:
 
 
 def send_committed(batches: Iterable[Batch], hold: strict.TransactionHold | None = None) -> None:
-    """Send what was not sent yet, as one message: that of the release, if it was held. Never raises."""
+    """
+    Send the batches that are not sent yet, as one message. Never raises.
+
+    Names that *hold* holds are left out, since its release invalidates them; usually that is the one message.
+    """
     names = take_names(batches)
     if hold is not None:
         names = hold.unheld(names)

@@ -1,5 +1,5 @@
 """
-What the rest of the app calls to invalidate: after the commit where a transaction is in progress, at once elsewhere.
+What the rest of the app calls to publish names: after the commit if a transaction is in progress, else at once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def publish_after_commit(by_alias: Mapping[str, Names]) -> Receipt | None:
 
     Returns and raises as `invalidate` does.
     """
-    # Only now, when every target has proved good, does the first name leave.
+    # Nothing was published before every target was known to be valid.
     at_once = Names()
     deferred = False
     for alias, names in by_alias.items():
@@ -92,13 +92,13 @@ def collect(names: Names, using: str) -> None:
 
 
 def announce(names: Names, using: str) -> None:
-    """With strict writes, hold *names* already, in the transaction in progress on *using*. Raises as `collect`."""
+    """With strict writes, hold *names* now, for the transaction in progress on *using*. Raises as `collect`."""
     if names and counts_as_in_transaction(using):
         strict.announce(connections[using], names)
 
 
 def own_transaction(using: str) -> contextlib.AbstractContextManager[object]:
-    """With strict writes a transaction, if there is none, so that a write can still be refused; else nothing."""
+    """With strict writes a transaction, if none is open, so that a write can still be refused; else nothing."""
     if strict.is_strict() and not counts_as_in_transaction(using):
         return transaction.atomic(using=using)
     return contextlib.nullcontext()
@@ -110,7 +110,7 @@ def _keep_for_commit(names: Names, using: str) -> bool:
         return False
     if names:
         connection = connections[using]
-        # Kept first: if this raises and the application goes on all the same, the commit is where it is asked again.
+        # Kept first: if the announcement raises and the application ignores it, the commit announces them again.
         open_batch(connection).names.update(names)
         strict.announce(connection, names)
     return True

@@ -1,8 +1,8 @@
 """
-What transaction is in progress on a connection, since when, and whether it is the one around a `TestCase`.
+Whether a transaction is in progress on a connection, since when, and whether it is the one around a `TestCase`.
 
-Reads in a transaction are treated as if they were loaded at its beginning: not before the connection last came into
-being, committed, rolled back, or turned autocommit off.
+What is read in a transaction is treated as loaded at its beginning. That is not known exactly, but it was after the
+connection was last made, committed, rolled back, or had its autocommit turned off.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from invalidator.extending import now_ns
 _BEGAN = "_invalidator_began"
 """Where a connection keeps the time of `began_at`."""
 
-
 known: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
 """Every connection of this process that was ever used."""
 
-
 test_cases_commit = False
-"""Whether the transaction around a TestCase counts as none (`testing.py`): what it holds is there for good, then."""
+"""Whether the transaction around a TestCase counts as none (`testing/commits.py`), as if each save were committed."""
 
 
 def has_own_block(connection: BaseDatabaseWrapper) -> bool:
@@ -32,6 +30,7 @@ def has_own_block(connection: BaseDatabaseWrapper) -> bool:
 
 
 def counts_as_in_transaction(using: str) -> bool:
+    """Whether names of a write to *using* have to wait for a commit."""
     connection = connections[using]
     if test_cases_commit and connection.in_atomic_block:
         return has_own_block(connection)
@@ -51,18 +50,18 @@ def is_own_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 def began_at(connection: BaseDatabaseWrapper) -> int:
     """A time, of the bus' clock, at which the transaction in progress on *connection* cannot have begun yet."""
-    began: int = getattr(connection, _BEGAN, 0)  # unknown: nothing that was ever invalidated may be kept
+    began: int = getattr(connection, _BEGAN, 0)  # 0 is older than every invalidation: when in doubt, keep nothing
     return began
 
 
 def note_beginning(connection: BaseDatabaseWrapper) -> None:
-    """What is read on *connection* from here on may be as old as now. (`connect()` turns autocommit on or off.)"""
+    """Note that a transaction on *connection* may begin now, so that later reads are as old as this."""
     setattr(connection, _BEGAN, now_ns())
 
 
 def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction is in progress on *connection*."""
-    # `get_autocommit()` would connect to the database only to say that nothing is going on there.
+    # `get_autocommit()` would connect to the database, and without a connection there is no transaction.
     return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
 
 

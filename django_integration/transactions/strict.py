@@ -1,15 +1,15 @@
 """
-Strict writes: what a transaction is about to invalidate is announced before its commit.
+Strict writes: the names that a transaction is going to invalidate are held before its commit.
 
-With `INVALIDATOR = {"WRITES": "strict"}` the first write of a transaction announces a hold for its names, later writes
-extend it, and the release after the commit is the invalidation: still one message after the commit, and one owner for
-each transaction and database. While the hold lasts, nobody caches these names, so a writer that dies between
-its commit and its invalidation leaves nothing stale.
+With `INVALIDATOR = {"WRITES": "strict"}` the first write of a transaction announces a hold for its names, and later
+writes extend it. The release after the commit is the invalidation, still one message. Each transaction on each database
+has a hold of its own. While it lasts, no process caches these names, so a writer that dies between its commit and its
+invalidation leaves nothing stale.
 
-Rule 1: no commit goes to the database before Redis has taken a hold of every name it invalidates, and none when that
-hold is about to end. Both are looked at right before the COMMIT, whatever the application did with earlier errors.
-Rule 2: a hold is released only when its transaction is known to have ended. When the answer to a COMMIT was lost and
-the connection with it, nobody knows; then the hold is left to end by itself, as that of a process that died.
+Rule 1: no COMMIT is sent before Redis has taken a hold of every name that it invalidates, nor when that hold is about
+to end. Both are checked right before the COMMIT, whatever the application did with earlier errors.
+Rule 2: a hold is released only once its transaction is known to have ended. If the connection was lost with the answer
+to a COMMIT, that is unknown, and the hold is left to end by itself, like that of a process that died.
 Rule 3: in a `TestCase` nothing is held: what is never committed needs no protection.
 """
 
@@ -31,14 +31,14 @@ from .progress import blocks_of_test_case
 logger = logging.getLogger(__name__)
 
 EVERYTHING = "*"
-"""Announced in the place of a clear, which cannot be held: nothing carries this tag, but Redis must take it."""
+"""Held in the place of a clear, which cannot be held. No entry carries this tag, but Redis must have taken the hold."""
 
 _ATTRIBUTE = "_invalidator_hold"
 """Where a connection keeps the hold of its transaction. A connection belongs to one thread or task."""
 
 
 class TransactionHold:
-    """What one transaction has announced."""
+    """The hold of one transaction."""
 
     __slots__ = ("_held", "_hold", "commit_sent")
 
@@ -46,15 +46,15 @@ class TransactionHold:
         self._hold: Hold | None = None
         self._held = Names()
         self.commit_sent = False
-        """Whether the database was asked to commit. From then on only its answer tells whether it did."""
+        """Whether a COMMIT was sent. From then on only the database's answer shows whether it has happened."""
 
     def announce(self, names: Names) -> None:
         """
-        Hold what is not held yet; one round trip to Redis, or none.
+        Hold those of *names* that are not held yet: one round trip to Redis, or none.
 
         Raises:
-            PublishError: Redis did not take it.
-            HoldEnded: the transaction has taken too long already.
+            PublishError: Redis did not take the hold.
+            HoldEnded: the transaction has already taken too long.
         """
         new = self.unheld(names)
         if len(self._held) + len(new) > model_names.MAX_NAMES:
@@ -63,7 +63,7 @@ class TransactionHold:
         if not (new.keys or tags):
             return
         try:
-            self._say(new.keys, tags)
+            self._begin_or_extend(new.keys, tags)
         except PublishError as error:
             raise PublishError(
                 f"{error}. This transaction cannot be committed: roll back, and try again when Redis can be reached. "
@@ -72,7 +72,7 @@ class TransactionHold:
         self._held.keys.update(new.keys)
         self._held.tags.update(dict.fromkeys(tags))
 
-    def _say(self, keys: Iterable[str], tags: Iterable[str]) -> None:
+    def _begin_or_extend(self, keys: Iterable[str], tags: Iterable[str]) -> None:
         if self._hold is None:
             self._hold = bus().hold(*keys, tags=tags, duration=conf.hold)
             return
@@ -82,7 +82,7 @@ class TransactionHold:
             raise _too_long(ended) from ended
 
     def check(self) -> None:
-        """Raise HoldEnded unless there is time enough left for a commit."""
+        """Raise HoldEnded unless enough time is left for a commit."""
         if self._hold is not None:
             try:
                 self._hold.check()
@@ -90,7 +90,7 @@ class TransactionHold:
                 raise _too_long(ended) from ended
 
     def unheld(self, names: Names) -> Names:
-        """Those of *names* that a release does not invalidate."""
+        """Return those of *names* that are not held, so that the release does not invalidate them."""
         return Names(
             {key: None for key in names.keys if key not in self._held.keys},
             {tag: None for tag in names.tags if tag not in self._held.tags},
@@ -98,7 +98,7 @@ class TransactionHold:
         )
 
     def release(self) -> None:
-        """Invalidate what is held, and hold it no longer. Never raises."""
+        """Invalidate the names that are held, and end the hold. Never raises."""
         if self._hold is None:
             return
         try:
@@ -113,12 +113,16 @@ def _too_long(ended: HoldEnded) -> HoldEnded:
 
 
 def is_strict() -> bool:
-    """Whether writes are announced before their commit."""
+    """Whether names are held before their commit."""
     return conf.writes == "strict"
 
 
 def announce(connection: BaseDatabaseWrapper, names: Names) -> None:
-    """In strict mode, hold *names* until the transaction in progress on *connection* ends. Raises as it says there."""
+    """
+    With strict writes, hold *names* until the transaction in progress on *connection* ends.
+
+    Raises as `TransactionHold.announce` does.
+    """
     if not is_strict() or blocks_of_test_case(connection):
         return
     hold = _of(connection)
@@ -129,7 +133,7 @@ def announce(connection: BaseDatabaseWrapper, names: Names) -> None:
 
 
 def is_holding(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the transaction in progress on *connection* has announced anything."""
+    """Whether the transaction in progress on *connection* holds any names."""
     return _of(connection) is not None
 
 
@@ -140,22 +144,22 @@ def is_needed(connection: BaseDatabaseWrapper) -> bool:
 
 def before_commit(connection: BaseDatabaseWrapper, names: Names) -> None:
     """
-    Make sure that *names*, all that this commit invalidates, are held, and will be for long enough.
+    Make sure that *names*, all that this commit invalidates, are held, and for long enough.
 
     Raises:
-        PublishError, HoldEnded: they are not. Do not commit.
+        PublishError, HoldEnded: they are not, and the transaction must not be committed.
     """
     if names:
         announce(connection, names)
     hold = _of(connection)
     if hold is not None:
-        if names:  # none are left when all was rolled back to savepoints
+        if names:  # there are none if every write was rolled back to a savepoint
             hold.check()
         hold.commit_sent = True
 
 
 def take(connection: BaseDatabaseWrapper) -> TransactionHold | None:
-    """Return the hold of the transaction that has ended on *connection*; the next one begins without."""
+    """Return the hold of the transaction that has ended on *connection*, and forget it there; None if there is none."""
     hold = _of(connection)
     if hold is not None:
         delattr(connection, _ATTRIBUTE)
@@ -163,13 +167,13 @@ def take(connection: BaseDatabaseWrapper) -> TransactionHold | None:
 
 
 def rolled_back(connection: BaseDatabaseWrapper) -> None:
-    """The database has answered that nothing is going on any more: release."""
+    """Release the hold of the transaction on *connection*, which the database has rolled back."""
     if hold := take(connection):
         hold.release()
 
 
 def disconnected(connection: BaseDatabaseWrapper) -> None:
-    """The connection is gone, and with it a transaction that was not committed."""
+    """Release the hold of a transaction that was lost with its connection, unless its COMMIT was sent (rule 2)."""
     hold = take(connection)
     if hold is None:
         return

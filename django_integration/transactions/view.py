@@ -1,16 +1,17 @@
 """
-How the calling thread or task sees the databases, and what it reads: the `SourceView` of this app's near caches.
+How the calling thread or task sees the databases: the `SourceView` of this app's near caches.
 
-Rule 1: a transaction that has written reads past the cache for what it touched: the keys and tags that it will
+Rule 1: a transaction that has written does not read from the cache what it has touched: the keys and tags that it will
 invalidate when it commits.
-Rule 2: and it stores nothing that may hold uncommitted data. A value with tags holds what they say; one without may
-hold anything.
-Rule 3: what is read inside a transaction counts from the transaction's beginning. With snapshot isolation that is how
-old it is: SQLite always, MySQL and MariaDB by default, PostgreSQL above READ COMMITTED; and `SET TRANSACTION` can ask
-for it anywhere, so no isolation level is trusted. Where it is younger, an invalidation in between costs one more load.
-So does a read that is not at its end, where others get no younger before it is (`cursors.py`).
-Rule 4: a coroutine counts with the transactions of every thread: `async_to_sync` may have called it from any of them.
-Rule 5: the transaction around a `TestCase` does not count for rule 3: what is written in it is all there is.
+Rule 2: it stores nothing that may hold uncommitted data. The tags of a value show what it was computed from; a value
+without tags may hold anything.
+Rule 3: what is read inside a transaction is treated as loaded at its beginning. With snapshot isolation it is as old as
+that: on SQLite always, on MySQL and MariaDB by default, on PostgreSQL above READ COMMITTED. `SET TRANSACTION` can ask
+for it anywhere, so no isolation level is trusted. Where the data is in fact newer, an invalidation in between costs one
+more load. An unfinished read makes later reads old in the same way (`cursors.py`).
+Rule 4: a coroutine is treated as part of the transactions of every thread, since `async_to_sync` may have called it
+from any of them.
+Rule 5: the transaction around a `TestCase` does not count for rule 3: no other connection writes meanwhile.
 """
 
 from __future__ import annotations
@@ -33,36 +34,37 @@ from . import batches, cursors, progress
 
 class TransactionView:
     """
-    What this thread's transactions, on every database, have written and not committed, and since when they see it.
+    What this thread's transactions, on every database, have written and not committed, and how old their reads are.
 
     Args:
-        tags_tell: whether the tags of a value say what it was computed from. Those of the cache backend do not.
+        tags_are_complete: whether the tags of a value name all that it was computed from, if it has any. Those of the
+            cache backend do not.
     """
 
     slow_path: Sized = slow_path.reasons
 
-    def __init__(self, *, tags_tell: bool = True) -> None:
-        self._tags_tell = tags_tell
+    def __init__(self, *, tags_are_complete: bool = True) -> None:
+        self._tags_are_complete = tags_are_complete
 
     def as_of(self) -> int:
-        """The beginning of the oldest transaction or read in progress, else now."""
+        """Return the beginning of the oldest transaction or read in progress; now, if there is none."""
         return min(_began(), default=now_ns())
 
     def is_apart(self) -> bool:
-        """Whether anything was written."""
+        """Whether a transaction has written, and not committed."""
         return has_written()
 
     def has_changed(self, entry: Entry[Any]) -> bool:
-        """Whether one of its names was."""
+        """Whether a transaction has written what *entry* was made from, and not committed."""
         return _is_touched((*entry.slots, *[slot for _, slots in entry.parts for slot in slots]))
 
     def may_share(self, entry: Entry[Any]) -> bool:
-        """Whether nothing was written, or something else."""
-        is_told = self._tags_tell and (entry.tags or entry.parts)
-        return not (self.has_changed(entry) if is_told else has_written())
+        """Whether *entry* holds nothing that a transaction has written, and not committed."""
+        is_known = self._tags_are_complete and (entry.tags or entry.parts)
+        return not (self.has_changed(entry) if is_known else has_written())
 
     def has_read(self, entry: Entry[Any]) -> None:
-        """What a cached function has read of a cache, its value is made from."""
+        """Note for the cached function being computed, if there is one, that its value is made from *entry*."""
         if (recording := recorder.current()) is not None:
             recording.read_entry(entry)
 
@@ -100,7 +102,7 @@ def _began() -> Iterator[int]:
 
 
 def _connections() -> Sequence[BaseDatabaseWrapper]:
-    """Those of this thread. Those of all, for a coroutine: its queries run in a thread that it does not know."""
+    """The connections of this thread; of every thread, for a coroutine: its queries may run in any of them."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""`@invalidates`: an application's own names for what depends on a row; `names/functions.py` says how they are used."""
+"""`@invalidates`: an application's own names for what depends on a row. `names/functions.py` keeps the functions."""
 
 from __future__ import annotations
 

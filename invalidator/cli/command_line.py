@@ -1,11 +1,11 @@
 """
 The command line: `invalidator`, and the same tree as `manage.py invalidator`.
 
-It decides nothing about caches: every subcommand is an `Invalidator` and some printing. A subcommand is a row of
-`SUBCOMMANDS`: a sentence, a function that adds its arguments, a function that does it.
+It decides nothing about caches: every subcommand uses an `Invalidator` and prints. A subcommand is a row of
+`SUBCOMMANDS`: a sentence for the help, a function that adds its arguments, and a function that runs it.
 
-Rule 1: whoever reads our output reads lines. What came over the wire cannot break a line or speak to a terminal.
-Rule 2: what went wrong is one line on stderr and an exit code (1: it failed; 2: it was asked wrongly), no traceback.
+Rule 1: the output is lines. What came over the wire can neither break a line nor send a command to a terminal.
+Rule 2: an error is one line on stderr and an exit code (1: it failed; 2: it was called wrongly), and no traceback.
 Rule 3: Ctrl-C, SIGTERM and a reader that went away are ways to end `watch`, not errors.
 """
 
@@ -49,7 +49,7 @@ LOOK_INTERVAL_S = 0.1
 
 
 class Misuse(InvalidatorError):
-    """A subcommand was asked for something that cannot be meant; the message says what would be right."""
+    """A subcommand was called with something that cannot be meant; the message says what would be right."""
 
 
 # The tree.
@@ -88,7 +88,7 @@ class Project:
     metavar = "KEY"
     help = "a key"
     subcommands: Mapping[str, Subcommand] = MappingProxyType({})
-    """Those that it has besides ours."""
+    """Subcommands that it adds."""
 
     def read(self, targets: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the keys and tags that an entry about *targets* would have. Raises InvalidName for what is none."""
@@ -114,8 +114,8 @@ def add_arguments(
     Add the options and subcommands of this module to *parser*.
 
     Args:
-        url, namespace: what holds if no option says otherwise; None leaves it to the environment.
-        project: how targets are read; None takes every target for a key.
+        url, namespace: the defaults; None takes them from the environment.
+        project: reads the targets; None takes every target for a key.
     """
     project = project or Project()
     parser.set_defaults(project=project)
@@ -127,13 +127,13 @@ def add_arguments(
     children = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     for name, subcommand in {**SUBCOMMANDS, **project.subcommands}.items():
         child = children.add_parser(name, help=subcommand.help, description=subcommand.help)
-        # Before the subcommand or after it. A default here would undo what was said before.
+        # Allowed before the subcommand and after it. A default here would override an option before it.
         _add_place(child, url=argparse.SUPPRESS, namespace=argparse.SUPPRESS, several=subcommand.several_namespaces)
         subcommand.add_arguments(child, project)
 
 
 def run(options: Namespace) -> int:
-    """Do what the parsed *options* say. Returns the exit code; raises nothing for what can go wrong outside of us."""
+    """Run the subcommand of the parsed *options* and return the exit code. Errors are printed, not raised."""
     accept_any_character(sys.stdout)
     try:
         with _without_log():
@@ -161,7 +161,7 @@ def _add_place(parser: ArgumentParser, *, url: str | None, namespace: str | None
         action="append" if several else "store",
         default=namespace,
         metavar="NAME",
-        help=f"who hears whom, such as shop; if not given: {NAMESPACE_VARIABLE} in the environment",
+        help=f"the namespace, such as shop; if not given: {NAMESPACE_VARIABLE} in the environment",
     )
 
 
@@ -220,7 +220,7 @@ def _check_meant(options: Namespace) -> None:
     if options.clear and not options.yes:
         raise Misuse("--clear makes every server load everything anew: add --yes if that is meant")
     if not (options.clear or names):
-        raise Misuse("nothing to invalidate: name keys or --tag TAG, or say --clear --yes for the whole namespace")
+        raise Misuse("nothing to invalidate: name keys or --tag TAG, or give --clear --yes for the whole namespace")
 
 
 # invalidator watch
@@ -349,8 +349,8 @@ def _run_doctor(options: Namespace) -> None:
             _show_finding(finding)
     failures = [finding.check for finding in findings if finding.level == "fail"]
     if options.json:
-        said = {"ok": not failures, "findings": [finding.as_dict() for finding in findings]}
-        print(json.dumps(said, indent=2), flush=True)
+        report = {"ok": not failures, "findings": [finding.as_dict() for finding in findings]}
+        print(json.dumps(report, indent=2), flush=True)
     if failures:
         raise Unhealthy(f"failed: {', '.join(failures)}")
 
@@ -369,7 +369,7 @@ def _show_finding(finding: Finding) -> None:
 
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """Where no logging is set up, Python prints warnings to stderr: what they say, we say ourselves."""
+    """Keep Python from printing warnings to stderr where no logging is set up: the command reports errors itself."""
     log, nothing = logging.getLogger("invalidator"), logging.NullHandler()
     log.addHandler(nothing)
     try:
@@ -404,9 +404,11 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS = {
     "invalidate": Subcommand(
-        "Say that keys and tags became stale: every server drops them.", _add_invalidate_arguments, _run_invalidate
+        "Publish that keys and tags became stale: every server evicts them.", _add_invalidate_arguments, _run_invalidate
     ),
-    "watch": Subcommand("Show invalidations as they are heard, one line a message.", _add_watch_arguments, _run_watch),
+    "watch": Subcommand(
+        "Show invalidations as they are received, one line for each message.", _add_watch_arguments, _run_watch
+    ),
     "sidecar": Subcommand(
         "Listen once for all workers of this host, until SIGTERM.",
         _add_sidecar_arguments,
@@ -414,7 +416,7 @@ SUBCOMMANDS = {
         several_namespaces=True,
     ),
     "doctor": Subcommand(
-        "Check Redis and this host: what can keep invalidations from being heard, and the repair.",
+        "Check Redis and this host: what can keep invalidations from being received, and the repair.",
         _add_doctor_arguments,
         _run_doctor,
     ),

@@ -1,8 +1,8 @@
 """
 Checks of a server: what its answers mean for the promise, and what to do about it. Nothing is asked here.
 
-A finding says what it means and names the exact repair, or it is not worth a line. What cannot be looked at (a hosted
-server hides CONFIG) is a warning, not a failure.
+A finding names its meaning and the exact repair, or it is not worth a line. What cannot be checked (a hosted server
+hides CONFIG) is a warning, not a failure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMMANDS = (
 )
 """All commands that the library sends. docs/wire-protocol.md lists the same."""
 HELPFUL = {
-    "info": "without it nothing tells whether the server was restarted, so every reconnect voids the caches",
+    "info": "without it a restart of the server cannot be recognized, so every reconnect voids the caches",
     "role": "without it a primary that was demoted is noticed only when the connection ends",
 }
 """What the library can do without, and what that costs."""

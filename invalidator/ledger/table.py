@@ -171,7 +171,7 @@ class Ledger(LedgerView):
             if self._held >= MOST_HELD:
                 self._forget_ended_holds(now)
             if self._held >= MOST_HELD:
-                words[FLUSHED_AT] = max(words[FLUSHED_AT], until)  # too many to tell apart: hold everything
+                words[FLUSHED_AT] = max(words[FLUSHED_AT], until)  # too many to keep apart: hold everything
                 slots = ()
             for slot in slots:
                 owners = self._holds.setdefault(slot, {})

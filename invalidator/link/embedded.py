@@ -253,8 +253,8 @@ class SharedServer:
             except subprocess.TimeoutExpired:
                 raise EmbeddedServerError(f"{sys.executable} did not start {self._binary} in time") from None
         if done.returncode:
-            said = log.read_text(errors="backslashreplace")
-            raise EmbeddedServerError(f"{self._binary} could not be started. Its log:\n{said}")
+            text = log.read_text(errors="backslashreplace")
+            raise EmbeddedServerError(f"{self._binary} could not be started. Its log:\n{text}")
 
     def _end_orphan(self) -> None:
         """Stop a server whose keeper has died, since it would never end."""

@@ -71,7 +71,7 @@ class MemoryServer:
             case ("XREVRANGE", str(key), "+", "-", "COUNT", 1):
                 self.deliver(client, Reply([_entry(*entry) for entry in self.streams.get(key, [])[-1:]]))
             case ("XRANGE", str(key), str(start), "+", "COUNT", int(count)):
-                after = _parse_id(start.removeprefix("("))
+                after = parse_id(start.removeprefix("("))
                 found = [entry for entry in self.streams.get(key, []) if entry[0] > after]
                 self.deliver(client, Reply([_entry(*entry) for entry in found[:count]]))
             case ("ZRANGE", str(key), 0, -1):
@@ -141,7 +141,8 @@ def _id(id: StreamId) -> str:
     return f"{id[0]}-{id[1]}"
 
 
-def _parse_id(text: str) -> StreamId:
+def parse_id(text: str) -> StreamId:
+    """Read the id of a stream entry."""
     ms, _, seq = text.partition("-")
     return int(ms), int(seq)
 
@@ -217,7 +218,7 @@ class MemoryConnection:
 
 
 class MemoryLink:
-    """The way to the server of this process that is called as the URL says: `memory://` or `memory://name`."""
+    """The way to a server in this process: `memory://`, or one with a name, `memory://name`."""
 
     def __init__(self, url: str) -> None:
         self._meeting = _meetings.setdefault(urlsplit(url).netloc, _Meeting())
@@ -237,7 +238,7 @@ class MemoryLink:
     def read_journal(self, names: RedisNames, before: str, count: int) -> list[tuple[str, bytes]]:
         with self._meeting.lock:
             stream = self._meeting.server.streams.get(names.journal, [])
-            found = [(id, body) for id, _, body in stream if not before or id < _parse_id(before)]
+            found = [(id, body) for id, _, body in stream if not before or id < parse_id(before)]
         return [(_id(id), body) for id, body in found[: -count - 1 : -1]]
 
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:

@@ -1,4 +1,4 @@
-"""Run seeds and say what broke."""
+"""Run seeds, and print what broke."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 What must hold after every step, judged by what happened in the world.
 
 - *bound*: no read that begins at t returns a version replaced by a change accepted before t - max_staleness.
-- *strict*: with a hold, the same, counted from the commit: whether or not its writer lived to say so.
+- *strict*: with a hold, the same, counted from the commit, whether or not its writer lived to publish.
 - *stale fill*: a value loaded before an invalidation was applied in a process is not served there afterwards.
 - *hold*: what was loaded before a read begins is not served to it while a hold is in force in its process.
 - *own write*: who has called `invalidate` never reads what it replaced.
@@ -89,13 +89,13 @@ class Checks:
         self._taken: dict[tuple[Process, str], int] = {}
         self._watched: list[Change] = []
         self._strict: list[Strict] = []
-        self._sayers: dict[tuple[str, Body], Process] = {}
+        self._publishers: dict[tuple[str, Body], Process] = {}
 
     # What happens.
 
     def server_took(self, process: Process, id: str, body: Body) -> None:
         """A server accepted a message, though nobody may ever know."""
-        self._sayers[id, body] = self._sayers["", body] = process  # a hold is also told without its id
+        self._publishers[id, body] = self._publishers["", body] = process  # a hold may also arrive without its id
         if body.op == "clear":
             self._taken[process, EVERYTHING] = self.world.now
         elif body.op in ("invalidate", "release"):
@@ -107,9 +107,9 @@ class Checks:
         self._watched.append(change)
         self.look_at_receipts()
 
-    def said_itself(self, process: Process, id: str, body: Body) -> bool:
+    def published_itself(self, process: Process, id: str, body: Body) -> bool:
         """Whether this message is *process*' own."""
-        return self._sayers.get((id, body)) is process
+        return self._publishers.get((id, body)) is process
 
     def committed_under_hold(self, versions: Mapping[str, int], committed_at: int, damages: int) -> None:
         """A strict write was committed in time; its hold was taken when there were that many damages."""
@@ -130,7 +130,7 @@ class Checks:
 
     def _note_accepted(self, change: Change) -> None:
         for name, version in change.versions.items():
-            times = [self._taken.get((change.process, said), -1) for said in (name, EVERYTHING)]
+            times = [self._taken.get((change.process, taken), -1) for taken in (name, EVERYTHING)]
             if (at := max(times)) < change.called_at:
                 self.world.fail("receipt", f"{name} v{version} is accepted, but no server took it")
             self._accepted[name].append(Accepted(at, version, change.committed_at))
@@ -144,8 +144,8 @@ class Checks:
 
     def expect(self, process: Process) -> Expectation:
         """A read begins."""
-        held = process.names_held() | process.heard_by.names_held()
-        return Expectation(self.world.now, dict(process.own_versions), dict(process.heard_by.applied), held)
+        held = process.names_held() | process.fed_by.names_held()
+        return Expectation(self.world.now, dict(process.own_versions), dict(process.fed_by.applied), held)
 
     def served(self, process: Process, value: Value, expected: Expectation) -> None:
         """A read ended with *value*."""
@@ -157,23 +157,23 @@ class Checks:
                 self._check_own_write(process, name, version, expected)
                 self._check_stale_fill(process, name, value, expected)
                 self._check_hold(process, name, value, expected)
-            if process.bounded and not process.heard_by.deaf:
+            if process.bounded and not process.fed_by.has_missed:
                 self._check_bound(process, name, version, expected)
                 self._check_strict(process, name, version, expected)
 
     def _check_own_write(self, process: Process, name: str, version: int, expected: Expectation) -> None:
         if self.world.ids_went_back and not process.listens:
-            return  # a worker asks for its host's position, which then says nothing
+            return  # a worker asks for its host's position, which then proves nothing
         if version < (own := expected.own.get(name, 0)):
             self.world.fail("own write", f"{process.name} read {name} v{version} after it had invalidated for v{own}")
 
     def _check_stale_fill(self, process: Process, name: str, value: Value, expected: Expectation) -> None:
-        for said in (name, EVERYTHING):
-            if value.read_at < expected.applied.get(said, 0):
+        for stale in (name, EVERYTHING):
+            if value.read_at < expected.applied.get(stale, 0):
                 self.world.fail(
                     "stale fill",
-                    f"{process.name} served {value} after it had applied an invalidation of {said} "
-                    f"at {expected.applied[said]}",
+                    f"{process.name} served {value} after it had applied an invalidation of {stale} "
+                    f"at {expected.applied[stale]}",
                 )
 
     def _check_hold(self, process: Process, name: str, value: Value, expected: Expectation) -> None:
@@ -203,7 +203,7 @@ class Checks:
 
     def proven(self, process: Process, proven_at: int) -> None:
         """A proof of this time of the process' clock is in its ledger."""
-        if process.deaf:
+        if process.has_missed:
             return
         self.look_at_receipts()
         ledger = LedgerView(process.words.memory)

@@ -73,7 +73,7 @@ class Choices:
         return items[self.draw(len(items))]
 
     def weigh(self, weights: Sequence[tuple[int, T]]) -> T:
-        """One of some things, each as often as its weight says."""
+        """One of some things, each with the probability of its weight."""
         number = self.draw(sum(weight for weight, _ in weights))
         for weight, item in weights:
             number -= weight

@@ -159,7 +159,7 @@ def refuse_info(world: World) -> None:
     world.info_was_refused = True
 
 
-def say_nonsense(world: World) -> None:
+def publish_nonsense(world: World) -> None:
     """Somebody publishes what is no message."""
     payload = world.choices.pick((b'{"v":1,"keys":["k0"]}', b"1-1 1-0 {}", b"\xff", b'{"v":9}'))
     for deliver in list(world.primary.subscribers.get(NAMES.channel, [])):
@@ -177,7 +177,7 @@ def freeze(world: World) -> None:
 
 def stall_listener(world: World) -> None:
     """A listener's thread does not run, though the others do."""
-    _process(world).heard_by.stalled_until = world.now + world.choices.duration(4)
+    _process(world).fed_by.stalled_until = world.now + world.choices.duration(4)
 
 
 def kill(world: World) -> None:
@@ -215,7 +215,7 @@ FAULTS: tuple[Fault, ...] = (
     delete_entry,
     change_wall_clock,
     refuse_info,
-    say_nonsense,
+    publish_nonsense,
     freeze,
     stall_listener,
     kill,

@@ -1,5 +1,5 @@
 """
-The check of the checks: remove each rule of the core in turn, and see that the simulation catches it.
+The check of the checks: remove each rule of the core in turn, and see that the simulation, or a test, notices.
 
     python -m tests.proof.simulation.mutations                      every rule, as a table
     python -m tests.proof.simulation.mutations --only "run_id"      those whose name contains it, with a shrunk trace
@@ -285,7 +285,7 @@ MUTATIONS = (
         ("protocol.subscription", '("run_id", "master_replid")', '("run_id",)'),
     ),
     mutation(
-        "a server that does not say its run voids (INFO refused)",
+        "a server whose run is unknown voids (INFO refused)",
         (
             "protocol.subscription",
             "        if not self._server:\n            return f",
@@ -384,7 +384,7 @@ MUTATIONS = (
         ),
         tests="tests/unit/invalidator/protocol/test_subscription.py",
     ),
-    # Who says what.
+    # Publishing.
     mutation(
         "the own echo is known by its node",
         (
@@ -420,7 +420,7 @@ MUTATIONS = (
         ),
     ),
     mutation(
-        "an invalidation is in force here before it is said",
+        "an invalidation is in force here before it is published",
         (
             "bus",
             "        self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)\n",
@@ -482,7 +482,7 @@ MUTATIONS = (
         ("feeds.listener", "now + body.for_ms * 1_000_000, now, count=count)", "now, now, count=count)"),
     ),
     mutation(
-        "who comes late is told of the holds",
+        "a late subscriber gets the holds",
         (
             "protocol.subscription",
             '        for data in answer:\n            yield from self._apply(data, "", now)',
@@ -491,7 +491,7 @@ MUTATIONS = (
     ),
     # The sidecar.
     mutation(
-        "a worker checks what it said itself",
+        "a worker checks what it published itself",
         ("entry", "if self.own is not None and self.own.newest_at(entry.places) >= as_of:", "if False:"),
     ),
     mutation(

@@ -3,7 +3,7 @@ A Redis that can be paused, killed, rolled back and replaced, and the connection
 
 A connection keeps order in both directions; each command and each answer arrives after a delay of its own, never before
 the one in front of it. Whatever happens to a server or a connection, the commands that are already on their way may
-still arrive: a client that gave up on an answer does not know what became of its question.
+still arrive: a client that gave up on an answer does not know whether its command was carried out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from invalidator.errors import LinkDown
 from invalidator.link import Accepted, Post
-from invalidator.link.memory import MemoryServer, StreamId, _parse_id
+from invalidator.link.memory import MemoryServer, StreamId, parse_id
 from invalidator.message import decode
 from invalidator.names import RedisNames
 from invalidator.protocol.frames import Command, Failure, Frame, Push, Reply
@@ -97,7 +97,7 @@ class SimServer(MemoryServer):
 
     def has_trimmed_past(self, position: str) -> bool:
         """Whether an entry after *position* was trimmed or deleted."""
-        return self.trimmed > _parse_id(position)
+        return self.trimmed > parse_id(position)
 
     def _note_trimmed(self, ids: set[StreamId]) -> None:
         self.trimmed = max(self.trimmed, *ids) if ids else self.trimmed
@@ -169,12 +169,12 @@ class SimConnection:
         return min(times) if times and not self.closed else None
 
     def deliver(self, frame: Frame) -> None:
-        """The server says something."""
+        """The server sends a frame."""
         if self.half_open or self.closed or self.down_at is not None:
             return
         if self.losing and isinstance(frame, Push) and frame.kind == b"message":
             self.losing -= 1
-            self.process.become_deaf([earlier for _, earlier in self.to_client])
+            self.process.miss_message([earlier for _, earlier in self.to_client])
             return
         if len(self.to_client) >= self.world.setup.output_buffer and not self.world.calm:
             self.world.note(lambda: f"server kills {self.process.name}'s connection: output buffer")
@@ -198,7 +198,7 @@ class SimConnection:
         self.to_server = deque((min(at, self.world.now), command) for at, command in self.to_server)
 
     def go_silent(self) -> None:
-        """Half-open: nothing passes any more, and neither side is told."""
+        """Become half-open: nothing passes any more, and neither side notices."""
         self.half_open = True
         self.to_client.clear()
         self.to_server.clear()

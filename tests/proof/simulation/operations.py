@@ -88,19 +88,19 @@ async def look_at_many(process: Process, key: str) -> None:
 
 
 async def write(process: Process, names: list[str]) -> None:
-    """Change names in one transaction, and say so after the commit."""
+    """Change names in one transaction, and invalidate them after the commit."""
     world = process.world
     await pause(process)
     if world.choices.one_in(8):
-        return  # rolled back: nothing changed, nothing is said
+        return  # rolled back: nothing changed, nothing is published
     versions = world.source.commit(names, world.now)
     committed_at = world.now
     world.note(lambda: f"{process.name} commits {versions}")
     await pause(process)
-    say(process, versions, committed_at)
+    publish(process, versions, committed_at)
 
 
-def say(process: Process, versions: dict[str, int], committed_at: int) -> None:
+def publish(process: Process, versions: dict[str, int], committed_at: int) -> None:
     """Invalidate what was changed."""
     world = process.world
     called_at = world.now
@@ -150,7 +150,7 @@ async def write_strictly(process: Process, names: list[str]) -> None:
 
 
 def hold_release(process: Process, hold: Hold) -> object:
-    """Release, though Redis may refuse to hear of it."""
+    """Release, though Redis may refuse it."""
     process.released(hold.owner)
     try:
         return hold.release()

@@ -119,7 +119,7 @@ class LongestDelay(Random):
 
 
 class DeferredAudience:
-    """Tells the bus what was applied when the stores that came before have been made."""
+    """Notifies the bus of what was applied, once the stores before it have been made."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
@@ -155,7 +155,7 @@ class Thread:
         self._process.threads_by_name[self._name] = self
 
     def join(self, timeout_s: float) -> bool:
-        """Nobody waits here."""
+        """Return whether it has ended; nothing waits here."""
         return self.ended
 
     def is_ready(self) -> bool:
@@ -196,7 +196,7 @@ class Process:
         self.name = name
         self.offset = offset
         self.listens = sidecar is None
-        self.heard_by: Process = sidecar or self
+        self.fed_by: Process = sidecar or self
         self._become_new()
         self.words = SteppedWords(memory or _new_memory(), _nothing)
         self.bus = self._make_bus()
@@ -212,9 +212,9 @@ class Process:
         self.frozen_until = 0
         self.stalled_until = 0
         self.cut_until = 0
-        self.deaf = False
-        self.heard_again = False
-        self._heard_before: list[Frame] = []
+        self.has_missed = False
+        self.may_notice = False
+        self._read_before: list[Frame] = []
         self._in_hand: list[Frame] = []
         self.listener: Listener | None = None
         self.link = SimLink(self)
@@ -241,7 +241,7 @@ class Process:
         return bus
 
     def _make_ledger(self, *, slots: int, namespace: str) -> Ledger:
-        """One in watched memory: for all that this process receives, or only for what it invalidates itself."""
+        """A ledger in watched memory: for all that this process receives, or only for what it invalidates itself."""
         words = self.words if self.listens else SteppedWords(_new_memory(), _nothing)
         ledger = Ledger(words, slots=slots, namespace=namespace)
         ledger.lock = SectionLock(words)
@@ -288,15 +288,15 @@ class Process:
         """Whether its policy keeps the bound."""
         return self.world.setup.when_unleased != "serve"
 
-    def become_deaf(self, earlier: list[Frame]) -> None:
-        """A message was lost on a connection that stands; only one that is not *earlier* can tell."""
+    def miss_message(self, earlier: list[Frame]) -> None:
+        """A message was lost on a connection that stands. Only a message that is not *earlier* can show the gap."""
         self.world.note(lambda: f"{self.name} misses a message")
-        self.deaf = True
-        self._heard_before = [*earlier, *self._in_hand]
-        self.heard_again = False
+        self.has_missed = True
+        self._read_before = [*earlier, *self._in_hand]
+        self.may_notice = False
 
     def has_written(self, versions: Mapping[str, int]) -> None:
-        """It has invalidated what these versions replaced: it must never read that again."""
+        """It has invalidated what these versions replaced, and must never read that again."""
         for name, version in versions.items():
             self.own_versions[name] = max(version, self.own_versions.get(name, 0))
 
@@ -311,7 +311,7 @@ class Process:
                 del held[key]
 
     def names_held(self) -> frozenset[str]:
-        """What nobody may cache here now."""
+        """The names that may not be cached here now."""
         soon = self.world.now + self.world.setup.tick_ns
         return frozenset(name for (name, _), until in self._held.items() if until > soon)
 
@@ -329,7 +329,7 @@ class Process:
         return self.listener.subscription
 
     def make_worker(self, name: str, steps: Steps) -> Thread:
-        """Called in the place of a thread's constructor."""
+        """Called instead of the constructor of a thread."""
         return Thread(self, name, self._listen(steps) if name == LISTENER else self._deliver(steps))
 
     def _listen(self, steps: Steps) -> Iterator[Any]:
@@ -345,8 +345,8 @@ class Process:
                 case Act.HANG_UP:
                     after = next(steps)
                     yield
-                case Pause():
-                    yield self.world_time(self.subscription.retry_at)
+                case Pause(seconds):
+                    yield self.world.now + int(seconds * S)
                     after = None
                 case Receive(until):
                     yield self.world_time(until), self._has_arrived
@@ -381,8 +381,8 @@ class Process:
 
     def _look_at(self, frame: Frame) -> None:
         is_message = isinstance(frame, Push) and frame.kind == b"message"
-        if is_message and not any(frame is earlier for earlier in self._heard_before):
-            self.heard_again = True
+        if is_message and not any(frame is earlier for earlier in self._read_before):
+            self.may_notice = True
 
     def _act(self, act: Callable[[], object]) -> Generator[None, None, object]:
         """Let the listener do something, each of its stores a step of its own. Returns what *act* does."""
@@ -406,7 +406,7 @@ class Process:
 
     def _note_effect(self, effect: Effect, began_at: int) -> None:
         match effect:
-            case Apply(body, id, _) if not self.world.checks.said_itself(self, id, body):
+            case Apply(body, id, _) if not self.world.checks.published_itself(self, id, body):
                 for name in (*body.keys, *body.tags) if body.op != "clear" else (EVERYTHING,):
                     self._uncounted[name] = began_at
                     if body.op == "hold":
@@ -421,8 +421,8 @@ class Process:
                 self._note_settled()
                 if self._has_flushed:
                     self.damages_known, self._has_flushed = self.damages_at_connect, False
-                if self.deaf and self.heard_again:
-                    self.deaf = False
+                if self.has_missed and self.may_notice:
+                    self.has_missed = False
                 self.world.checks.proven(self, at)
 
     def _note_settled(self) -> None:
@@ -462,10 +462,10 @@ class Process:
         child = copy.copy(self)
         child._become_new()
         child.name = name
-        child.heard_by = child
+        child.fed_by = child
         child.has_position = self.has_position
         child.damages_known = self.damages_known
-        child.deaf, child.heard_again = self.deaf, self.heard_again
+        child.has_missed, child.may_notice = self.has_missed, self.may_notice
         child._held = dict(self._held)
         child.own_versions, child.applied = dict(self.own_versions), dict(self.applied)
         child.words, child.bus, child.cache, fork_in_child = copy_memory(

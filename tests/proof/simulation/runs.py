@@ -17,7 +17,7 @@ STEPS = 150
 
 
 def be_quiet() -> None:
-    """What the core has to say of faults is of no interest: there is one in every world."""
+    """Log nothing of the library: there are faults in every world."""
     logging.getLogger("invalidator").setLevel(logging.CRITICAL)
 
 

@@ -41,7 +41,7 @@ class Source:
         return versions
 
     def read(self, key: str, tags: Iterable[str], as_of: int, now: int) -> Value:
-        """What a snapshot says that was taken *now* and shows the data of *as_of*."""
+        """What a snapshot contains that was taken *now* and shows the data of *as_of*."""
         return Value(key, {name: self._version(name, as_of) for name in (key, *tags)}, now)
 
     def _version(self, name: str, as_of: int) -> int:

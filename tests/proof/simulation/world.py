@@ -1,8 +1,8 @@
 """
-The world of one seed: who is in it, what time it is, and who goes on next.
+The world of one seed: its processes and its server, the time, and the choice of what goes on next.
 
-A step lets one thread go on, lets time pass, begins a read or a write, or lets something go wrong. Whoever is in the
-middle of something when he is left (`let_others_go_on`) stays there while the others take some steps.
+A step lets one thread go on, lets time pass, begins a read or a write, or lets something go wrong. A thread that is
+left in the middle of something (`let_others_go_on`) stays there while others take some steps.
 """
 
 from __future__ import annotations
@@ -206,7 +206,8 @@ class World:
             thread for process in self.everybody() for thread in process.threads() if thread.is_ready()
         ]
         if not loads._waiting.lock.locked():
-            ready += [handle for handle in self.loop.ready if self._may_run(handle.owner)]
+            owners = {owner for owner in {handle.owner for handle in self.loop.ready} if self._may_run(owner)}
+            ready += [handle for handle in self.loop.ready if handle.owner in owners]
         return ready
 
     @staticmethod
@@ -369,10 +370,10 @@ class World:
         if old.words.unstored:
             new.damages_known = -1  # it may have left a position of two halves
         new.applied = old.applied
-        new.deaf = old.deaf
+        new.has_missed = old.has_missed
         for process in self.processes:
             if not process.listens:
-                process.heard_by = new
+                process.fed_by = new
 
     def _end_activities(self, process: Process) -> None:
         for activity, coroutine in list(self._activities.pop(process, {}).items()):
@@ -408,7 +409,7 @@ class World:
         while self.now < until:
             self._run_everybody()
         for process in self.processes:
-            if process.heard_by.listener_thread is not None and not process.heard_by.deaf:
+            if process.fed_by.listener_thread is not None and not process.fed_by.has_missed:
                 self.checks.settled(process)
 
     def _run_everybody(self) -> None:

@@ -35,8 +35,8 @@ class Fault:
         strict: whether writers must announce holds.
         sidecar: whether a sidecar must listen for some of the processes.
         by_hold: whether a hold alone already makes older versions stale (`checker.Truth`).
-        voids: whether it may take from the journal what somebody has not heard: who cannot know is flushed. No other
-            fault may flush anything.
+        voids: whether it may remove from the journal what a reader has not received, so that the reader flushes. No
+            other fault may flush anything.
         evidence: counts of the round that must not be 0.
     """
 
@@ -178,7 +178,7 @@ def stop_server(stage: Stage, random: Random) -> None:
 
 @fault("stop-reader")
 def stop_reader(stage: Stage, random: Random) -> None:
-    """SIGSTOP of a reader, listener and all: what it was told meanwhile waits in its socket."""
+    """SIGSTOP of a reader, listener and all: messages meanwhile wait in its socket."""
     reader, for_s, pause_s = _one(stage, random, "reader"), _outage(stage, random), _breath(stage, random, 0.3)
     with stage.stopped(reader):
         stage.note(f"stop-reader {reader.name} {for_s:.2f} s")
@@ -241,7 +241,7 @@ def wall_clock(stage: Stage, random: Random) -> None:
 
 @fault("starve-listener", evidence=("starvations",))
 def starve_listener(stage: Stage, random: Random) -> None:
-    """A reader's own thread keeps the interpreter to itself; its listener hears nothing, and it reads on."""
+    """A reader's own thread keeps the interpreter to itself; its listener receives nothing, and it reads on."""
     reader, pause_s = _one(stage, random, "reader"), _breath(stage, random, 2.0)
     stage.note(f"starve-listener {reader.name}")
     reader.say("g")
@@ -290,9 +290,9 @@ def crash_rollback(stage: Stage, random: Random) -> None:
 @fault("crash-lossy", voids=True, persistent=False, evidence=("reconnects", "flushes"))
 def crash_lossy(stage: Stage, random: Random) -> None:
     """
-    The same while a reader is away: it never hears what was lost, and the journal it finds continues its own.
+    The same while a reader is away: it never receives what was lost, and the journal it finds continues its own.
 
-    So the journal alone looks whole, and only the server's run tells the truth.
+    So the journal alone looks whole, and only the server's run shows the truth.
     """
     reader, older_s, pause_s = _a_listener(stage, random), _breath(stage, random, 1.5), _breath(stage, random, 1.5)
     with stage.server_lock:
@@ -525,7 +525,7 @@ def drop_sidecar(stage: Stage, random: Random) -> None:
 
 @fault("kill-writer")
 def kill_writer(stage: Stage, random: Random) -> None:
-    """kill -9 of a writer at any moment. What it had not said was never accepted: nothing is promised for it."""
+    """kill -9 of a writer at any moment. What it had not published was never accepted: nothing is promised for it."""
     writer, pause_s = _one(stage, random, "writer"), _breath(stage, random, 2.0)
     if stage.counts["kill-writer"] < MOST_KILLS:
         stage.note(f"kill-writer {writer.name}")
@@ -559,7 +559,7 @@ def strict_kill_writer(stage: Stage, random: Random) -> None:
 
 @fault("strict-late-reader", strict=True, by_hold=True)
 def strict_late_reader(stage: Stage, random: Random) -> None:
-    """A reader that begins between a hold and the commit is told of the hold. The writer dies after the commit."""
+    """A reader that begins between a hold and the commit finds the hold. The writer dies after the commit."""
     writer, reader, pause_s = _one(stage, random, "writer"), _one(stage, random, "reader"), _breath(stage, random, 2.0)
     if stage.counts["strict-late-reader"] < MOST_KILLS:
         stage.note(f"strict-late-reader {reader.name} {writer.name}")

@@ -1,7 +1,7 @@
 """
 The network between processes and server: one lane (a port of its own) per process.
 
-A lane forwards what it reads, and can be told to misbehave. A closed gate lets nothing enter; what is under way
+A lane forwards what it reads, and can be made to misbehave. A closed gate lets nothing enter; what is under way
 arrives. What it holds back is not lost: it arrives when the gate opens, late and in order, as TCP would deliver it;
 or never, if the connection is cut first.
 

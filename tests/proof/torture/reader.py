@@ -81,7 +81,7 @@ class Reader(Worker):
         self.idle_thread = threading.Thread(target=self.read_idle_rows, daemon=True)
 
     def run(self) -> None:
-        """Read until told to stop."""
+        """Read until the order to stop."""
         for index in range(KEYS):
             self.read(index, self.log)
         self.get_ready()

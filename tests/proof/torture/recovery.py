@@ -1,7 +1,7 @@
 """
 How long a listener takes from a dropped connection to the next proof.
 
-It looks into the library (a listener says neither in public): two methods are wrapped in what notes the time and
+It looks into the library (a listener shows neither in public): two methods are wrapped in what notes the time and
 calls them. Where they are gone, nothing is measured and everything else works.
 """
 

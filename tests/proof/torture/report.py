@@ -1,7 +1,7 @@
 """
 The table of a run, as text and as JSON.
 
-`stale by` is the worst read of a round: its start less the acceptance of the invalidation that it had not heard of.
+`stale by` is the worst read of a round: its start less the acceptance of the invalidation that it had not received.
 `recovery` is the median time from a dropped connection, as its listener saw it, to the next proof; an outage of the
 server is part of it.
 """

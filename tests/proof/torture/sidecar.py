@@ -40,7 +40,7 @@ class SidecarProcess(Process):
         return tally
 
     def run(self) -> None:
-        """Listen until told to stop."""
+        """Listen until the order to stop."""
         went_on = any(served.ledger.words[POSITION_MS] for served in self.sidecar.served)
         with self.sidecar:
             self.get_ready(resuming=went_on)

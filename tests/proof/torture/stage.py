@@ -76,7 +76,7 @@ class Member:
         return self.orders.name
 
     def wait_until_ready(self) -> None:
-        """Until it has a lease. Raises RuntimeError with what it said before its end."""
+        """Until it has a lease. Raises RuntimeError with what it printed before its end."""
         stdout = self.process.stdout
         assert stdout is not None
         ready, _, _ = select.select([stdout], [], [], LEASE_TIMEOUT_S + END_TIMEOUT_S)
@@ -84,7 +84,7 @@ class Member:
             raise RuntimeError(f"{self.name} does not begin: {self.last_words()}")
 
     def say(self, letter: str) -> None:
-        """One of the letters it knows. A dead one hears nothing."""
+        """Send one of the letters it knows. A dead process receives nothing."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.write(letter.encode())

@@ -49,7 +49,7 @@ def test_what_was_never_accepted_makes_nothing_stale() -> None:
 
 
 def test_any_later_acceptance_makes_an_older_version_stale() -> None:
-    """Version 1 was never said, but version 2 was: version 0 is as stale as it is."""
+    """Version 1 was never published, but version 2 was: version 0 is as stale as it is."""
     assert judge([change(1), change(2, accepted=200)], [(0, 701), (1, 701), (2, 701)]).violations == 2
 
 

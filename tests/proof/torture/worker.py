@@ -37,7 +37,7 @@ _PR_SET_PDEATHSIG = 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
     """
-    What a worker is told.
+    The orders of a worker.
 
     Args:
         name: of this process; its files begin with it.
@@ -72,7 +72,7 @@ class Orders:
 
 
 class Process:
-    """A process that does as it is told."""
+    """A process that carries out orders."""
 
     def __init__(self, orders: Orders) -> None:
         die_with_parent()
@@ -103,7 +103,7 @@ class Process:
         os.write(1, b"ready\n")
 
     def commands(self) -> str:
-        """The letters said to us since the last look; "q" when it is time to go."""
+        """The letters received since the last look; "q" is the order to stop."""
         if now_ns() > self.orders.deadline:
             return "q"
         try:

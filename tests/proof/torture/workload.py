@@ -48,7 +48,7 @@ def reads_by_get_and_set(index: int) -> bool:
 
 
 def draw_change(random: Random) -> tuple[list[int], bool]:
-    """What a writer changes next: the rows, and whether it says so by their tag."""
+    """What a writer changes next: the rows, and whether it invalidates them by their tag."""
     if random.random() < GROUP_CHANGES:
         group = random.randrange(GROUPS)
         return list(range(group, KEYS, GROUPS)), True

@@ -1,14 +1,14 @@
 """
-A process that changes rows and says so, and reads its own writes.
+A process that changes rows, invalidates them, and reads its own writes.
 
-Rule 1: an invalidation is said after the commit has returned; the time of its acceptance is taken after
+Rule 1: an invalidation is published after the commit has returned; the time of its acceptance is taken after
 `invalidate()` has returned accepted, or after its receipt has said so. Both are late rather than early.
 Rule 2: from the moment `invalidate()` returned, accepted or not, this process never again reads a version older than
 its own.
 Rule 3: a strict writer announces a hold before each commit, inside the transaction or ahead of it, and commits
 nothing that it could not announce.
 
-On its standard input: "k" die by -9 between the next commit and what has to be said about it; "l" the same, after a
+On its standard input: "k" die by -9 between the next commit and its invalidation; "l" the same, after a
 long thought between the hold of a whole group and its change; "q" end.
 """
 
@@ -62,7 +62,7 @@ class Writer(Worker):
         self.watcher = threading.Thread(target=self.watch_receipts, daemon=True)
 
     def run(self) -> None:
-        """Write until told to stop."""
+        """Write until the order to stop."""
         for index in range(KEYS):
             self.read(index)
         self.get_ready()
@@ -81,7 +81,7 @@ class Writer(Worker):
         self.write_status()
 
     def change(self) -> None:
-        """One transaction, and what is said about it."""
+        """One transaction, and its invalidation."""
         rows, by_tag = draw_change(self.random)
         while self.lingering and not by_tag:
             rows, by_tag = draw_change(self.random)

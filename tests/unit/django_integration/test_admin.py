@@ -103,7 +103,7 @@ class TestAction:
         invalidate(staff, "ticket", [Ticket.objects.first().pk], select_across="1")
         assert wire.message().keys >= {f"day:{day}" for day in range(ours.MOST_ROWS + 1)}
 
-    def test_what_is_not_watched_says_so(self, staff: Client, wire: Wire) -> None:
+    def test_an_unwatched_model_is_a_warning(self, staff: Client, wire: Wire) -> None:
         entry = LogEntry.objects.create(user=User.objects.get(), action_flag=1)
         admin.site.register(LogEntry)
         try:
@@ -117,13 +117,13 @@ class TestAction:
         assert (message.level_tag, "not watched" in message.message) == ("warning", True)
         assert wire.messages() == []
 
-    def test_a_redis_that_is_away_is_said(self, staff: Client) -> None:
+    def test_a_redis_that_is_away_is_a_warning(self, staff: Client) -> None:
         cage = Cage.objects.create()
         with override_settings(INVALIDATOR={"URL": "redis://127.0.0.1:1", "NAMESPACE": "tests", "CLOSE_TIMEOUT": 0}):
             [(level, text)] = invalidate(staff, "cage", [cage.pk])
         assert (level, "as soon as it is back" in text) == ("warning", True)
 
-    def test_a_refusal_is_said(self, staff: Client) -> None:
+    def test_a_refusal_is_an_error_message(self, staff: Client) -> None:
         cage = Cage.objects.create()
         away = {"URL": "redis://127.0.0.1:1", "NAMESPACE": "tests", "PUBLISH": "raise"}
         with override_settings(INVALIDATOR=away):

@@ -439,7 +439,7 @@ def value_text(value: object) -> str:
 
 
 def by_the_rules(row: models.Model, columns: Collection[str] | None) -> set[str]:
-    """The names of a written row, as the rules of `names/plan.py` say it, without caches or shared steps."""
+    """The names of a written row, by the rules of `names/plan.py`, without caches or shared steps."""
     model = row._meta.concrete_model
     assert model is not None
     sharing = [
@@ -480,7 +480,7 @@ def written_rows(draw: st.DrawFn) -> tuple[models.Model, list[str] | None]:
 
 
 @given(written_rows())
-def test_the_plan_of_every_kind_of_row_is_what_the_rules_say(written: tuple[models.Model, list[str] | None]) -> None:
+def test_the_plan_of_every_kind_of_row_follows_the_rules(written: tuple[models.Model, list[str] | None]) -> None:
     row, columns = written
     names = Names()
     plan_of_row(row).add_written(names, row, columns)

@@ -60,7 +60,7 @@ def test_a_key_too_long_for_a_tag_is_hashed_and_saved_all_the_same(wire: Wire) -
 
 @pytest.mark.parametrize("other", ["a", "A ", "á"])
 def test_where_two_texts_may_be_one_key_a_row_is_not_the_only_one_meant(wire: Wire, other: str) -> None:
-    """MariaDB finds "A" for "a": who holds the one must hear of a write of the other."""
+    """MariaDB finds "A" for "a": an entry with the one is stale after a write of the other."""
     Word.objects.create(text="A")
     held = row_tags(Word, "A")
     wire.messages()

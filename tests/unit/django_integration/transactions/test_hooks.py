@@ -105,7 +105,7 @@ def test_a_commit_without_an_answer_may_have_been_one(wire: Wire, committed: boo
     assert "zoo.cage" in wire.message().tags
 
 
-def test_a_commit_that_was_refused_tells_nothing(wire: Wire) -> None:
+def test_a_commit_that_was_refused_publishes_nothing(wire: Wire) -> None:
     def refuse() -> None:
         raise IntegrityError("a deferred constraint")
 

@@ -116,7 +116,7 @@ def test_nobody_caches_what_a_transaction_has_written_until_it_has_committed(wir
 
 
 def test_what_was_cached_is_void_before_the_commit(wire: Wire) -> None:
-    """A writer that dies after it can tell nobody."""
+    """A writer that dies after it can publish nothing."""
     assert wire.caches(CAGE)
     with transaction.atomic():
         Cage.objects.create()
@@ -186,7 +186,7 @@ def test_two_writers_of_one_name_do_not_release_each_other(wire: Wire) -> None:
     assert wire.caches("shared")
 
 
-def test_a_transaction_that_writes_nothing_says_nothing() -> None:
+def test_a_transaction_that_writes_nothing_publishes_nothing() -> None:
     with transaction.atomic():
         list(Cage.objects.all())
         assert not is_held()
@@ -692,7 +692,7 @@ def test_sqlite_would_commit_when_autocommit_is_switched_on(tmp_path: Path) -> N
     database.close()
 
 
-def test_a_block_is_held_from_its_beginning_and_told_even_if_it_raises(wire: Wire) -> None:
+def test_a_block_is_held_from_its_beginning_and_published_even_if_it_raises(wire: Wire) -> None:
     def fail() -> None:
         with writes_to(Cage):
             assert not wire.caches(CAGE)

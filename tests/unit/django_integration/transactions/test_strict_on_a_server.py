@@ -119,7 +119,7 @@ def test_two_writers_hold_one_name_and_their_releases_leave_nothing_behind(
         assert other.wait_until_leased(WAIT_S)
 
         def caches() -> bool:
-            """Whether the other server, having heard all that was said so far, caches the table."""
+            """Whether the other server, having received all that was published so far, caches the table."""
             heard = threading.Event()
             stop = other.on_invalidate(lambda said: heard.set(), keys=["mark"])
             bus().invalidate("mark")

@@ -206,12 +206,12 @@ def test_each_database_has_transactions_of_its_own() -> None:
 # ------------------------------------------------------------------------- the age of what a transaction sees
 
 
-def test_a_load_counts_from_the_beginning_of_its_transaction() -> None:
+def test_a_load_is_dated_by_the_beginning_of_its_transaction() -> None:
     """With snapshot isolation, a row that was changed since then is read as it was."""
     with transaction.atomic():
         invalidate_elsewhere("page")
         assert cache.get_or_set("page", lambda: "old", tags=["t"]) == "old"
-        assert cache.set("food", "old", tags=["told"]) is False
+        assert cache.set("food", "old", tags=["elsewhere"]) is False
         assert caches["default"].get_or_set("page", lambda: "old") == "old"
     assert cache.get("page") is None
     assert caches["default"].get("page") is None
@@ -240,7 +240,7 @@ def test_the_next_transaction_begins_anew() -> None:
         connection.set_autocommit(True)
 
 
-def test_without_a_transaction_a_load_counts_from_now() -> None:
+def test_without_a_transaction_a_load_is_dated_now() -> None:
     before = bus().clock()
     assert default_cache().as_of() >= before
     with transaction.atomic():
@@ -254,8 +254,8 @@ def test_a_connection_of_which_nobody_knows_when_it_began_is_as_old_as_can_be() 
 
 
 def invalidate_elsewhere(key: str) -> None:
-    """Another thread, which is in no transaction, has committed and told."""
-    Thread(lambda: bus().invalidate(key, caches["default"].key_name(key), tags=["told"])).outcome()
+    """Another thread, which is in no transaction, has committed and published."""
+    Thread(lambda: bus().invalidate(key, caches["default"].key_name(key), tags=["elsewhere"])).outcome()
 
 
 # ------------------------------------------------------------------------------------------- two connections
@@ -323,7 +323,7 @@ def test_an_old_row_that_a_read_in_progress_still_shows_is_not_kept(session: Ses
 
 
 def test_a_snapshot_may_be_asked_for_in_sql(session: Session) -> None:
-    """Only PostgreSQL takes this inside a transaction; SQLite always has one, and MariaDB is told before it."""
+    """Only PostgreSQL takes this inside a transaction. SQLite always has one snapshot, MariaDB takes it before."""
     cage = Cage.objects.create(name="old")
     text = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
     with connection.cursor() as cursor:

@@ -159,7 +159,7 @@ def test_a_function_registered_later_sees_deletes(wire: Wire) -> None:
     assert wire.message().keys == {"text:a"}
 
 
-def test_a_function_that_fails_clears_everything_and_tells_the_writer(ticket: Ticket, wire: Wire) -> None:
+def test_a_function_that_fails_clears_everything_and_raises_in_the_writer(ticket: Ticket, wire: Wire) -> None:
     """The row is committed: nobody knows what depends on it, so nobody may keep anything."""
 
     @invalidates(Ticket)

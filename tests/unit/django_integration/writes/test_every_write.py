@@ -1,4 +1,4 @@
-"""Every kind of write that Django knows is told, and none costs a query more than without this app."""
+"""Every kind of write that Django knows is published, and none costs a query more than without this app."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +138,7 @@ def told(wire: Wire) -> set[str]:
 
 
 @pytest.mark.parametrize(("write", "expected"), WRITES.values(), ids=WRITES.keys())
-def test_a_write_is_told(wire: Wire, write: Callable[[], object], expected: set[str]) -> None:
+def test_a_write_is_published(wire: Wire, write: Callable[[], object], expected: set[str]) -> None:
     write()
     messages = wire.messages()
     assert expected <= set().union(*(message.tags for message in messages))
@@ -194,14 +194,14 @@ def test_a_write_takes_as_many_queries_as_without_us(
 # --------------------------------------------------------------------------------------- around the writes
 
 
-def test_fixtures_tell_what_they_load(wire: Wire, tmp_path: Path) -> None:
+def test_fixtures_publish_what_they_load(wire: Wire, tmp_path: Path) -> None:
     fixture = tmp_path / "zoo.json"
     fixture.write_text(serializers.serialize("json", [get(Cage), get(Animal), get(Aquarium)]))
     call_command("loaddata", str(fixture), verbosity=0)
     assert wire.message().tags == tags("cage:1", "animal:1", "aquarium:1", "building:1")
 
 
-def test_the_admin_tells_edits_and_bulk_actions(wire: Wire) -> None:
+def test_the_admin_publishes_edits_and_bulk_actions(wire: Wire) -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("ann"))
     wire.messages()
@@ -214,7 +214,7 @@ def test_the_admin_tells_edits_and_bulk_actions(wire: Wire) -> None:
     assert tags("note:1") <= told(wire) or tags("note:*") <= told(wire)
 
 
-def test_migrations_tell_what_they_run(wire: Wire) -> None:
+def test_migrations_publish_what_they_run(wire: Wire) -> None:
     def forwards(state: Any, editor: object) -> None:
         cage = state.get_model("zoo", "Cage")
         cage.objects.filter(pk=1).update(name="migrated")
@@ -229,7 +229,7 @@ def test_migrations_tell_what_they_run(wire: Wire) -> None:
     assert tags("cage:1", "cage:7", "cage:*", "food:*") <= told(wire)
 
 
-def test_changing_a_table_says_nothing(wire: Wire) -> None:
+def test_changing_a_table_publishes_nothing(wire: Wire) -> None:
     """On SQLite, Django copies its rows for that."""
     column = models.IntegerField(default=0)
     column.set_attributes_from_name("legs")
@@ -267,7 +267,7 @@ def test_a_request_in_a_transaction_is_one_message(wire: Wire, monkeypatch: pyte
 
 
 @override_settings(ROOT_URLCONF=__name__)
-def test_an_async_view_tells_what_it_writes(wire: Wire) -> None:
+def test_an_async_view_publishes_what_it_writes(wire: Wire) -> None:
     Client().get("/arename/")
     assert told(wire) == tags("cage:1", "food:7")
 
@@ -298,7 +298,7 @@ def test_with_autocommit_off_updates_wait_for_the_commit(wire: Wire, autocommit_
     assert wire.message().tags == tags("cage:1", "note:*")
 
 
-def test_a_worker_whose_connections_are_reset_between_tasks_tells_every_task(
+def test_a_worker_whose_connections_are_reset_between_tasks_publishes_every_task(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "close_at", 0.0)

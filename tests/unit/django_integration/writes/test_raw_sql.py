@@ -1,4 +1,4 @@
-"""SQL of the application's own: which tables it writes to, and what is told of it."""
+"""SQL of the application's own: which tables it writes to, and what is published for it."""
 
 import contextlib
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def execute(text: str, *params: object) -> None:
         cursor.execute(text, *params)
 
 
-def test_a_statement_is_told_by_its_table(wire: Wire) -> None:
+def test_a_statement_publishes_its_table(wire: Wire) -> None:
     execute("INSERT INTO zoo_cage (name) VALUES (%s)", ["a"])
     assert wire.message().tags == {"zoo.cage", "zoo.cage:*"}
     execute("UPDATE zoo_cage SET name = 'b' WHERE name = %(old)s", {"old": "a"})
@@ -134,7 +134,7 @@ def test_a_statement_is_told_by_its_table(wire: Wire) -> None:
     assert wire.message().tags == {"zoo.cage", "zoo.cage:*"}
 
 
-def test_a_statement_of_no_row_or_of_no_model_says_nothing(wire: Wire) -> None:
+def test_a_statement_of_no_row_or_of_no_model_publishes_nothing(wire: Wire) -> None:
     execute("DELETE FROM zoo_cage")
     execute("UPDATE zoo_cage SET name = 'b'")
     execute("CREATE TABLE somebodys (id int)")
@@ -143,7 +143,7 @@ def test_a_statement_of_no_row_or_of_no_model_says_nothing(wire: Wire) -> None:
     assert wire.messages() == []
 
 
-def test_executemany_is_told_once(wire: Wire) -> None:
+def test_executemany_is_published_once(wire: Wire) -> None:
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO zoo_cage (name) VALUES (%s)", [["a"], ["b"]])
     assert wire.message().tags == {"zoo.cage", "zoo.cage:*"}
@@ -199,7 +199,7 @@ def test_a_model_with_functions_clears_everything(wire: Wire) -> None:
     assert wire.message().everything
 
 
-def test_a_failed_statement_is_told_if_it_may_have_worked(wire: Wire) -> None:
+def test_a_failed_statement_is_published_if_it_may_have_worked(wire: Wire) -> None:
     with pytest.raises(IntegrityError):
         execute("INSERT INTO zoo_cage (id, name) VALUES (1, 'a'), (1, 'b')")
     with pytest.raises(DatabaseError):
@@ -211,7 +211,7 @@ def test_a_failed_statement_is_told_if_it_may_have_worked(wire: Wire) -> None:
     assert wire.message().tags == {"zoo.cage", "zoo.cage:*"}
 
 
-def test_a_refused_statement_says_nothing(wire: Wire) -> None:
+def test_a_refused_statement_publishes_nothing(wire: Wire) -> None:
     with pytest.raises(IntegrityError):
         execute("INSERT INTO zoo_cage (id, name) VALUES (1, 'a'), (1, 'b')")
     assert wire.messages() == []
@@ -254,7 +254,7 @@ def test_statements_of_the_orm_are_not_read(monkeypatch: pytest.MonkeyPatch) -> 
         Note.objects.all().delete()
 
 
-def test_a_field_that_writes_while_it_is_saved_is_told(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_that_writes_while_it_is_saved_is_published(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its statement comes while the ORM's own is being made."""
     field = Note._meta.get_field("text")
     original = field.pre_save
@@ -277,7 +277,7 @@ def test_the_wrapper_is_put_on_once() -> None:
 # ------------------------------------------------------------------------------------------------ writes_to
 
 
-def test_a_block_tells_the_tables_it_writes_to(wire: Wire) -> None:
+def test_a_block_publishes_the_tables_it_writes_to(wire: Wire) -> None:
     with writes_to(Cage, Note), CaptureQueriesContext(connection) as queries:
         connection.ensure_connection()
         with contextlib.closing(connection.connection.cursor()) as cursor:  # the driver's own

@@ -218,7 +218,7 @@ def test_setting_links_is_one_message(animal: Animal, food: Food, wire: Wire) ->
     assert row(animal, food, other) | THROUGH <= wire.message().tags
 
 
-def test_links_of_a_rolled_back_transaction_stay_unsaid(animal: Animal, food: Food, wire: Wire) -> None:
+def test_links_of_a_rolled_back_transaction_are_not_published(animal: Animal, food: Food, wire: Wire) -> None:
     with transaction.atomic():
         animal.foods.add(food)
         transaction.set_rollback(True)

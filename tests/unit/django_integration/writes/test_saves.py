@@ -1,4 +1,4 @@
-"""Deletes: every row that goes is said, fast deletes stay fast."""
+"""Saves and deletes: every row that goes is published, fast deletes stay fast."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def test_a_deleted_row_is_known(wire: Wire) -> None:
     assert wire.message().tags == tags
 
 
-def test_a_fast_delete_stays_fast_and_says_that_rows_are_unknown(wire: Wire) -> None:
+def test_a_fast_delete_stays_fast_and_publishes_unknown_rows(wire: Wire) -> None:
     Note.objects.create()
     wire.messages()
     with CaptureQueriesContext(connection) as queries:
@@ -34,12 +34,12 @@ def test_a_fast_delete_stays_fast_and_says_that_rows_are_unknown(wire: Wire) -> 
     assert wire.message().tags == {"zoo.note", "zoo.note:*"}
 
 
-def test_deleting_no_row_says_nothing(wire: Wire) -> None:
+def test_deleting_no_row_publishes_nothing(wire: Wire) -> None:
     Note.objects.all().delete()
     assert wire.messages() == []
 
 
-def test_a_rolled_back_delete_says_nothing(wire: Wire) -> None:
+def test_a_rolled_back_delete_publishes_nothing(wire: Wire) -> None:
     note = Note.objects.create()
     wire.messages()
     with transaction.atomic():
@@ -59,7 +59,7 @@ def test_deletes_of_one_transaction_are_one_message(wire: Wire) -> None:
     assert wire.message().tags == tags
 
 
-def test_a_cascade_says_the_rows_it_knows_and_the_models_of_the_others(wire: Wire) -> None:
+def test_a_cascade_publishes_the_rows_it_knows_and_the_models_of_the_others(wire: Wire) -> None:
     cage = Cage.objects.create()
     animal = Animal.objects.create(cage=cage)
     Note.objects.create(cage=cage)
@@ -135,7 +135,7 @@ def test_a_proxy_deletes_rows_of_the_model(wire: Wire) -> None:
     assert {"zoo.animal", f"zoo.animal:{animal.pk}"} <= wire.message().tags
 
 
-def test_a_delete_that_fails_says_nothing(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delete_that_fails_publishes_nothing(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     note = Note.objects.create()
     wire.messages()
 
