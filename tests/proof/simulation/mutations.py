@@ -296,6 +296,7 @@ MUTATIONS = (
     mutation(
         "another epoch voids",
         ("protocol.subscription", "if self.journal.epoch != self._epoch:", "if False:"),
+        tests="tests/unit/invalidator/protocol/test_subscription.py",
     ),
     mutation(
         "the position jumps only with a flush",
@@ -476,6 +477,7 @@ MUTATIONS = (
             '            raise PublishError(f"Redis did not accept the hold',
             '            return receipt\n            raise PublishError(f"Redis did not accept the hold',
         ),
+        tests="tests/unit/invalidator/publishing/test_hold.py",
     ),
     mutation(
         "a hold keeps fills out until it ends",
@@ -488,6 +490,7 @@ MUTATIONS = (
             '        for data in answer:\n            yield from self._apply(data, "", now)',
             "        yield from ()",
         ),
+        tests="tests/unit/invalidator/protocol/test_subscription.py",
     ),
     # The sidecar.
     mutation(
