@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 
-from . import checks, local_caches
+from . import checks
 from .backend import second_level
 from .dependencies import hooks as reading
+from .local_caches import adapters
 from .monitoring import verifier
 from .transactions import hooks as committing
 from .writes import raw_sql, receivers, saves, statements
@@ -29,7 +30,7 @@ class InvalidatorConfig(AppConfig):
         saves.patches.install()
         statements.patches.install()
         raw_sql.patches.install()
-        local_caches.install()
+        adapters.install()
         verifier.install()
         reading.patches.install()
         autodiscover_modules("invalidation")

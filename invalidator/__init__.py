@@ -28,9 +28,10 @@ from .errors import (
     LedgerFileError,
     PublishError,
 )
+from .loaded import Loaded
 from .lru import CacheInfo, CoherentLRU, coherent_lru_cache
 from .names import Tag, tag
-from .near_cache import Loaded, NearCache
+from .near_cache import NearCache
 from .publishing.hold import Hold
 from .receipt import Receipt
 from .status import Cause, Invalidation, Journaled, Past, Stats, Status

@@ -1,10 +1,10 @@
 """
-A near cache whose keys are any hashable values: the arguments of a call, the keys of somebody's dictionary.
+A near cache whose keys are any hashable values: the arguments of a call, the keys of a dictionary.
 
-Such a key has no text that is the same on every server, so nobody can name one entry. Everything in the cache carries
-one tag, and falls by that, by further tags of its own, and by whatever voids the whole ledger.
+Such a key has no text that is the same on every server, so a message cannot name a single entry. Every entry carries
+one tag, and is void by that, by further tags of its own, and by whatever voids the whole ledger.
 
-Rule 1: a key is no name. A key of the namespace that happens to be equal has nothing to do with it.
+Rule 1: a key of this cache is no name. A key of the namespace that happens to be equal has nothing to do with it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .near_cache import NearCache
 
 class AnyKeyCache(NearCache):
     """
-    Live objects in this process' memory, by any hashable key, dropped when anybody invalidates *tag* or another tag of
-    theirs.
+    Live objects in this process' memory, by any hashable key, void when any process invalidates *tag* or another tag
+    of theirs.
 
     Args:
         tag: what every entry carries.
@@ -36,7 +36,7 @@ class AnyKeyCache(NearCache):
         super().__init__(bus, **options)
 
     def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
-        """Called by the bus: names were invalidated that are none of ours (rule 1)."""
+        """Called by the bus, and without effect: these keys are those of other caches (rule 1)."""
 
     def keys(self) -> list[Hashable]:
         """The keys of what may be served now."""

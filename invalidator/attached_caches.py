@@ -1,4 +1,4 @@
-"""The caches on one bus: each is to drop invalidated entries at once, and to know which words its hits compare with."""
+"""The caches on one bus: each evicts invalidated entries at once, and compares its hits with the words of a ledger."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ class Invalidator:
         try:
             return self._publish(lambda: self._publisher.publish(keys, tags))
         finally:
-            # Nobody is served these entries since they were stamped: other processes come first.
+            # These entries are void since they were stamped, so the other processes come first.
             self._caches.evict_invalidated(keys, at)
 
     def clear(self) -> Receipt:
@@ -206,8 +206,8 @@ class Invalidator:
 
     def hold(self, *keys: str, tags: Iterable[str | Tag] = (), duration: float = HOLD.default) -> Hold:
         """
-        Announce, before a commit, that names are about to become stale: nobody caches them until the hold is released
-        or ends.
+        Announce, before a commit, that names are about to become stale: no process caches them until the hold is
+        released or ends.
 
         A writer that dies between its commit and its invalidation then leaves no stale entry behind. The write must be
         committed before the hold ends: see `Hold.check`.
@@ -307,8 +307,8 @@ class Invalidator:
         self, callback: Callback, keys: Iterable[str] = (), tags: Iterable[str | Tag] = ()
     ) -> Callable[[], None]:
         """
-        Call *callback* with an `Invalidation` when one of *keys* or *tags* (without any: anything) became stale,
-        whoever published that.
+        Call *callback* with an `Invalidation` when one of *keys* or *tags* became stale, whichever process published
+        that. Without keys and tags, call it for everything.
 
         It is also called for everything that may have made them stale: a clear, or a flush because this process may
         have missed something. It runs in the listener's thread, which proves nothing while it waits: be quick, or hand
@@ -351,7 +351,8 @@ class Invalidator:
 
     def read_journal(self, most: int = 10_000) -> Iterator[Journaled]:
         """
-        Yield the last messages of the namespace, newest first: what became stale lately, whoever published it.
+        Yield the last messages of the namespace, newest first: what became stale lately, whichever process published
+        it.
 
         Args:
             most: how many are read; in pages, as they are asked for.
@@ -375,7 +376,7 @@ class Invalidator:
         )
 
     def attach(self, cache: AttachedCache) -> None:
-        """Let *cache* drop entries whose keys are invalidated, as long as it lives."""
+        """Let *cache* evict entries whose keys are invalidated, as long as it lives."""
         self._caches.attach(cache)
 
     # Looking.

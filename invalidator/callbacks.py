@@ -1,4 +1,4 @@
-"""Callbacks on invalidations: who wants which, and calling them."""
+"""Callbacks on invalidations: which of them wants which, and calling them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Every option, said once: its default, what it may be, and what it does.
+Every option, in one place: its default, what it may be, and what it does.
 
 `Config` holds those of an `Invalidator`. `OPTIONS` holds them by name, and with them those of a `NearCache` and of
 `Invalidator.hold`; signatures, an integration's settings and docs/api.md take theirs from there.
@@ -207,7 +207,7 @@ TTL: Option[float | None] = Option(
 HOLD: Option[float] = Option(
     30.0,
     number("seconds", least=0.1, most=3600),
-    "seconds that a hold lasts if nobody releases it: what a writer costs that dies before it does",
+    "seconds that a hold lasts if it is not released: for so long a writer that dies keeps its names out of all caches",
 )
 
 OPTIONS: Mapping[str, Option[Any]] = {**CONFIG_OPTIONS, "maxsize": MAXSIZE, "ttl": TTL, "hold": HOLD}

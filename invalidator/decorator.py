@@ -2,7 +2,7 @@
 `@cached`: from a function and its arguments to a key, tags and a call of `get_or_set`.
 
 Rule 1: a key is built from values whose text is the same in every process. Anything else (an object whose repr holds
-an address) is refused with the repair, because it would never be invalidated by another server.
+an address) is refused, with a repair in the message, because no other server could invalidate it.
 Rule 2: arguments are bound as the function itself would bind them, so that f(1), f(id=1) and a default of 1 are one
 key.
 Rule 3: the key of a call is kept only for arguments of which equal ones of one type have one text (`_KEPT`): 0.0 and
@@ -32,7 +32,7 @@ KeySpec = str | Callable[..., str]
 TagsSpec = Iterable[str | Tag] | Callable[..., Iterable[str | Tag]]
 
 ABOUT_TO_LOAD = object()
-"""As the default of `get`: nothing is there, and what is loaded now has nothing to do with a later `set`."""
+"""The default of a `get` whose caller is going to load the key. Such a miss is not remembered for a later `set`."""
 
 # Subclasses before their bases; each with the text of the type itself, since a subclass may show two values as one.
 _PLAIN: tuple[Any, ...] = (
@@ -52,7 +52,7 @@ _PLAIN: tuple[Any, ...] = (
 )
 _KEPT: frozenset[type] = frozenset({str, bytes, int, bool, type(None), UUID, date})
 _KEYS_KEPT = 10_000
-"""By each function and kind of call; when they are more, all are forgotten. Some 2 MB at the most."""
+"""For each function and kind of call; with one more, all are forgotten. Some 2 MB at the most."""
 _LONGEST_KEPT = 200
 """Characters of an argument that is kept with its key."""
 
@@ -76,10 +76,10 @@ class Cache(Protocol):
 
 class Front:
     """
-    What a hit needs of a cache: a place to find it.
+    Where a decorated function finds the cache: a hit need not ask whether there is one.
 
     Attributes:
-        cache: the cache in force, for who makes and changes it to keep; without one, who reads asks for it.
+        cache: the cache in force, set by whatever makes it; while there is none, this object, which asks for one.
     """
 
     __slots__ = ("_ask", "cache")
@@ -89,7 +89,7 @@ class Front:
         self.cache: Any = self
 
     def get(self, key: str, default: Any) -> Any:
-        """In the place of a cache that is not made yet, or not known here."""
+        """In place of a cache that is not made yet: make it, and read from it."""
         return self._ask().get(key, default)
 
     def forget(self) -> None:
@@ -113,7 +113,7 @@ class CachedFunction(Generic[P, R]):
         __wrapped__: the function itself, which always loads.
     """
 
-    # What a hit reads has slots of its own: the dictionary is the function's, copied, and slow to look into.
+    # What a hit reads has slots: the dictionary is a copy of the function's, and a look into it is slow.
     __slots__ = ("__dict__", "__weakref__", "_front", "_keys", "_keys_by_kind")
 
     __wrapped__: Callable[P, R]
@@ -137,21 +137,21 @@ class CachedFunction(Generic[P, R]):
         self._make_key = _key_maker(function, key, self._bind, version, describe)
         self._make_tags = tags_maker(tags, self._bind)
         self._is_async = inspect.iscoroutinefunction(function)
-        self._keeps = not callable(key) and not self._is_async  # so what is kept is a sync function's
-        # What was kept, by positional arguments and their types, since 1 and True are equal.
+        self._keeps = not callable(key) and not self._is_async
+        # Keys of calls by positional arguments and their types, since 1 and True are equal.
         self._keys_by_kind: dict[type, dict[Any, str]] = {kind: {} for kind in _KEPT}  # of calls with one argument
         self._keys: dict[tuple[tuple[Any, ...], tuple[type, ...]], str] = {}  # of others
         if self._is_async:
             inspect.markcoroutinefunction(self) if hasattr(inspect, "markcoroutinefunction") else None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        # Half the time of a hit is spent here, so nothing is asked that the usual call need not know.
+        # Half the time of a hit is spent here, so the usual call does nothing that it does not need.
         try:
             if len(args) == 1:
                 key = self._keys_by_kind[type(args[0])][args[0]]
             else:
                 key = self._keys[args, tuple(map(type, args))]
-        except (KeyError, TypeError):  # not kept; one that cannot be hashed
+        except (KeyError, TypeError):  # a key that is not kept, or an argument that cannot be hashed
             if self._is_async:
                 return cast("R", self._acall(args, kwargs))
             key = self._key(args, kwargs)
@@ -198,7 +198,7 @@ class CachedFunction(Generic[P, R]):
         return self._key(args, kwargs)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
-        """Tell everybody that the result for these arguments became stale."""
+        """Invalidate the result for these arguments everywhere."""
         return cast(Receipt, self._cache().invalidate(self._key(args, kwargs)))
 
     @overload
@@ -208,7 +208,7 @@ class CachedFunction(Generic[P, R]):
         self: CachedFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None
     ) -> BoundCachedFunction[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """Methods work too; their key must be given, because `self` has no text that is the same everywhere."""
+        """Methods work, too; they need a *key*, because `self` has no text that is the same everywhere."""
         return self if instance is None else BoundCachedFunction(cast(Any, self), instance)
 
 
@@ -239,7 +239,7 @@ def cached_function(
     version: int | str = 1,
     front: Front | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
-    """Return a decorator. *cache* is asked for the cache at each call, so that decorating starts nothing."""
+    """Return a decorator. *cache* returns the cache; it is called at each miss, so that decorating starts nothing."""
     check_tags_spec(tags)
     return lambda function: CachedFunction(function, cache, ttl, tags, key, version, front=front)
 

@@ -8,16 +8,17 @@ The rule (docs/guarantees.md derives it):
     now < expires_at
     now < proven_at + max_staleness  or  now < loaded_at + max_staleness
 
-A value that was made from other entries' values (`parts`) is no better than they are: the first two lines hold for each
-of them with its own names and its own `loaded_at`, and the last one with the oldest. (One time for all is wrong: later
-than a part's own, it misses a stamp whose writer took its time before that and stores it after; the oldest for all
-would keep out what is reloaded because only its own names were invalidated.)
+A value that was made from other entries' values (`parts`) is no better than they are. The first two lines must hold for
+each of them with its own names and its own `loaded_at`, and the last line for the oldest. (One time for all of them
+would be wrong. A time later than a part's own misses a stamp whose writer read the clock before that time and stores
+the stamp after it. The oldest time for all would keep out a value that is reloaded because only its own names were
+invalidated.)
 
-An entry keeps two numbers from the last time the rule was looked at: the `changes` the ledger had, and `good_until`,
-the time up to which the last two lines hold. While `changes` stands still and `good_until` is ahead, the rule still
-holds: a hit costs one read of the ledger and one of the clock. (`proven_at` only grows, so an old `good_until` is
-early, never late.) When it has moved, the stamps are compared again with `floor`, a third number from then, and no
-more, while `good_until` is ahead.
+An entry remembers two numbers from the last look at the whole rule: the count of `changes` that the ledger had, and
+`good_until`, the time up to which the last two lines hold. While the count stands still and `good_until` is ahead, the
+rule still holds: a hit costs one read of the ledger and one of the clock. (`proven_at` only grows, so an old
+`good_until` is early, never late.) When the count has moved and `good_until` is still ahead, the hit compares the
+stamps once more, with a third number that the entry remembers, `floor`.
 
 Nothing here does I/O or takes a lock.
 """
@@ -49,12 +50,16 @@ class Entry(Generic[V]):
         loaded_at: nanoseconds on the ledger's clock, *before* the loader began.
         expires_at: the end of its TTL on the same clock.
         slots: those of its key and tags.
-        tags: for people to look at; `slots` is what counts.
+        tags: for people to look at; the rule looks at `slots`.
         parts: for each entry whose value this one was made from, its `loaded_at` and its slots; see `parts_of`.
 
     Attributes:
-        places: the ledger's words that void it: that of a flush, and its slots.
-        floor: when it was last looked at, nothing in `places` had been stamped from then on; NEVER until it was.
+        places: the words of the ledger that can void it: that of a flush, and its slots.
+        changes: the count of changes at the last look at the whole rule.
+        floor: at that look, no stamp in `places` was at this time or later; NEVER before the first look.
+        good_until: the time up to which its TTL and its lease hold.
+        hits, hits_at_turn: how often it was served; how often when its last turn to leave came (`store.py`).
+        size: in the unit of the store's *getsizeof*.
     """
 
     __slots__ = (
@@ -127,11 +132,11 @@ class ValidityRule:
     The rule for one ledger, one staleness bound and one policy.
 
     Args:
-        own: a second ledger of as many slots, for what this process said and the first does not know yet.
+        own: a second ledger of as many slots, for what this process has published and the first does not have yet.
         max_staleness_ns: how long silence is trusted.
         when_unleased: "short" serves an entry for `max_staleness` after its own load; "bypass" serves
             nothing; "serve" serves until the TTL and gives up the bound.
-        replica_lag_ns: how old the data may be that a loader reads; a load counts from that much earlier.
+        replica_lag_ns: how old the data may be that a loader reads; a load is treated as that much older.
     """
 
     def __init__(
@@ -168,7 +173,7 @@ class ValidityRule:
         served_until = self._served_until(proven_at, as_of)
         entry.good_until = min(entry.expires_at, served_until)
         entry.changes = changes
-        # The clock comes last: whoever is paused between any two lines above wakes up to a time that is past its lease.
+        # The clock comes last: a thread that is paused between any two lines above wakes up after the end of its lease.
         now = self.clock()
         if now < entry.good_until:
             return "valid"
@@ -176,13 +181,13 @@ class ValidityRule:
 
     def still_holds(self, entry: AnyEntry, words: Words, count: int) -> bool:
         """
-        Whether `check` found *entry* fresh before, and it is by *words* too, those that a hit compares with. If not,
-        ask `check`. Whether `good_until` is ahead is for the caller to ask, afterwards.
+        Whether nothing in *words*, with which hits compare, has voided *entry* since `check` found it valid. If
+        something has, `check` has to look again. That `good_until` is ahead is for the caller to see, afterwards.
 
-        The usual case, written for speed: somebody invalidated something else. Two things are taken from the look
-        before. The lease: an old `good_until` is early, never late. What this process said itself: *words* know of it,
-        or they are a `Doubt`, whose stamps are later than every load. An entry that was not looked at since it was
-        stored, or that has parts, has no floor.
+        The usual case, written for speed: somebody has invalidated something else. Two things are taken over from
+        `check`: the lease, since an old `good_until` is early and never late; and what this process has published
+        itself, since *words* have it, or are a `Doubt`, whose stamps are later than every load. An entry that was not
+        checked since it was stored, or that has parts, has no floor.
 
         Args:
             count: `words[CHANGES]`, read before this call.
@@ -197,7 +202,7 @@ class ValidityRule:
         return True
 
     def holds_for_load(self, slots: Iterable[int], loaded_at: int, parts: Parts = ()) -> bool:
-        """Whether a load of *slots* begun at *loaded_at* may still be handed to somebody who asks now."""
+        """Whether the value of a load of *slots* that began at *loaded_at* may be given to a caller that asks now."""
         probe: Entry[None] = Entry(None, loaded_at=loaded_at, slots=tuple(slots), parts=parts)
         return self.check(probe) == "valid"
 

@@ -1,8 +1,8 @@
 """
-Everything that can go wrong, by whose fault it is.
+Everything that can go wrong.
 
-The docstring of an error says what happened and what would be right; messages raised add the facts.
-Bad input is also a `ValueError`, so that code which knows nothing of us catches it as usual.
+The docstring of an error says what happened and what would be right; the message adds the facts. An error that blames
+an argument is also a `ValueError`, so that code which does not know this library catches it as usual.
 """
 
 
@@ -19,15 +19,18 @@ class InvalidSetting(InvalidatorError, ValueError):
 
 
 class InvalidMessage(InvalidatorError, ValueError):
-    """Bytes on the wire are not a message of a version we know; whoever reads them flushes."""
+    """Bytes on the wire are not a message of a version that we know; a process that receives them flushes."""
 
 
 class PublishError(InvalidatorError):
-    """Redis did not accept an invalidation (`publish="raise"`). Here it is in force; elsewhere it is not: try again."""
+    """
+    Redis did not accept an invalidation (`publish="raise"`), or a hold. The invalidation is in force in this process
+    and nowhere else: try again.
+    """
 
 
 class JournalUnread(InvalidatorError):
-    """Redis did not hand out its journal. Caches do well without that: ask again later."""
+    """Redis did not answer when its journal was read. Caches do not depend on that: ask again later."""
 
 
 class HoldEnded(InvalidatorError):
@@ -43,4 +46,4 @@ class LedgerFileError(InvalidatorError):
 
 
 class LinkDown(InvalidatorError):
-    """The connection is gone or could not be made. Raised by links to their listener and publisher, never to users."""
+    """The connection is gone or could not be made. Raised by links for listener and publisher; no caller sees it."""

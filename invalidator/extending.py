@@ -4,9 +4,9 @@ For integrations: what `django_integration` needs of this library beyond what an
 An integration makes near caches coherent with a framework, an ORM or another cache, without a line in the application.
 docs/extending.md explains the parts and shows a small integration; in short:
 
-- The **source**: a `SourceView` says how the calling thread or task sees the database, and learns what it reads.
+- The **source**: a `SourceView` knows how the calling thread or task sees the database, and learns what it reads.
 - **Functions**: `CachedFunction` with a `Front`, `plain_key` and `ABOUT_TO_LOAD`, to decorate before a cache exists.
-- **Writes to a cache**: `WritableCache`, whose operations tell a fill from a `Change`.
+- **Writes to a cache**: `WritableCache`, whose operations distinguish a fill from a `Change`.
 - **Observing**: an `Observer` sees what callers of a near cache hit, miss and load.
 - **Names**: `check_key`, `check_tag`, `check_tags`, `check_tags_spec` and `name_slots`.
 - **Options**: `OPTIONS`, each an `Option` with its default and its `Check`; `CONFIG_OPTIONS` are those of an
@@ -21,8 +21,8 @@ from .config import CONFIG_OPTIONS, OPTIONS, Check, Option
 from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_tags_spec, plain_key
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
 from .ledger import now_ns
+from .loaded import DEFAULT, Ttl
 from .names import check_key, check_tag, check_tags, name_slots
-from .near_cache import DEFAULT, Ttl
 from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
 from .source import SourceView

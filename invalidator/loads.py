@@ -57,7 +57,7 @@ class Load:
         self._result.set_running_or_notify_cancel()
 
     def end(self, result: Result) -> None:
-        """Give *result* to everybody who waits."""
+        """Give *result* to all callers that wait."""
         self._result.set_result(result)
 
     def wait(self) -> Result:

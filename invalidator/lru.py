@@ -7,13 +7,12 @@
     rates.cache_clear()                # on every server
     rates.cache_invalidate("EUR")      # this call, on every server
 
-Rule 1: which calls are one is decided as functools does, by equality of the arguments as they were given, and nothing
-has to have a text: arguments are any hashable values, `self` included.
+Rule 1: two calls are the same as they are for functools: if their arguments, as they were given, are equal. Arguments
+are any hashable values, `self` included; they need no text.
 Rule 2: every result carries the function's tag, its name; `cache_clear` invalidates that.
-Rule 3: a result of plain arguments carries a tag of its call as well, spelled so that arguments which are equal are
-spelled alike (1, 1.0 and True), however they were given. All other results carry the tag of calls that nobody can
-spell, and `cache_invalidate` says that one, too: an argument of a type of the application's may be equal to a plain
-one.
+Rule 3: a result of plain arguments also carries a tag of its call, in which equal arguments are spelled alike (1, 1.0
+and True), however they were given. All other results carry the tag of calls that cannot be spelled, and
+`cache_invalidate` invalidates that one, too, because an object of the application may be equal to a plain argument.
 Rule 4: a result that was being computed during a clear is not stored (`near_cache.py`, its rule 1).
 """
 
@@ -35,14 +34,14 @@ from .bus import Invalidator
 from .config import MAXSIZE, TTL
 from .decorator import ABOUT_TO_LOAD, Binder, TagsSpec, tags_maker
 from .errors import InvalidName, InvalidSetting
+from .loaded import DEFAULT, Ttl
 from .names import Tag, check_tag, check_tags
-from .near_cache import DEFAULT, Ttl
 from .receipt import Receipt
 from .source import SourceView
 
 F = TypeVar("F", bound=Callable[..., Any])
 Bus = Invalidator | Callable[[], Invalidator]
-Tell = Callable[..., Receipt | None]
+Invalidate = Callable[..., Receipt | None]
 
 UNBOUNDED_MAXSIZE = MAXSIZE.default
 """Results kept with `maxsize=None`. functools keeps all there ever were; here nothing grows without a bound."""
@@ -68,7 +67,7 @@ class CoherentLRU(Generic[F]):
     A function whose results are cached by its arguments. Call it as before.
 
     Attributes:
-        tag: what `cache_clear` invalidates, and so does whoever names it.
+        tag: what `cache_clear` invalidates; it can be invalidated by name as well.
         __wrapped__: the function itself, which always computes.
     """
 
@@ -79,7 +78,7 @@ class CoherentLRU(Generic[F]):
         function: F,
         *,
         bus: Bus,
-        tell: Tell | None,
+        invalidate: Invalidate | None,
         source: SourceView | None,
         maxsize: int | None,
         typed: bool,
@@ -90,7 +89,7 @@ class CoherentLRU(Generic[F]):
         functools.update_wrapper(self, function)
         self.tag = check_tag(name or f"{function.__module__}.{function.__qualname__}")
         self._bus = bus
-        self._tell = tell
+        self._invalidate_tags = invalidate
         self._source = source
         self._given = {"maxsize": maxsize, "typed": typed}
         self._maxsize = UNBOUNDED_MAXSIZE if maxsize is None else max(0, maxsize)
@@ -181,12 +180,12 @@ class CoherentLRU(Generic[F]):
         """Return *maxsize* and *typed* as they were given."""
         return dict(self._given)
 
-    # What it has not.
+    # What functools has not.
 
     def cache_invalidate(self, /, *args: Any, **kwargs: Any) -> Receipt | None:
         """
-        Forget the result of this call, on every server, whichever way it spells its arguments; and with it those of
-        calls whose arguments nobody can spell.
+        Forget the result of this call, on every server, however its arguments were given; and with it the results of
+        calls whose arguments cannot be spelled.
 
         Raises:
             InvalidName: an argument has no text that is the same on every server: only str, bytes, bool, int, float,
@@ -204,7 +203,9 @@ class CoherentLRU(Generic[F]):
         return self._invalidate(_call_tag(self.tag, text), _call_tag(self.tag, None))
 
     def _invalidate(self, *tags: str) -> Receipt | None:
-        return self._tell(*tags) if self._tell is not None else self._open().bus.invalidate(tags=tags)
+        if self._invalidate_tags is not None:
+            return self._invalidate_tags(*tags)
+        return self._open().bus.invalidate(tags=tags)
 
     def _open(self) -> AnyKeyCache:
         """The results, on the bus of this moment."""
@@ -232,7 +233,7 @@ def coherent_lru_cache(
     tags: TagsSpec = ...,
     ttl: Ttl = ...,
     name: str | None = ...,
-    tell: Tell | None = ...,
+    invalidate: Invalidate | None = ...,
     source: SourceView | None = ...,
 ) -> Callable[[F], CoherentLRU[F]]: ...
 def coherent_lru_cache(
@@ -243,7 +244,7 @@ def coherent_lru_cache(
     tags: TagsSpec = (),
     ttl: Ttl = DEFAULT,
     name: str | None = None,
-    tell: Tell | None = None,
+    invalidate: Invalidate | None = None,
     source: SourceView | None = None,
 ) -> Any:
     """
@@ -256,7 +257,7 @@ def coherent_lru_cache(
         tags: templates such as `"category:{category_id}"`, or a function of the same arguments that returns them.
         ttl: seconds; None or not given for no end.
         name: the tag of all results; the function's module and qualified name, if not given.
-        tell: how tags are invalidated, instead of `bus.invalidate(tags=…)`.
+        invalidate: called with tags in place of `bus.invalidate(tags=…)`.
         source: as for `NearCache`.
 
     Raises:
@@ -275,7 +276,7 @@ def coherent_lru_cache(
         return CoherentLRU(
             function,
             bus=bus,
-            tell=tell,
+            invalidate=invalidate,
             source=source,
             maxsize=maxsize,
             typed=bool(typed),
@@ -301,7 +302,7 @@ def _tags_maker(
         return tags_maker(tags if callable(tags) else check_tags(tags), bind)
     if not callable(tags) and not any("{" in tag for tag in check_tags(tags)):
         return lambda args, kwargs: tags
-    raise InvalidSetting(f"{name} tells nobody what its arguments are called: tags cannot be made of them")
+    raise InvalidSetting(f"{name} has no signature, so no tags can be made of its arguments: leave out the templates")
 
 
 # Spelling a call (rule 3).
@@ -326,7 +327,7 @@ def _spell_call(bind: Binder | None, args: tuple[Any, ...], kwargs: dict[str, An
     try:
         arguments = bind(args, kwargs)
     except TypeError:
-        return None  # a wrong call, as the function itself will say
+        return None  # a wrong call, which the function itself will refuse
     return _spell_named(arguments)
 
 
@@ -336,7 +337,7 @@ def _spell_named(arguments: Mapping[str, Any]) -> str | None:
 
 
 def _spell(value: Any) -> str | None:
-    """The text of *value*, the same for values that are equal; None if that cannot be said of its type."""
+    """The text of *value*, the same for values that are equal; None for a type of which that is not certain."""
     kind = type(value)
     if kind is bool or (kind is int and value.bit_length() <= _LARGEST_BITS) or (kind is float and isfinite(value)):
         return str(Fraction(value))

@@ -1,9 +1,9 @@
 """
-What is said on the wire, and nothing else: names, never values.
+What goes over the wire: names, never values.
 
-A *body* is compact JSON. On the channel it follows its id and its predecessor's id (`<id> <predecessor> <body>`); a
-bare body is a message that bypassed the journal, such as a `PUBLISH` typed into redis-cli: it is applied, but nobody
-can replay it. docs/wire-protocol.md is the specification.
+A *body* is compact JSON. On the channel it follows its id and its predecessor's id (`<id> <predecessor> <body>`). A
+bare body is a message that is not in the journal, such as a `PUBLISH` typed into redis-cli: it is applied, but a
+process that misses it cannot replay it. docs/wire-protocol.md is the specification.
 
 Rule 1: any bytes either decode or raise InvalidMessage.
 Rule 2: unknown fields are ignored, so that a fleet can be upgraded one host at a time; an unknown version or
@@ -23,13 +23,13 @@ from .names import MAX_NAME_BYTES
 
 VERSION = 1
 MAX_BODY_BYTES = 16 * 1024
-"""What we write. A page of the journal's replay is then at most 4 MiB, well below Redis' default limit of a
+"""Of a body that we write. A page of the journal's replay is then at most 4 MiB, well below Redis' default limit of a
 subscriber's output buffer (32 MiB, or 8 MiB for a minute)."""
 MAX_PAYLOAD_BYTES = 4 * MAX_BODY_BYTES
-"""What we read: generous to other publishers, but nobody can make us hold a gigabyte."""
+"""Of a body that we read: generous to other publishers, but none can make us hold a gigabyte."""
 
 MAX_HOLD_MS = 3_600_000
-"""An hour: nobody can keep a name out of all caches for ever."""
+"""An hour: no hold keeps a name out of all caches for ever."""
 
 Operation = Literal["invalidate", "clear", "hold", "release", "epoch"]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES)]
@@ -42,10 +42,10 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     Args:
         v: the major version of the format.
         op: what to do; "epoch" only marks the beginning of a journal.
-        node: who says it, "" if nobody in particular. A node does not apply its own echo.
+        node: who publishes it; "" if it is no node. A node does not evict by its own message when it receives it.
         keys, tags: the names that became stale, or are about to ("hold").
         owner: whose hold it is; a release ends the holds of its owner on its names, and invalidates them.
-        for_ms: how long a hold lasts if nobody releases it.
+        for_ms: how long a hold lasts if it is not released.
     """
 
     v: int

@@ -1,16 +1,17 @@
 """
-When a context missed which key, so that plain "get, compute, set" counts from before the computing.
+When a context missed which key, so that in a plain "get, compute, set" the value is treated as loaded before it was
+computed.
 
 A context is a task where there is one, else a thread. Each remembers a bounded number of misses.
 
-Rule 1: a miss counts for one `set`, however long that takes: a slow computation must not store what was invalidated
-meanwhile. The newest counts first, so that a computation inside a computation takes its own miss and leaves the outer
+Rule 1: a miss is good for one `set`, however much later: a slow computation must not store what was invalidated
+meanwhile. The newest miss is taken first, so that a computation inside a computation takes its own and leaves the outer
 one.
-Rule 2: a miss that no longer fits leaves its time behind: a key that is not remembered may be one of those, and
-counts from then.
-Rule 3: that time is forgotten, at the earliest after FLOOR_LASTS_NS and at the latest after twice that, so that a
-loop that gives up on thousands of keys does not spoil every later `set`.
-Rule 4: whether a `set` follows a miss at all is asked with `claim`, where that matters: only a recent miss says so.
+Rule 2: a miss for which there is no room leaves its time behind as a floor. A key without a miss may be one of those,
+so its value is treated as loaded then.
+Rule 3: a floor is forgotten, at the earliest after FLOOR_LASTS_NS and at the latest after twice that, so that a loop
+that gives up on thousands of keys does not spoil every later `set`.
+Rule 4: `claim` tells whether a `set` follows a miss at all, where that matters: only a recent miss is taken for that.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class _Context:
         self.floors: dict[int, int] = {}  # by when they began: the oldest time left behind in the FLOOR_LASTS_NS after
 
     def leave_behind(self, time: int, now: int) -> None:
-        """A miss at *time* no longer fits."""
+        """There is no room for a miss at *time*."""
         self.floors = {began: floor for began, floor in self.floors.items() if now < began + 2 * FLOOR_LASTS_NS}
         began = max(self.floors, default=now)
         if now >= began + FLOOR_LASTS_NS:
@@ -64,7 +65,7 @@ class Misses:
             context.leave_behind(context.times.pop(next(iter(context.times)))[0], now)
 
     def take(self, key: str, now: int) -> int:
-        """The time from which a `set` of *key* counts: that of this context's miss, else *now*."""
+        """The time at which a value of *key* is treated as loaded: that of this context's miss, else *now*."""
         context = self._context()
         missed_at = context.times.pop(key, ())
         if missed_at:
@@ -75,21 +76,21 @@ class Misses:
 
     def claim(self, key: str, now: int, within_ns: int) -> tuple[bool, int]:
         """
-        Take this context's last miss of *key*. Returns whether there was one in the last *within_ns*, and the time from
-        which a `set` of *key* counts.
+        Take this context's last miss of *key*. Returns whether there was one in the last *within_ns*, and the time at
+        which a value of *key* is treated as loaded.
         """
         took = self._context().times.get(key)
         since = self.take(key, now)
         return took is not None and now - since <= within_ns, since
 
     def drop(self, keys: Iterable[str]) -> None:
-        """This context has itself changed *keys*: what it stores from now on has nothing to do with what it missed."""
+        """This context has changed *keys* itself: what it stores from now on was not computed after their misses."""
         times = self._context().times
         for key in keys:
             times.pop(key, None)
 
     def forget(self) -> None:
-        """This context's work is done, and nothing of what it missed will be stored any more."""
+        """This context's work is done: it stores nothing more of what it has missed."""
         task = current_task()
         if task is not None:
             self._tasks.pop(task, None)

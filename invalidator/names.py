@@ -91,7 +91,7 @@ def _check(name: object, kind: str) -> str:
                 f"a {kind} may have {MAX_NAME_BYTES} bytes of UTF-8, this one has {size}: {name[:40]!r}…; "
                 "use a hash of the long part"
             )
-    # A subclass (a StrEnum, Django's SafeString) is taken for its text: only str itself can be sent.
+    # A subclass (a StrEnum, Django's SafeString) stands for its text: only a plain str can be sent.
     return name if type(name) is str else str.__str__(name)
 
 

@@ -1,35 +1,36 @@
 """
 The near cache of one process: get, set, get_or_set.
 
-Rule 1: `loaded_at` is taken before the loader runs, so that a load which overlaps an invalidation is born invalid.
-Rule 2: every read checks the lease and the ledger itself (`entry.py`); a hit is a handful of attribute reads and
-nothing else.
-Rule 3: the loader, and every other code of the user, runs without any lock of ours.
+Rule 1: `loaded_at` is taken before the loader runs, so that a load which overlaps an invalidation is void from the
+beginning.
+Rule 2: every read checks the lease and the ledger itself (`entry.py`). A hit is a handful of attribute reads, unless
+there is a reason for the slow path (`_slow_path`).
+Rule 3: loaders, callbacks and all other code of the application run without any lock of ours.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from . import forks
 from .bus import Invalidator
 from .config import MAXSIZE, TTL
+from .counts import Counts
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, KeySpec, TagsSpec, cached_function
 from .entry import AnyEntry, Entry, Parts, parts_of
 from .errors import InvalidSetting
 from .ledger import CHANGES, FOREVER, Words
+from .loaded import DEFAULT, Default, Loaded, Ttl, check_ttl
 from .loads import Load, Loads, Result
 from .misses import Misses
 from .names import Tag, check_key, check_tags, name_slots
 from .observer import AsyncLoader, Loader, Observer
 from .receipt import Receipt
 from .source import NoTransactions, SourceView
-from .status import CAUSES, Cause, Stats
+from .status import Cause, Stats
 from .store import Evicted, Store
 
 log = logging.getLogger("invalidator.near_cache")
@@ -38,19 +39,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
-
-class Default:
-    """The type of DEFAULT: "the cache's own"."""
-
-    def __repr__(self) -> str:
-        return "DEFAULT"
-
-
-DEFAULT = Default()
-"""A TTL that was not given. None means "never expires"."""
-Ttl = float | None | Default
 
 _NOT_THERE = object()
 _WHATEVER = object()
@@ -60,27 +49,9 @@ _OBSERVED = ("an observer",)
 OnEvict = Callable[[str, Any, Cause], object]
 
 
-@dataclass(slots=True)  # not frozen: that would take three times as long to make, and each recorded load makes one
-class Loaded(Generic[V]):
-    """
-    What a loader may return instead of a bare value, when the value itself decides its TTL or tags. Tags add to those
-    given.
-
-    Attributes:
-        made_from: entries (of `get_entry`, `load_entry`) whose values are in this one: it falls when one of them falls
-            by its key, its tags or a flush, and is never served longer without a lease than they are. (Their TTL is
-            theirs.) They must be of a cache on the same bus.
-    """
-
-    value: V
-    ttl: Ttl = DEFAULT
-    tags: Iterable[str | Tag] = ()
-    made_from: Iterable[AnyEntry] = ()
-
-
 class NearCache:
     """
-    Live objects in this process' memory, dropped when anybody invalidates their key or one of their tags.
+    Live objects in this process' memory, evicted when any process invalidates their key or one of their tags.
 
     Args:
         bus: an `Invalidator`, or the URL of one that this cache makes, and closes, itself.
@@ -88,9 +59,9 @@ class NearCache:
         ttl: seconds after which an entry expires, whatever happens; None for never.
         getsizeof: the size of a value, in any unit.
         on_evict: called with key, value and cause when an entry leaves: "invalidated", "expired", "room" or "hand".
-        source: how the calling thread or task sees the source, if it may see another truth than everybody (inside a
+        source: how the calling thread or task sees the source, if that may differ from what is committed (inside a
             transaction): see `SourceView`.
-        observer: watches what callers hit, miss and load: see `Observer`. May be set later, and to None.
+        observer: sees what callers hit, miss and load: see `Observer`. It can be set later, and to None.
         bus_options: those of the `Invalidator`, if *bus* is a URL.
 
     Raises:
@@ -120,9 +91,7 @@ class NearCache:
         self._on_evict = on_evict
         self._rule = self.bus.make_rule()
         self._misses = Misses()
-        self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("misses", "loads", "load_failures", "joins", "fills", "refused_fills"), 0)
-        self._evictions: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
+        self._counts = Counts()
         # What a hit reads, one attribute away.
         self._by_key = self._store.by_key
         self._words = self.bus.hit_words
@@ -137,7 +106,7 @@ class NearCache:
 
     @property
     def observer(self) -> Observer | None:
-        """Whoever watches; None for nobody."""
+        """What sees hits, misses and loads; None for nothing. While there is one, hits take the slow path."""
         return self._observer
 
     @observer.setter
@@ -155,8 +124,8 @@ class NearCache:
         """
         Return the value of *key*, or *default* if there is none that may be served.
 
-        A miss is remembered: the next `set` of *key* by the same thread or task counts from here, not from when it is
-        called.
+        A miss is remembered: what the same thread or task stores next under *key* (`set`) is treated as loaded now, and
+        not when `set` is called.
 
         Raises:
             InvalidName: *key* cannot be a key.
@@ -203,7 +172,7 @@ class NearCache:
         return {key: value for key, value in found.items() if value is not _NOT_THERE}
 
     def peek(self, key: str) -> AnyEntry | None:
-        """Return the entry of *key* if it may be served. Counts as nothing: for pages that show what is cached."""
+        """Return the entry of *key* if it may be served, or None. It is no read: for pages that show what is cached."""
         try:
             entry = self._by_key[key]
         except (KeyError, TypeError):
@@ -218,7 +187,7 @@ class NearCache:
         return len(self._store)
 
     def _look_closer(self, key: str, entry: AnyEntry, default: Any) -> Any:
-        """The slow path of `get`: more has changed, callers see the source differently or record, or one watches."""
+        """The slow path of `get`: the count and the clock do not suffice, or `_slow_path` has a reason."""
         found = self._valid(key, entry)
         if found is None:
             return self._missed(key, default)
@@ -226,8 +195,8 @@ class NearCache:
 
     def _valid(self, key: str, entry: AnyEntry, *, is_use: bool = True) -> AnyEntry | None:
         """
-        Look at the whole rule. Return *entry* if it may be served, or what took its place while we looked: an update
-        voids the old value for everybody who is about to look at it. A use evicts what will never be served again.
+        Look at the whole rule. Return *entry* if it may be served, or the entry that took its place meanwhile: an
+        update voids the old value for all callers that are about to look at it. A use evicts a void entry.
         """
         while not (self._slow_path and self._source.has_changed(entry)):
             verdict = self._rule.check(entry)
@@ -262,7 +231,7 @@ class NearCache:
             if default is ABOUT_TO_LOAD and observer.loads_anyway(key, None):
                 return default
             observer.missed(key)
-        self._count("misses")
+        self._counts.add("misses")
         if default is not ABOUT_TO_LOAD:
             at = self.as_of()
             self._misses.note(key, at)
@@ -275,14 +244,14 @@ class NearCache:
         self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = (), loaded_at: int | None = None
     ) -> bool:
         """
-        Store *value* here, and tell nobody: a fill. To tell that the source changed, call `invalidate`.
+        Store *value* here, and publish nothing: a fill. When the source has changed, call `invalidate`.
 
-        It counts from the last miss of *key* in this thread or task, if there was one.
+        The value is treated as loaded at the last miss of *key* by this thread or task; if there was none, now.
 
         Args:
             ttl: seconds; None for never; without it, the cache's own.
             tags: names shared with other entries.
-            loaded_at: count from then instead: a time of the bus' clock, before the source was read.
+            loaded_at: treat it as loaded then instead: a time of the bus' clock, before the source was read.
 
         Returns:
             whether it was stored: not if *key* or *tags* were invalidated since then, nor if it may hold what the
@@ -298,7 +267,7 @@ class NearCache:
             loaded_at = self._misses.take(key, self.as_of())
         entry = self._make_entry(key, value, loaded_at, ttl, tags)
         if not self._may_share(entry):
-            self._count("refused_fills")
+            self._counts.add("refused_fills")
             return False
         return self._fill(key, entry)
 
@@ -360,7 +329,7 @@ class NearCache:
             return (await self.aload_entry(key, loader, ttl=ttl, tags=tags)).value
         return value
 
-    # For who has to know what a value is made from (`Loaded.made_from`).
+    # For a caller that has to know what a value is made from (`Loaded.made_from`).
 
     def get_entry(self, key: str) -> AnyEntry | None:
         """`get` of the entry itself, or None: the caller is about to load it. Such a miss is not remembered."""
@@ -379,7 +348,10 @@ class NearCache:
         return found if self._serve(key, found, loads=loads) else None
 
     def note_read(self, key: str, *, tags: Iterable[str | Tag] = (), loaded_at: int) -> None:
-        """The caller was told of *key* by somebody else than this cache, at that time of the bus' clock or later."""
+        """
+        The caller has read *key* elsewhere than in this cache, at *loaded_at* of the bus' clock or later; a recorder
+        has to know.
+        """
         if self._slow_path:
             slots = self._slots_of(self._check_key(key), check_tags(tags))
             self._source.has_read(Entry(None, loaded_at=loaded_at, slots=slots))
@@ -462,10 +434,10 @@ class NearCache:
         front.cache = self
         return cached_function(lambda: self, ttl=ttl, tags=tags, key=key, version=version, front=front)
 
-    # Dropping.
+    # Invalidating and evicting.
 
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
-        """Tell everybody that *keys*, and everything with one of *tags*, became stale. See `Invalidator.invalidate`."""
+        """Invalidate *keys*, and everything with one of *tags*, everywhere. See `Invalidator.invalidate`."""
         return self.bus.invalidate(*keys, tags=tags)
 
     def evict(self, *keys: str) -> int:
@@ -476,7 +448,7 @@ class NearCache:
 
     def sweep(self) -> int:
         """
-        Let everything leave that cannot be served any more, though nobody asks for it. Returns how many entries left.
+        Let every void entry leave, though no caller asks for it. Returns how many left.
         """
 
         def why(entry: AnyEntry) -> Cause | None:
@@ -492,8 +464,7 @@ class NearCache:
         How this cache is doing. Counting the hits takes a walk through the store (about a millisecond for 50,000
         entries).
         """
-        with self._lock:
-            counts, evictions = dict(self._counts), dict(self._evictions)
+        counts, evictions = self._counts.read()
         return Stats(
             hits=self._store.hits(), evictions=evictions, size=self._store.size, maxsize=self.maxsize, **counts
         )
@@ -503,7 +474,7 @@ class NearCache:
         if self._owns_bus:
             self.bus.close()
 
-    # What a key is: `any_key.py` says otherwise.
+    # What a key is; `any_key.py` overrides it.
 
     def _check_key(self, key: str) -> str:
         """Return *key*, or raise InvalidName."""
@@ -520,7 +491,7 @@ class NearCache:
         alone = bool(self._slow_path) and self._source.is_apart()
         load, leads = self._loads.join_or_start(key, self._slots_of(key, tags), tags, blocking=blocking, alone=alone)
         if not leads:
-            self._count("joins")
+            self._counts.add("joins")
         return load, leads
 
     @contextmanager
@@ -529,11 +500,11 @@ class NearCache:
         with self._loads.lead(key, load) as result:
             result.entry = self.peek(key)  # another load may have ended since the caller looked
             if result.entry is None:
-                self._count("loads")
+                self._counts.add("loads")
             try:
                 yield result
             except Exception:
-                self._count("load_failures")
+                self._counts.add("load_failures")
                 raise
 
     def _finish(self, key: str, load: Load, result: Result, loaded: Any, ttl: Ttl) -> AnyEntry:
@@ -555,7 +526,7 @@ class NearCache:
             result.entry = entry
             self._fill(key, entry)
         else:  # the loader itself may have written: asked now, and not when it began
-            self._count("refused_fills")
+            self._counts.add("refused_fills")
         return entry
 
     def _may_share(self, entry: AnyEntry) -> bool:
@@ -590,7 +561,7 @@ class NearCache:
         self.bus.start()
         verdict = self._rule.check(entry)
         if verdict == "invalidated":
-            self._count("refused_fills")
+            self._counts.add("refused_fills")
             return False
         if verdict == "expired":  # a TTL of 0
             self._report(self._store.remove((key,), "expired"))
@@ -603,55 +574,41 @@ class NearCache:
             if swapped is None:
                 return None
             gone = swapped
-        self._count("fills")
+        self._counts.add("fills")
         self._report(gone)
         return all(left.entry is not entry for left in gone)
 
     def _own_ttl(self, ttl: Ttl) -> float | None:
         return self.ttl if isinstance(ttl, Default) else ttl
 
-    # What the bus tells us.
+    # Called by the bus.
 
     def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
-        """Called by the bus: *keys* were invalidated."""
+        """Let the entries of *keys* leave that were loaded before that time: they were invalidated."""
         self._report(self._store.remove(keys, "invalidated", loaded_before=loaded_before))
 
     def set_hit_words(self, words: Words) -> None:
-        """Called by the bus: a hit compares with `words[CHANGES]` from now on."""
+        """A hit compares with the count of changes, and the stamps, in *words* from now on."""
         self._words = words
 
     # Forking.
 
     def fork_locks(self) -> Iterable[forks.Lock]:
         """See `forks.ForkOwner`."""
-        return (self._lock, self._store.lock)
+        return (self._counts.lock, self._store.lock)
 
     def after_fork_in_child(self) -> None:
         """The threads that load do not exist there."""
         self._loads = Loads(self.as_of, self._rule.holds_for_load)
 
-    # Counting.
-
-    def _count(self, what: str) -> None:
-        with self._lock:
-            self._counts[what] += 1
-
     def _report(self, gone: list[Evicted]) -> None:
+        """Entries have left: count them, and call `on_evict`."""
         if not gone:
             return
-        with self._lock:
-            for left in gone:
-                self._evictions[left.cause] += 1
+        self._counts.add_evictions([left.cause for left in gone])
         if self._on_evict is not None:
             for left in gone:
                 try:
                     self._on_evict(left.key, left.entry.value, left.cause)
                 except Exception:
                     log.exception("on_evict callback failed key=%r cause=%s", left.key, left.cause)
-
-
-def check_ttl(ttl: T) -> T:
-    """Return *ttl*, or raise InvalidSetting."""
-    if not isinstance(ttl, Default):
-        TTL.validate("ttl", ttl)
-    return ttl

@@ -11,14 +11,16 @@ class Receipt:
     """
     The fate of one invalidation.
 
-    Accepted means that Redis has taken it: from then on the staleness bound counts. Until then it is in force in this
+    Accepted means that Redis has taken it: the staleness bound counts from then on. Before that, it is in force in this
     process only and waits in the queue, which a background thread delivers in order.
     """
 
     __slots__ = ("_event", "_id", "_is_done", "_listeners", "_lost_because")
 
     def __init__(self) -> None:
-        self._event: threading.Event | None = None  # for who waits: most receipts are accepted before anybody sees them
+        self._event: threading.Event | None = (
+            None  # made by the first caller that waits: most receipts are accepted before that
+        )
         self._is_done = False
         self._id: str | None = None
         self._listeners = 0
@@ -41,7 +43,7 @@ class Receipt:
 
     @property
     def listeners(self) -> int:
-        """How many subscriptions Redis pushed it to; those that were away replay it from the journal."""
+        """How many subscriptions Redis pushed it to; those that were disconnected replay it from the journal."""
         return self._listeners
 
     @property
@@ -66,7 +68,7 @@ class Receipt:
         self._finish()
 
     def lose(self, reason: str) -> None:
-        """Nobody will try again. Called by the publisher."""
+        """It will never be delivered. Called by the publisher."""
         self._lost_because = reason
         self._finish()
 

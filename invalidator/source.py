@@ -1,7 +1,7 @@
 """
 How the calling thread or task sees the source, where that differs from what is committed; and what it reads.
 
-Inside a database transaction a caller may see other data than everybody else: what it has written and not committed
+Inside a database transaction a caller may see other data than all others: what it has written and not committed
 yet, or, under snapshot isolation, the rows as they were when the transaction began. And a caller that computes a value
 from cached ones has to know which these were. A near cache asks its `SourceView` about the first, and reports each read
 to it for the second. The library itself knows neither transactions nor recorders; an integration does: see
@@ -70,4 +70,4 @@ class NoTransactions:
         return True
 
     def has_read(self, entry: AnyEntry) -> None:
-        """Nobody records reads."""
+        """Nothing records reads."""

@@ -1,4 +1,4 @@
-"""What an `Invalidator` and a `NearCache` tell about themselves: plain values, JSON-ready by `as_dict()`."""
+"""How an `Invalidator` and a `NearCache` are doing, and what they report: plain values, JSON-ready by `as_dict()`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Past:
 
 class Journaled(NamedTuple):
     """
-    A message in the journal: something of the past, that everybody has heard.
+    A message in the journal: it was published before, and other processes have received it or will.
 
     Args:
         id: its place in the journal.
         at: when Redis accepted it, by the clock of Redis: seconds since 1970.
-        operation: "invalidate", "clear", "hold" (its names are about to become stale), "release" (they did, and are
-            held no longer), "epoch" (the journal begins); "unknown" if this version cannot read it.
-        node: who said it, "" if nobody in particular.
+        operation: "invalidate", "clear", "hold" (its names are about to become stale), "release" (they did, and the
+            hold has ended), "epoch" (the journal begins); "unknown" if this version cannot read it.
+        node: who published it; "" if it names none.
     """
 
     id: str
@@ -46,14 +46,15 @@ class Status:
     Args:
         state: of the subscription: "idle" (nothing was cached yet), "connecting", "subscribing", "replaying", "live" or
             "closed".
-        listener: who listens: "own" (a thread of this process) or "sidecar" (that of this host; then `state` says the
-            same, and the counts of what was heard are the sidecar's to tell).
-        leased: whether everything accepted until a moment ago is known to have been applied.
-        lease_remaining_s: how long that stays proven without another proof.
+        listener: what receives: "own" (a thread of this process) or "sidecar" (that of this host; then `state` is
+            "sidecar", too, and the sidecar's own status has the counts of what it receives).
+        leased: whether everything that was accepted until a moment ago is proven to have been applied.
+        lease_remaining_s: how long that proof lasts if no other follows.
         position: the id of the last applied message of the journal.
-        flushes, replays, reconnects: how often everything was voided; the journal was caught up; a connection was lost.
-        received, refused: messages that came; that could not be read, by reason.
-        published, queued, undelivered: messages Redis took; names that wait for it; names given up.
+        flushes, replays, reconnects: how often everything was voided; how often missed messages were read from the
+            journal; how often a connection was lost.
+        received, refused: messages that arrived; messages that could not be read, by reason.
+        published, queued, undelivered: messages that Redis took; names that wait for it; names that were given up.
         queue_overflows: how often too many names waited and became one clear.
         last_error: what went wrong last and has not recovered.
     """
@@ -91,10 +92,11 @@ class Stats:
     How a `NearCache` is doing, since it was made.
 
     Args:
-        hits, misses: reads that were answered from the store; that were not.
-        loads, load_failures: loaders called; that raised.
-        joins: reads that waited for somebody else's load.
-        fills, refused_fills: values stored; not stored because their names were invalidated while they were loaded.
+        hits, misses: reads that were answered from the store; reads that were not.
+        loads, load_failures: calls of loaders; those that raised.
+        joins: reads that waited for another caller's load.
+        fills, refused_fills: values that were stored; values that were not, because their names were invalidated while
+            they were loaded, or because they may hold what is not committed.
         evictions: entries that left, by cause.
         size, maxsize: entries (or the sum of their sizes) in the store; how many may be.
     """
@@ -123,14 +125,14 @@ class Stats:
 
 class Invalidation(NamedTuple):
     """
-    What `on_invalidate` callbacks are told.
+    What an `on_invalidate` callback is given.
 
     Args:
         keys, tags: the names that became stale; empty if `everything` did.
         everything: the whole namespace was cleared, or this process may have missed something.
         reason: "invalidate", "clear", or why this process flushed.
-        id: of the message in the journal, "" if it has none.
-        node: who said it, "" if nobody in particular.
+        id: of the message in the journal; "" if it has none.
+        node: who published it; "" if the message names none.
     """
 
     keys: tuple[str, ...]
@@ -142,5 +144,5 @@ class Invalidation(NamedTuple):
 
     @property
     def is_message(self) -> bool:
-        """Whether somebody has said it; if not, this process flushed."""
+        """Whether it was published; if not, this process has flushed its ledger."""
         return not self.everything or self.reason == "clear"

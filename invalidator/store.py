@@ -1,12 +1,13 @@
 """
 Where a near cache keeps its entries.
 
-cachetools counts what is in and decides what leaves for room; we add a second chance, and a cause to every departure.
-The store knows nothing of staleness: it is told.
+cachetools measures what is in it and decides what leaves for room; this adds a second chance, and a cause to every
+eviction. The store does not know what is stale: its callers remove it.
 
-Rule 1: who looks into `by_key` takes no lock and moves nothing, so that a hit costs one dictionary look-up.
+Rule 1: a look into `by_key` takes no lock and moves nothing, so that a hit costs one dictionary look-up.
 Rule 2: every entry that leaves is returned, with its cause, by the method that made it leave.
-Rule 3: no user code runs under the lock, and an entry is measured once: values are live objects and may grow.
+Rule 3: no code of the application runs under the lock, and an entry is measured once: values are live objects and may
+grow.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class _SecondChance(FIFOCache[str, AnyEntry]):
     """
 
     MAX_TURNS = 64
-    """Where everything was hit, somebody leaves all the same: a fill must not walk through 50,000 entries."""
+    """After so many entries that were all hit, the next one leaves: a fill must not walk through the whole store."""
 
     def __init__(self, maxsize: float, getsizeof: Callable[[AnyEntry], float] | None) -> None:
         super().__init__(maxsize, getsizeof)
@@ -80,7 +81,7 @@ class Store:
         self.lock = threading.Lock()
         self._getsizeof = getsizeof
         self._entries = _SecondChance(maxsize, None if getsizeof is None else attrgetter("size"))
-        self._hits_of_the_gone = 0
+        self._hits_of_the_gone = 0  # of entries that have left
         self.by_key: Mapping[str, AnyEntry] = self._entries.by_key
         """What there is: always the same dictionary, to look into and not to change."""
 

@@ -3,8 +3,8 @@ Tools for tests, demos and benchmarks: a bus in this process of which messages c
 (`MemoryBus`), and a private Valkey or Redis server (`EmbeddedServer`).
 
 `EmbeddedServer` starts a real server process of its own, on a free loopback port or a Unix socket, without
-persistence, and removes every trace of it at the end. It never talks to a server it did not start, and
-never listens on 6379, where somebody's own may be.
+persistence, and removes every trace of it at the end. It never talks to a server that it did not start, and never
+listens on 6379, where the developer's own may be.
 
 Rule 1: the server dies with the process that started it, however that one ends. Between the two stands a
 guardian: a small Python process that is the server's parent and reads a pipe whose other end only the
@@ -12,8 +12,8 @@ owner holds. The kernel closes that end when the owner is gone, `kill -9` includ
 the server and removes its directory. (`PR_SET_PDEATHSIG` needs no third process, but fires when the *thread*
 that started the server ends, must be set between fork and exec, and exists on Linux only.)
 
-Rule 2: ready means that *this* server answered: its process id is compared, since somebody else may have taken
-the port in between.
+Rule 2: ready means that *this* server answered: its process id is compared, since another program may have taken the
+port in between.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class _FaultyServer(MemoryServer):
 
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         if self.is_down:
-            raise LinkDown("the test says so")
+            raise LinkDown("the test has taken the server down")
         return super().publish(names, journal_length, post)
 
     def spread(self, clients: Sequence[Deliver], message: Push) -> None:
@@ -134,13 +134,13 @@ class _FaultyServer(MemoryServer):
 
 class MemoryBus:
     """
-    A bus of this process alone, that no other test hears, and that can be broken: a context manager.
+    A bus of this process alone, apart from every other test, that can be broken: a context manager.
 
         with MemoryBus() as memory, Invalidator(memory.url, namespace="shop") as bus:
             memory.lose()
-            bus.invalidate("product:42")  # nobody hears it, and everybody notices
+            bus.invalidate("product:42")  # no subscription receives it, and each of them notices
 
-    Who publishes has told itself before, so a fault is seen by *another* `Invalidator` or `NearCache` on `url`.
+    A publisher knows its own invalidations, so a fault is seen by *another* `Invalidator` or `NearCache` on `url`.
     """
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ class MemoryBus:
         return f"memory://{self._name}"
 
     def lose(self, messages: int = 1) -> None:
-        """The next *messages* reach nobody. They are in the journal, and the message after them shows that."""
+        """The next *messages* reach no subscription. They are in the journal, and the message after them shows that."""
         with self._meeting.lock:
             self._server.losing += messages
 
@@ -166,9 +166,9 @@ class MemoryBus:
     @contextlib.contextmanager
     def delayed(self) -> Iterator[None]:
         """
-        Inside the block nothing is heard, messages and answers; it arrives at its end, in order.
+        Inside the block nothing is received, neither messages nor answers; all of it arrives at the end, in order.
 
-        It is accepted as ever. A block that is longer than a lease shows what a cache does without one.
+        Invalidations are accepted as ever. A block that is longer than a lease shows what a cache does without one.
         """
         with self._meeting.lock:
             if self._server.late is not None:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 class WeakList(Generic[T]):
     """
-    Objects, in the order in which they were added, for as long as somebody else keeps them.
+    Objects, in the order in which they were added, for as long as something else keeps them.
 
     It takes no lock: a garbage collection, and with it a destructor that adds something, can begin at any allocation.
     (Iterating over a `weakref.WeakSet` raises RuntimeError when another thread adds to it.)

@@ -3,7 +3,7 @@ A near cache that callers also write to: for an API in which `set` may mean eith
 source, or that the value itself is new.
 
 `NearCache.set` is always a fill: it stores what was computed from the source, and publishes nothing. Here a caller may
-also make a change: the new values are in force in this process at once, and everybody else is to drop the old ones.
+also make a change: the new values are in force in this process at once, and all other processes have to drop the old.
 Django's cache API is such a one; see `django_integration/backend/`.
 
 Rule 1: a change is in force here before it is published, and published exactly once, by the caller.
@@ -19,8 +19,9 @@ from typing import Any
 
 from .entry import AnyEntry
 from .errors import InvalidatorError
+from .loaded import DEFAULT, Default, Ttl, check_ttl
 from .names import Tag, check_key, check_tags
-from .near_cache import DEFAULT, Default, NearCache, Ttl, check_ttl
+from .near_cache import NearCache
 from .receipt import Receipt
 
 
@@ -39,7 +40,7 @@ class Change:
         self._publish = cache.bus.announce(*entries, at=at)
 
     def publish(self) -> Receipt:
-        """Let everybody else drop the old values. Raises as `Invalidator.invalidate` does; then the new are gone."""
+        """Invalidate the old values everywhere else. Raises as `Invalidator.invalidate` does; then the new are gone."""
         try:
             receipt = self._publish()
         except InvalidatorError:
@@ -58,7 +59,7 @@ class Change:
 
 
 class WritableCache(NearCache):
-    """A `NearCache` with operations that tell a fill from a change. Options are those of `NearCache`."""
+    """A `NearCache` with operations that distinguish a fill from a change. Options are those of `NearCache`."""
 
     # Misses: a value that is stored soon after a miss of its key was computed from the source.
 
@@ -97,7 +98,7 @@ class WritableCache(NearCache):
         since: Mapping[str, int] | None = None,
     ) -> Change:
         """
-        Store new values here. `Change.publish` makes everybody else drop the old ones.
+        Store new values here. `Change.publish` makes all other processes drop the old ones.
 
         Args:
             since: by key, the time from which on the value may have been computed; if its key was invalidated since

@@ -3,7 +3,7 @@ System checks of INVALIDATOR["LOCAL_CACHES"].
 
     invalidator.W050  an adapter is named whose application is not installed
     invalidator.W051  constance keeps its settings in the memory of each process, and nowhere else
-    invalidator.W052  an application has another shape than we know, or MODELS leaves it out: it is left as it is
+    invalidator.W052  an application does not have what we expect, or MODELS leaves it out: it is left as it is
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from django.apps.config import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004 - as Django calls it
 
-from .. import conf, local_caches
+from .. import conf
+from ..local_caches import adapters
 
 _Apps = Sequence[AppConfig] | None
 
@@ -25,20 +26,19 @@ def check_installed(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """W050: what is named is installed."""
     return [
         Warning(
-            f"{conf.SETTING}['LOCAL_CACHES'] names {name!r}, but {local_caches.ADAPTERS[name]!r} is not in "
-            "INSTALLED_APPS.",
+            f"{conf.SETTING}['LOCAL_CACHES'] names {name!r}, but {adapters.ADAPTERS[name]!r} is not in INSTALLED_APPS.",
             hint='Take it out, or install the application; "auto" means those that are installed.',
             id="invalidator.W050",
         )
-        for name in local_caches.wanted()
-        if not apps.is_installed(local_caches.ADAPTERS[name])
+        for name in adapters.wanted()
+        if not apps.is_installed(adapters.ADAPTERS[name])
     ]
 
 
 def check_memory_backend(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """W051: there is one place where constance's settings are."""
     backend = getattr(settings, "CONSTANCE_BACKEND", "")
-    if "constance" not in local_caches.wanted() or backend != "constance.backends.memory.MemoryBackend":
+    if "constance" not in adapters.wanted() or backend != "constance.backends.memory.MemoryBackend":
         return []
     return [
         Warning(
@@ -58,8 +58,8 @@ def check_fit(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
             hint=f"Take {name!r} out of {conf.SETTING}['LOCAL_CACHES'], or use a version of docs/local-caches.md.",
             id="invalidator.W052",
         )
-        for name, why in local_caches.unfit.items()
-        if name in local_caches.wanted()
+        for name, why in adapters.unfit.items()
+        if name in adapters.wanted()
     ]
 
 

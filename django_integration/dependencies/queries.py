@@ -26,7 +26,7 @@ tag. There are two exceptions, if only the SELECT list uses them (`joins.py`): r
 foreign keys have their row tags, by the value of the key, so that a row that is added later invalidates; and the tables
 of a model's parents, by multi-table inheritance, have one row with its own.
 
-Rule 5: a column counts as comparable only if this database says so: text, on those that tell "a" from "A".
+Rule 5: a column counts as comparable only if this database compares as Python does: text, where "a" and "A" differ.
 Rule 6: what is not understood (an expression that is not Django's, SQL in text) is the model's tag.
 Rule 7: a query that Django does not send, since nothing can match (`pk__in=[]`), reads nothing.
 """

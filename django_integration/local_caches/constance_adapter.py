@@ -1,9 +1,10 @@
 """
-django-constance: the database backend asks the database for each setting, or one of Django's caches;
-`CachingRedisBackend` remembers for a minute what it read from Redis, in each process.
+Settings of django-constance.
 
-With the database backend settings are now in the memory of each process, and fall with the rows. What the Redis backend
-remembers falls on every server when a setting is changed through constance.
+The package's database backend reads each setting from the database, or from one of Django's caches; its
+`CachingRedisBackend` keeps for a minute what it read from Redis, in each process. Here, the settings of the database
+backend are in the memory of each process, and are invalidated by changes of the rows. What the Redis backend keeps is
+invalidated on every server when a setting is changed through constance.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from django.apps import apps
 
 from ..patching import Patches
 from ..runtime import bus
-from . import tag_of
+from .adapters import tag_of
 from .mapping import CoherentDict, Reading
 from .rows_cache import RowsCache
 
@@ -33,16 +34,16 @@ patches = Patches("Local cache of django-constance")
 
 
 def install() -> None:
-    """Give both backends another cache when they are made. CONSTANCE_DATABASE_CACHE_BACKEND says nothing any more."""
+    """Give both backends another cache when they are made. CONSTANCE_DATABASE_CACHE_BACKEND has no effect any more."""
     _rows()
     patches.install()
 
-    def tell(**_: Any) -> None:
-        # At once: Redis knows no transaction, and what is rolled back in the database is not in Redis.
+    def publish(**_: Any) -> None:
+        # At once: a transaction of the database, and its rollback, have no effect on Redis.
         if isinstance(config._backend, CachingRedisBackend):  # noqa: SLF001
             bus().invalidate(tags=[CONFIG_TAG])
 
-    config_updated.connect(tell, dispatch_uid="invalidator", weak=False)
+    config_updated.connect(publish, dispatch_uid="invalidator", weak=False)
 
 
 def _models() -> Any:
@@ -52,13 +53,13 @@ def _models() -> Any:
 
 @functools.cache
 def _rows() -> RowsCache:
-    """What the database backend uses from now on. Raises DoesNotFit."""
+    """The cache that the database backend gets. Raises DoesNotFit."""
     return RowsCache("constance", [tag_of(_models().Constance)])
 
 
 @functools.cache
 def _remembered() -> CoherentDict:
-    """What the Redis backend uses from now on."""
+    """The dictionary that the Redis backend gets."""
     return CoherentDict(_reading, CONFIG_TAG)
 
 

@@ -1,4 +1,4 @@
-"""What `ContentType.objects` remembers: by database, by id and by natural key, void when a content type changes."""
+"""The cache of `ContentType.objects`: by database, by id and by natural key, void when a content type changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import apps
 
 from ..patching import Patches
-from . import DoesNotFit, tag_of
+from .adapters import DoesNotFit, tag_of
 from .mapping import CoherentDict, Reading
 
 _MODELS = "django.contrib.contenttypes.models"
@@ -20,7 +20,7 @@ patches.value(
 
 
 class ByDatabase(dict[str, CoherentDict]):
-    """A dictionary for each database alias, made when it is asked for."""
+    """A dictionary for each database alias, made when it is first used."""
 
     def __init__(self, reading: Reading, tag: str) -> None:
         super().__init__()
@@ -31,24 +31,24 @@ class ByDatabase(dict[str, CoherentDict]):
         return super().setdefault(using, CoherentDict(self._reading, self._tag))
 
     def setdefault(self, using: str, default: object = None) -> CoherentDict:
-        """The dictionary of *using*; never *default*."""
+        """Return the dictionary of *using*, and never *default*."""
         return self[using]
 
     def clear(self) -> None:
-        """Forget everything, here only."""
+        """Evict every item, in this process only."""
         for cache in self.values():
             cache.clear()
 
 
 def install() -> None:
-    """Give every manager of content types one memory. Those of migrations keep their own, which lasts one command."""
+    """Give all managers of content types one cache. Those of migrations keep their own, which lasts for one command."""
     module: Any = apps.get_app_config("contenttypes").models_module
     cache = ByDatabase(_reading, tag_of(module.ContentType))
     managers = [
         manager
         for model in apps.get_models()
         if issubclass(model, module.ContentType)
-        # Those that Django has handed out are copies of the first.
+        # The second are copies of the first, and the ones that applications use.
         for manager in (*model._meta.local_managers, *model._meta.managers)
         if isinstance(manager, module.ContentTypeManager)
     ]

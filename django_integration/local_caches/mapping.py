@@ -1,12 +1,12 @@
 """
 A dictionary whose items are served only as long as a near cache would serve them.
 
-Who reads through it may ask `key in d` and then for `d[key]`, or store and then read again; in between the item may
-fall. So a method of somebody's that uses it runs in a `Reading`.
+Code that uses a dictionary as a cache may evaluate `key in d` and then `d[key]`, or store an item and then read it. In
+between, the item may be invalidated. So a method of a package that does this runs in a `Reading`.
 
-Rule 1: what a reading has seen or stored it sees until its end. It began before whatever became stale meanwhile.
-Rule 2: what a reading stores counts from its beginning: it was read from the source after that.
-Rule 3: a transaction reads past it for what it has itself changed, and leaves nothing in it (`source.py`).
+Rule 1: a reading sees to its end what it has seen or stored. It began before any invalidation since then.
+Rule 2: what a reading stores is treated as loaded at its beginning: it was read from the source after that.
+Rule 3: a transaction bypasses the dictionary for what it has changed, and stores none of it (`transactions/view.py`).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from ..transactions.view import TransactionView
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAXSIZE = 10_000
-"""Items; the caches that this stands for have no bound."""
+"""Items. The dictionaries that are replaced have no bound."""
 _ABSENT: Any = object()
 
 
 class Reading:
-    """What the methods that use some dictionaries share."""
+    """Calls of the methods that use one or more dictionaries. A call is a reading of its own, also inside another."""
 
     def __init__(self) -> None:
         self._now: ContextVar[tuple[int, dict[Any, Any]] | None] = ContextVar("invalidator_reading", default=None)
 
     def around(self, method: F) -> F:
-        """Return *method*, each call of which is a reading of its own."""
+        """Return *method* so that each call of it is a reading."""
         if iscoroutinefunction(method):
 
             @functools.wraps(method)
@@ -62,21 +62,22 @@ class Reading:
         return cast("F", read)
 
     def seen(self) -> dict[Any, Any]:
-        """What the reading under way has seen; outside of one, nothing."""
+        """Return what the current reading has seen; outside of readings, an empty dictionary."""
         now = self._now.get()
         return {} if now is None else now[1]
 
     def begun(self) -> int | None:
-        """When the reading under way began."""
+        """Return when the current reading began; None outside of readings."""
         now = self._now.get()
         return None if now is None else now[0]
 
 
 class CoherentDict(MutableMapping[Any, Any]):
     """
-    Live objects by any hashable key, until *tag* or one of *tags* becomes stale.
+    Live objects by any hashable key, until *tag* is invalidated.
 
-    Assigned outside of a reading, an item counts from this thread's or task's last miss of its key, else from now.
+    An item that is stored outside of a reading is treated as loaded at this thread's or task's last miss of its key; if
+    there was none, now.
     """
 
     def __init__(self, reading: Reading, tag: str) -> None:
@@ -86,7 +87,7 @@ class CoherentDict(MutableMapping[Any, Any]):
 
     @property
     def near(self) -> AnyKeyCache:
-        """What holds the items, on the bus of this moment."""
+        """The near cache that has the items, on the bus that the process has now."""
         bus = runtime.bus()
         cache = self._cache
         if cache is None or cache.bus is not bus:
@@ -110,7 +111,7 @@ class CoherentDict(MutableMapping[Any, Any]):
     def __setitem__(self, key: Hashable, value: Any) -> None:
         self._reading.seen()[id(self), key] = value
         near, begun = self.near, self._reading.begun()
-        # In a transaction it may be as old as that.
+        # What a transaction reads may be as old as the transaction.
         since = None if begun is None else min(begun, near.as_of())
         if not near.set(cast("str", key), value, loaded_at=since):
             near.evict(cast("str", key))
@@ -128,7 +129,7 @@ class CoherentDict(MutableMapping[Any, Any]):
         return len(self.near.keys())
 
     def clear(self) -> None:
-        """Forget every item, here only."""
+        """Evict every item, in this process only."""
         self._reading.seen().clear()
         self.near.clear()
 

@@ -1,11 +1,11 @@
 """
-A Django cache of what packages read from rows: what is in it falls when the rows change.
+A Django cache for what packages read from rows, which are invalidated when the rows change.
 
-Packages that keep what they read from the database in one of Django's caches (`get`, on a miss read the rows and `add`
-or `set_many`; after a save `delete_many` or `set`) get this one instead of theirs.
+It is for packages that keep rows in one of Django's caches: they call `get`, on a miss read the rows and call `add` or
+`set_many`, and after a save call `delete_many` or `set`.
 
 Rule 1: a value is kept if it was read after a miss, and is treated as loaded at that miss. Any other value may have
-been read before somebody else's change, or may not be committed yet: it only evicts what was there.
+been read before a change by another process, or may not be committed yet: it only evicts what was there.
 Rule 2: of the values of one `set_many` one miss is enough: they were read together, after it.
 Rule 3: as rule 3 of `mapping.py`.
 """

@@ -8,7 +8,7 @@ from typing import Any
 from django.apps import apps
 
 from ..patching import Patches
-from . import DoesNotFit, tag_of
+from .adapters import DoesNotFit, tag_of
 from .mapping import CoherentDict, Reading
 
 _MODELS = "django.contrib.sites.models"
@@ -20,7 +20,7 @@ patches.value(_MODELS, "SITE_CACHE", why="a dictionary that every server empties
 
 
 def install() -> None:
-    """Replace the dictionary, and see to it that it stays replaced: `clear_cache` makes a new one."""
+    """Replace the dictionary, and the methods that would make another one or use it."""
     models = _models()
     if type(models.SITE_CACHE) is not dict:
         raise DoesNotFit(f"SITE_CACHE is a {type(models.SITE_CACHE).__qualname__} of another package")
@@ -47,7 +47,7 @@ def _get_current(original: Any) -> Any:
 
     def get_current_site(self: Any, request: Any = None) -> Any:
         found = models.SITE_CACHE
-        if type(found) is dict:  # tests, and older code of others, assign a new one
+        if type(found) is dict:  # tests and older code assign a new one
             cache = _cache()
             cache.clear()
             cache.update(found)

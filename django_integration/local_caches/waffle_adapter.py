@@ -1,9 +1,9 @@
 """
-django-waffle keeps flags, switches and samples in one of Django's caches, which may be each process' own (and is, with
-Django's default), and drops them in `save()` of the row: not in `QuerySet.update()`, nor in `flag.users.clear()`.
+Flags, switches and samples of django-waffle.
 
-Here they are in the memory of each process, and fall with the rows, and with those that link a flag to users and
-groups.
+The package keeps them in one of Django's caches, which may be each process' own (as Django's default is), and deletes
+them from it in `save()` of the row, but not in `QuerySet.update()` or `flag.users.clear()`. Here they are in the memory
+of each process, and are invalidated by changes of the rows, and of the links from a flag to its users and groups.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 import waffle
 
 from ..patching import Patches
-from . import tag_of
+from .adapters import tag_of
 from .rows_cache import RowsCache
 
 patches = Patches("Local cache of django-waffle")
 
 
 def install() -> None:
-    """Let waffle use a cache of rows. WAFFLE_CACHE_NAME says nothing any more."""
+    """Give waffle a cache of rows. WAFFLE_CACHE_NAME has no effect any more."""
     _cache()
     patches.install()
 
 
 @functools.cache
 def _cache() -> RowsCache:
-    """What waffle uses from now on. Raises DoesNotFit."""
+    """The cache that waffle gets. Raises DoesNotFit."""
     watched: list[Any] = [
         waffle.get_waffle_flag_model(),
         waffle.get_waffle_switch_model(),

@@ -57,7 +57,7 @@ def coherent_lru_cache(
         tags=tags,
         ttl=ttl,
         name=name,
-        tell=_publish_after_commit,
+        invalidate=_publish_after_commit,
         source=TransactionView(tags_are_complete=bool(tags)),
     )
 

@@ -206,7 +206,8 @@ class World:
             thread for process in self.everybody() for thread in process.threads() if thread.is_ready()
         ]
         if not loads._waiting.lock.locked():
-            ready += [handle for handle in self.loop.ready if self._may_run(handle.owner)]
+            owners = {owner for owner in {handle.owner for handle in self.loop.ready} if self._may_run(owner)}
+            ready += [handle for handle in self.loop.ready if handle.owner in owners]
         return ready
 
     @staticmethod

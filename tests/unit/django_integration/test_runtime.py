@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_integration import bus, runtime
-from django_integration.reads.default_cache import default_cache, front
+from django_integration.reads.default_cache import default_cache
 from invalidator import ClosedError, Invalidator, InvalidatorError
 from invalidator.ledger.file import writing
 from tests.support import wait_until
@@ -42,10 +42,8 @@ def test_importing_and_starting_django_starts_nothing() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_there_is_one_of_each() -> None:
+def test_there_is_one() -> None:
     assert bus() is bus()
-    assert default_cache() is default_cache()
-    assert default_cache().bus is bus()
 
 
 def test_threads_that_come_first_get_the_same() -> None:
@@ -66,23 +64,13 @@ def test_threads_that_come_first_get_the_same() -> None:
 
 
 def test_new_settings_close_the_old_and_make_new_ones() -> None:
-    before, cache = bus(), default_cache()
-    with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "new", "MAXSIZE": 7, "MAX_STALENESS": 9}):
+    before = bus()
+    with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "new", "MAX_STALENESS": 9}):
         assert bus() is not before
-        assert default_cache() is not cache
-        assert (bus().namespace, default_cache().maxsize, bus().status().max_staleness_s) == ("new", 7, 9)
+        assert (bus().namespace, bus().status().max_staleness_s) == ("new", 9)
         with pytest.raises(ClosedError):
             before.invalidate("a")
     assert bus().namespace == "tests"
-
-
-def test_hits_find_the_cache_in_force() -> None:
-    cache = default_cache()
-    assert front.cache is cache
-    runtime.reset()
-    assert front.cache is not cache
-    assert front.cache.get("nothing", 7) == 7  # and makes one
-    assert front.cache is default_cache()
 
 
 def test_a_sidecar_listens_if_the_settings_say_so(tmp_path: Path) -> None:

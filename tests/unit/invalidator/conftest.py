@@ -28,7 +28,7 @@ class Fixture:
         """Renew the lease."""
         self.bus.ledger.prove(self.clock())
 
-    def hear(self, *keys: str, tags: tuple[str, ...] = ()) -> None:
+    def receive(self, *keys: str, tags: tuple[str, ...] = ()) -> None:
         """Another server has invalidated these names, just now."""
         self.clock.advance(0.001)
         self.bus.ledger.stamp(slots_of(self.bus, keys, tags), self.clock())

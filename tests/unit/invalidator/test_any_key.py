@@ -74,7 +74,7 @@ def test_a_load_that_the_tag_overtakes_is_not_stored(bus, clock, cache) -> None:
     assert (1, 2) not in cache
 
 
-def test_who_asks_after_the_invalidation_joins_no_load_from_before(bus, clock, cache) -> None:
+def test_a_caller_that_asks_after_the_invalidation_joins_no_load_from_before(bus, clock, cache) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def load_slowly() -> str:
@@ -106,7 +106,7 @@ def test_a_set_counts_from_the_miss_of_its_key(bus, clock, cache) -> None:
 
 
 def test_a_key_of_the_namespace_that_happens_to_be_equal_is_another(bus, clock, cache) -> None:
-    """Keys of calls are nobody's names: who invalidates "text" means something else."""
+    """The key of a call is no name: an invalidation of "text" means something else."""
     cache.set("text", "value")
     clock.advance(0.001)
     bus.invalidate("text")

@@ -49,7 +49,7 @@ def bus(make) -> Invalidator:
 
 @pytest.fixture
 def two(namespace: str) -> Iterator[tuple[Invalidator, Invalidator]]:
-    """Two nodes that hear each other."""
+    """Two nodes that receive from each other."""
     one, two = (Invalidator("memory://two", namespace=namespace) for _ in range(2))
     with one, two:
         assert one.wait_until_leased(PATIENCE_S)
@@ -107,7 +107,7 @@ class TestStartsNothing:
 
 class TestInvalidating:
     def test_it_is_in_force_here_before_it_is_published(self, bus, link, clock) -> None:
-        """Who calls invalidate never reads what it replaced."""
+        """The caller of `invalidate` never reads what it has replaced."""
         stamps = []
         link.before_publish = lambda: stamps.append(stamp_of(bus, "a"))
         bus.invalidate("a")
@@ -135,7 +135,7 @@ class TestInvalidating:
             (("a",), 7, "tags must be a list"),
         ],
     )
-    def test_bad_names_are_refused_and_nothing_is_said(self, bus, link, keys, tags, says) -> None:
+    def test_bad_names_are_refused_and_nothing_is_published(self, bus, link, keys, tags, says) -> None:
         for use in (lambda: bus.invalidate(*keys, tags=tags), lambda: asyncio.run(bus.ainvalidate(*keys, tags=tags))):
             with pytest.raises(InvalidName, match=says):
                 use()
@@ -160,7 +160,7 @@ class TestInvalidating:
         assert asyncio.run(main()).accepted
         assert stamps == [clock()]
 
-    def test_clear_voids_everything_here_and_says_so(self, bus, link, clock) -> None:
+    def test_clear_voids_everything_here_and_is_published(self, bus, link, clock) -> None:
         assert bus.clear().accepted
         assert stamp_of(bus, "anything") == clock()
         assert link.names_said == ["*"]
@@ -178,8 +178,8 @@ class TestInvalidating:
         wait_until(lambda: bus.status().queued == 0 and bus.status().last_error is None)
 
     @pytest.mark.parametrize("down", [False, True])
-    def test_entries_leave_when_the_others_were_told(self, make, link, down) -> None:
-        """They are void before; the way to the others is not to wait for who wants to know of an eviction."""
+    def test_entries_leave_after_the_message_was_published(self, make, link, down) -> None:
+        """They are void before that; the message must not wait for callbacks on evictions."""
         happened: list[str] = []
         bus = make(publish="raise")
         cache = NearCache(bus, on_evict=lambda key, value, cause: happened.append(cause))
@@ -281,7 +281,7 @@ class TestCallbacks:
         assert heard == []
 
     def test_it_is_not_called_for_a_hold_but_for_its_release(self, bus) -> None:
-        """The change is still to come: who acts on the announcement reads the old value."""
+        """The change is still to come: a callback that acted on it would read the old value."""
         heard = self.hear(bus)
         bus.invalidated(Body(v=1, op="hold", owner="o", keys=("a",)), "1-0", 0)
         bus.invalidated(Body(v=1, op="release", owner="o", keys=("a",)), "2-0", 0)
@@ -388,8 +388,8 @@ class TestClose:
         bus.close()
         assert [it.name for it in set(threading.enumerate()) - before if it.name.startswith("invalidator")] == []
 
-    def test_afterwards_nothing_is_said_but_it_is_in_force_here(self, bus, clock) -> None:
-        """The caller hears that the others did not; the value it replaced is gone here all the same."""
+    def test_afterwards_nothing_is_published_but_it_is_in_force_here(self, bus, clock) -> None:
+        """The caller sees an error; the value that it has replaced is gone here all the same."""
         bus.close()
         for use in (lambda: bus.invalidate("a"), bus.clear, lambda: asyncio.run(bus.ainvalidate("a"))):
             with pytest.raises(ClosedError):
@@ -515,7 +515,7 @@ class TestFork:
         in_child(lambda: wait_until(lambda: len(link.connections) == 2))
 
     def test_nobody_is_loading_in_the_child(self, bus) -> None:
-        """The thread that loads does not exist there: who waited for it would wait for ever."""
+        """The thread that loads does not exist there: a caller that waited for it would wait for ever."""
         cache = NearCache(bus)
         in_load, go_on = threading.Event(), threading.Event()
 

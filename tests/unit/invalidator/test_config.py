@@ -1,4 +1,4 @@
-"""Every option is checked, and a bad one is told what would be right."""
+"""Every option is checked, and a bad one is refused with what would be right."""
 
 import inspect
 

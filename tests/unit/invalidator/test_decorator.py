@@ -16,7 +16,8 @@ from invalidator import decorator
 from invalidator.bus import Invalidator
 from invalidator.decorator import CachedFunction, Front, cached_function
 from invalidator.errors import InvalidName
-from invalidator.near_cache import Loaded, NearCache
+from invalidator.loaded import Loaded
+from invalidator.near_cache import NearCache
 from tests.support import Clock, DeafLink
 
 
@@ -130,7 +131,7 @@ class TestCalling:
         assert Shop(1).price.__wrapped__(9) == (1, 9)
         assert Shop.price.__doc__ == "What it costs."
 
-    def test_a_method_without_a_key_is_told_what_to_do(self, cache) -> None:
+    def test_a_method_without_a_key_is_refused_with_a_repair(self, cache) -> None:
         class Shop:
             @cache.cached()
             def price(self) -> None:
@@ -177,7 +178,7 @@ class TestKeys:
 
         assert product.key(7) == product.key(id=7, lang="en") == "product:7:en"
 
-    def test_a_template_that_names_no_argument_says_so(self, cache) -> None:
+    def test_a_template_that_names_no_argument_is_refused(self, cache) -> None:
         @cache.cached(key="product:{pk}")
         def product(id: int) -> None: ...
 

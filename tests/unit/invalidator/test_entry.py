@@ -166,7 +166,7 @@ class TestPolicies:
         assert rule.check(entry_of(clock())) == "valid"
 
     def test_serve_serves_until_the_ttl(self, unproven, clock) -> None:
-        """It gives up the bound, and says so by its name."""
+        """It gives up the bound, as its name warns."""
         entry = entry_of(clock())
         clock.advance(10_000)
         assert make_rule(unproven, clock, when_unleased="serve").check(entry) == "valid"
@@ -263,7 +263,7 @@ class TestWhatAnEntryRemembers:
 
 
 class TestLoads:
-    """May a load under way be handed to somebody who asks now?"""
+    """Whether a load under way may be given to a caller that asks now."""
 
     def test_not_after_an_invalidation_of_its_names(self, ledger, clock) -> None:
         rule, began = make_rule(ledger, clock), clock()
@@ -319,7 +319,7 @@ class TestASecondLook:
         assert not rule.still_holds(entry, ledger.words, ledger.words[CHANGES])
 
     def test_an_entry_that_nobody_looked_at_is_left_to_the_whole_rule(self, ledger, clock) -> None:
-        """What this process says itself is checked there."""
+        """What this process has published itself is checked there."""
         assert not make_rule(ledger, clock).still_holds(entry_of(clock()), ledger.words, ledger.words[CHANGES])
 
     def test_so_is_every_entry_in_doubt(self, ledger, clock, entry) -> None:
@@ -388,7 +388,7 @@ class TestParts:
         clock.advance(0.6)
         assert make_rule(ledger, clock).check(page) == "unleased"
 
-    def test_what_this_process_said_itself_voids_a_part(self, ledger, clock) -> None:
+    def test_what_this_process_has_invalidated_itself_voids_a_part(self, ledger, clock) -> None:
         own = Ledger.private(slots=64, namespace="shop")
         page = self.made_from(entry_of(clock()), clock)
         own.stamp([KEY], clock.advance(0.1))

@@ -8,7 +8,7 @@ from invalidator import errors
 @pytest.mark.parametrize(
     "error", [it for it in vars(errors).values() if isinstance(it, type) and issubclass(it, Exception)]
 )
-def test_every_error_is_ours_and_says_what_it_means(error) -> None:
+def test_every_error_is_of_one_family_and_explains_itself(error) -> None:
     assert issubclass(error, errors.InvalidatorError)
     assert error.__doc__
 
@@ -19,5 +19,5 @@ def test_bad_input_is_a_value_error(error) -> None:
 
 
 @pytest.mark.parametrize("error", [errors.PublishError, errors.ClosedError, errors.LinkDown])
-def test_what_is_nobodys_input_is_not(error) -> None:
+def test_an_error_that_blames_no_argument_is_no_value_error(error) -> None:
     assert not issubclass(error, ValueError)

@@ -106,3 +106,14 @@ def test_a_rollback_publishes_nothing(servers) -> None:
     assert writer.bus().status().published == 0
     price(1)
     assert reader.cache().stats().hits == 1
+
+
+def test_an_observer_sees_slow_loads(servers, page) -> None:
+    server, _ = servers
+    price = price_on(server)
+    slow: list[str] = []
+    server.cache().observer = page.SlowLoads(0, slow.append)
+    assert (price(1), price(1)) == (10, 10)
+    [key] = slow
+    assert key == price.key(1)
+    server.cache().observer = None

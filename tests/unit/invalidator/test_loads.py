@@ -13,7 +13,7 @@ from tests.support import Thread, wait_until
 
 
 class SomeLoads(Loads):
-    """Loads of which the test says whether they are still valid."""
+    """Loads of which the test decides whether they are still valid."""
 
     def __init__(self) -> None:
         self.valid: Callable[[tuple[int, ...], int], bool] = lambda slots, at: True

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from invalidator.bus import Invalidator
 from invalidator.errors import InvalidName, InvalidSetting
+from invalidator.loaded import Loaded
 from invalidator.lru import UNBOUNDED_MAXSIZE, CacheInfo, coherent_lru_cache
-from invalidator.near_cache import Loaded
 from tests.support import Clock, DeafLink, Thread
 
 
@@ -217,13 +217,13 @@ class TestAsInFunctools:
             lru_cache(wrong)
 
     @pytest.mark.parametrize("options", [{"tags": "one"}, {"name": 600 * "n"}, {"ttl": "1"}])
-    def test_what_cannot_work_is_said_when_decorating(self, lru_cache, options) -> None:
+    def test_what_cannot_work_is_refused_when_decorating(self, lru_cache, options) -> None:
         with pytest.raises((InvalidName, InvalidSetting)):
             lru_cache(**options)(lambda: None)
 
 
 class TestWhatFunctoolsDoesNot:
-    def test_a_clear_is_told_and_holds_here_at_once(self, lru_cache, bus, link) -> None:
+    def test_a_clear_is_published_and_in_force_here_at_once(self, lru_cache, bus, link) -> None:
         @lru_cache(name="rates")
         def rates() -> object:
             return object()
@@ -234,7 +234,7 @@ class TestWhatFunctoolsDoesNot:
         assert rates.cache_info() == CacheInfo(0, 0, 128, 0)
         assert rates() is not first
 
-    def test_a_clear_that_is_heard_voids_all_results(self, lru_cache, bus, clock) -> None:
+    def test_a_clear_that_is_received_voids_all_results(self, lru_cache, bus, clock) -> None:
         """As the listener would stamp it; nobody here has called `cache_clear`."""
 
         @lru_cache
@@ -358,17 +358,17 @@ class TestWhatFunctoolsDoesNot:
             assert value() is not first
             assert value.cache_info()[:2] == (0, 1)
 
-    def test_who_tells_may_be_somebody_else(self, lru_cache) -> None:
-        told = []
+    def test_another_function_may_invalidate_the_tags(self, lru_cache) -> None:
+        called = []
 
-        @lru_cache(tell=lambda *tags: told.append(tags), name="f")
+        @lru_cache(invalidate=lambda *tags: called.append(tags), name="f")
         def f(x: int) -> object:
             return object()
 
         first = f(1)
         assert f.cache_clear() is None
         f.cache_invalidate(1)
-        assert told == [("f",), ("f(x=1)", "f(*)")]
+        assert called == [("f",), ("f(x=1)", "f(*)")]
         assert f(1) is not first, "here it is gone at once"
 
 

@@ -42,7 +42,7 @@ near_messages = st.dictionaries(
 
 
 def decoded(data: bytes) -> Body | None:
-    """What *data* says; None if that is refused as it should be."""
+    """The body in *data*; None if it is refused as it should be."""
     try:
         body = decode(data)
     except InvalidMessage:

@@ -105,7 +105,7 @@ class TestBounds:
 
 class TestContexts:
     def test_each_thread_has_its_own(self, misses) -> None:
-        """Another thread's miss says nothing about when this one read the source."""
+        """Another thread's miss has nothing to do with when this one reads the source."""
         misses.note("a", 100)
         assert Thread(lambda: misses.take("a", 900)).outcome() == 900
         assert misses.take("a", 900) == 100
@@ -153,7 +153,7 @@ class TestClaims:
         assert misses.claim("a", 150, 50) == (False, 150)
 
     def test_a_miss_long_past_makes_no_fill_but_still_counts(self, misses) -> None:
-        """A loop that gave up on a key, and sets it much later: others have to hear of it."""
+        """A loop that gave up on a key, and sets it much later: that is a change, and is published."""
         misses.note("a", 100)
         assert misses.claim("a", 151, 50) == (False, 100)
 
@@ -186,7 +186,7 @@ class TestClaims:
         assert asyncio.run(task()) == (False, 101)
         assert misses.claim("a", 101, 50) == (True, 90)
 
-    def test_who_changes_a_key_himself_has_missed_nothing(self, misses) -> None:
+    def test_a_context_that_changes_a_key_itself_has_not_missed_it(self, misses) -> None:
         misses.note("a", 100)
         misses.note("a", 110)
         misses.note("b", 100)

@@ -39,7 +39,7 @@ class TestWhatANameMayBe:
         ],
     )
     @pytest.mark.parametrize(("check", "kind"), [(check_key, "key"), (check_tag, "tag")])
-    def test_a_bad_name_is_refused_and_told_why(self, check, kind, bad, says) -> None:
+    def test_a_bad_name_is_refused_with_a_reason(self, check, kind, bad, says) -> None:
         """The message names what is wrong and what would be right."""
         with pytest.raises(InvalidName, match=says) as caught:
             check(bad)

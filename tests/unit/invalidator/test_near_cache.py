@@ -1,4 +1,4 @@
-"""get, set, get_or_set: on a clock that stands still and a link on which nothing is heard."""
+"""get, set, get_or_set: on a clock that stands still and a link on which nothing is received."""
 
 import asyncio
 import gc
@@ -11,8 +11,9 @@ import pytest
 
 from invalidator.errors import InvalidName, InvalidSetting
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS
+from invalidator.loaded import DEFAULT, Loaded
 from invalidator.names import name_slots
-from invalidator.near_cache import DEFAULT, Loaded, NearCache
+from invalidator.near_cache import NearCache
 from tests.support import RecordingWords, S, Thread, wait_until
 
 
@@ -41,20 +42,20 @@ class TestGetAndSet:
         assert it.cache.get_or_set("a", never) is None
         assert it.cache.get_many(["a", "b"]) == {"a": None}
 
-    def test_setting_tells_nobody(self, it) -> None:
-        """`set` is a fill: `invalidate` tells everybody."""
+    def test_setting_publishes_nothing(self, it) -> None:
+        """`set` is a fill; `invalidate` publishes."""
         it.cache.set("a", "value")
         assert it.link.said == []
 
     def test_many(self, it) -> None:
         assert it.cache.set_many({"a": 1, "b": 2}, tags=["t"]) == []
         assert it.cache.get_many(["a", "b", "c"]) == {"a": 1, "b": 2}
-        it.hear(tags=("t",))
+        it.receive(tags=("t",))
         assert it.cache.get_many(["a", "b"]) == {}
 
-    def test_what_of_many_was_not_stored_is_told(self, it) -> None:
+    def test_what_of_many_was_not_stored_is_returned(self, it) -> None:
         it.cache.get_many(["a", "b"])
-        it.hear("a")
+        it.receive("a")
         assert it.cache.set_many({"a": 1, "b": 2}) == ["a"]
 
     def test_peeking_counts_as_nothing(self, it) -> None:
@@ -67,7 +68,7 @@ class TestGetAndSet:
 
     def test_peeking_shows_only_what_may_be_served(self, it) -> None:
         it.cache.set("a", "value")
-        it.hear("a")
+        it.receive("a")
         assert it.cache.peek("a") is None
 
     def test_evicting_by_hand(self, it) -> None:
@@ -82,7 +83,7 @@ class TestInvalidation:
     @pytest.mark.parametrize("names", [{"keys": ("a",)}, {"tags": ("t",)}])
     def test_what_another_server_invalidates_is_not_served(self, it, names) -> None:
         it.cache.set("a", "old", tags=["t", "u"])
-        it.hear(*names.get("keys", ()), tags=names.get("tags", ()))
+        it.receive(*names.get("keys", ()), tags=names.get("tags", ()))
         assert it.cache.get("a") is None
 
     def test_what_this_server_invalidates_is_not_served_from_that_line_on(self, it) -> None:
@@ -105,7 +106,7 @@ class TestInvalidation:
         put = it.cache._store.put
 
         def late(key: str, entry: Any) -> Any:
-            it.hear("a")
+            it.receive("a")
             return put(key, entry)
 
         it.cache._store.put = late
@@ -137,7 +138,7 @@ class TestInvalidation:
     def test_a_second_look_is_at_the_stamps_between_the_count_and_the_clock(self, it) -> None:
         it.cache.set("a", "value")
         it.cache.get("a")
-        it.hear("b")
+        it.receive("b")
         it.cache._words = words = RecordingWords(it.bus.ledger.words)
         it.cache._clock = lambda: words.read.append("clock") or it.clock()
         assert it.cache.get("a") == "value"
@@ -153,7 +154,7 @@ class TestInvalidation:
 
     def test_another_keys_invalidation_costs_a_look_and_no_miss(self, it) -> None:
         it.cache.set("a", "value")
-        it.hear("unrelated")
+        it.receive("unrelated")
         assert it.cache.get("a") == "value"
         assert it.cache.stats().misses == 0
 
@@ -252,24 +253,24 @@ class TestNoStaleSet:
 
     def test_get_compute_set_counts_from_the_get(self, it) -> None:
         it.cache.get("a")
-        it.hear("a")
+        it.receive("a")
         assert it.cache.set("a", "computed from old data") is False
         assert it.cache.get("a") is None
         assert it.cache.stats().refused_fills == 1
 
     def test_the_tags_count_as_well(self, it) -> None:
         it.cache.get("a")
-        it.hear(tags=("t",))
+        it.receive(tags=("t",))
         assert it.cache.set("a", "old", tags=["t"]) is False
 
     def test_a_set_without_a_miss_counts_from_now(self, it) -> None:
-        it.hear("a")
+        it.receive("a")
         assert it.cache.set("a", "new") is True
 
     def test_a_refused_set_leaves_the_newer_entry_alone(self, it) -> None:
         """Another thread has reloaded meanwhile."""
         it.cache.get("a")
-        it.hear("a")
+        it.receive("a")
         Thread(lambda: it.cache.set("a", "new")).outcome()
         assert it.cache.set("a", "old") is False
         assert it.cache.get("a") == "new"
@@ -278,14 +279,14 @@ class TestNoStaleSet:
         """It fills by itself; a later, unrelated set must not count from then."""
         it.cache.get_or_set("a", lambda: 1)
         it.cache.evict("a")
-        it.hear("a")
+        it.receive("a")
         assert it.cache.set("a", "new") is True
 
     def test_a_load_that_overlaps_an_invalidation_is_not_stored(self, it) -> None:
         """`loaded_at` is taken before the loader runs."""
 
         def load() -> str:
-            it.hear("a")
+            it.receive("a")
             return "old"
 
         assert it.cache.get_or_set("a", load) == "old"
@@ -296,7 +297,7 @@ class TestNoStaleSet:
     @pytest.mark.parametrize("tags", [(), ("t",)])
     def test_nor_if_a_tag_of_it_was_invalidated(self, it, tags) -> None:
         def load() -> Loaded[str]:
-            it.hear(tags=("t",))
+            it.receive(tags=("t",))
             return Loaded("old", tags=("t",))
 
         it.cache.get_or_set("a", load, tags=tags)
@@ -312,7 +313,7 @@ class TestNoStaleSet:
 
     def test_nor_an_async_load(self, it) -> None:
         async def load() -> str:
-            it.hear("a")
+            it.receive("a")
             return "old"
 
         assert asyncio.run(it.cache.aget_or_set("a", load)) == "old"
@@ -396,7 +397,7 @@ class TestGetOrSet:
     @pytest.mark.parametrize("tag", ["mine", "given"])
     def test_its_tags_add_to_those_given(self, it, tag) -> None:
         it.cache.get_or_set("a", lambda: Loaded("value", tags=["mine"]), tags=["given"])
-        it.hear(tags=(tag,))
+        it.receive(tags=(tag,))
         assert it.cache.get("a") is None
 
     def test_what_it_does_not_decide_is_as_given(self, make) -> None:
@@ -449,7 +450,7 @@ class TestGetOrSet:
         give_up.set()
         loading.outcome()
         assert caller.outcome() == "value"
-        it.hear(tags=("t",))
+        it.receive(tags=("t",))
         assert it.cache.get("a") is None
 
 
@@ -464,38 +465,38 @@ class TestMadeFrom:
         part = it.cache.load_entry("part", lambda: "a")
         assert it.cache.get_or_set("page", lambda: Loaded(part.value * 2, made_from=[part])) == "aa"
         assert it.cache.get("page") == "aa"
-        it.hear("part")
+        it.receive("part")
         assert it.cache.get("page") is None
 
     def test_and_with_its_tags_through_another(self, it) -> None:
         part = it.cache.load_entry("part", lambda: "a", tags=["t"])
         page = it.cache.load_entry("page", lambda: Loaded("b", made_from=[part]))
         it.cache.load_entry("site", lambda: Loaded("c", made_from=[page]))
-        it.hear(tags=("t",))
+        it.receive(tags=("t",))
         assert it.cache.get("site") is None
 
     def test_it_is_cached_again_while_its_part_stays(self, it) -> None:
         part = it.cache.load_entry("part", lambda: "a")
-        it.hear("page")
+        it.receive("page")
         it.cache.get_or_set("page", lambda: Loaded("b", made_from=[part]))
         assert it.cache.get("page") == "b"
 
     def test_a_part_that_fell_meanwhile_keeps_it_out(self, it) -> None:
         def load() -> Loaded[str]:
             part = it.cache.load_entry("part", lambda: "a")
-            it.hear("part")
+            it.receive("part")
             return Loaded("b", made_from=[part])
 
         assert it.cache.get_or_set("page", load) == "b"
         assert it.cache.get("page") is None
 
-    def test_who_asks_after_a_part_fell_is_not_handed_it(self, it) -> None:
+    def test_a_caller_that_asks_after_a_part_fell_is_not_given_it(self, it) -> None:
         """It boarded when nobody knew of the part."""
         part = it.cache.load_entry("part", lambda: "a")
         slow = SlowLoader(Loaded("old", made_from=[part]))
         loading = Thread(lambda: it.cache.get_or_set("page", slow))
         slow.begun.wait()
-        it.hear("part")
+        it.receive("part")
         late = Thread(lambda: it.cache.get_or_set("page", lambda: "new"))
         wait_until(lambda: it.cache.stats().joins == 1)
         slow.go_on.set()
@@ -514,7 +515,7 @@ class TestMadeFrom:
     def test_a_miss_of_it_is_not_remembered(self, it) -> None:
         """What is set later has nothing to do with it."""
         it.cache.get_entry("a")
-        it.hear("a")
+        it.receive("a")
         assert it.cache.set("a", "value")
 
     def test_async(self, it) -> None:
@@ -564,12 +565,12 @@ class TestSingleFlight:
         assert loader.calls == 1
         assert it.cache.stats().load_failures == 1
 
-    def test_who_asks_after_the_invalidation_is_not_handed_the_old_load(self, it) -> None:
-        """Who asked before it may be; what they read was current when they asked."""
+    def test_a_caller_that_asks_after_the_invalidation_is_not_given_the_old_load(self, it) -> None:
+        """A caller that asked before it may be; what it is given was current when it asked."""
         slow = SlowLoader("old")
         before = [Thread(lambda: it.cache.get_or_set("a", slow)) for _ in range(2)]
         wait_until(lambda: it.cache.stats().joins == 1)
-        it.hear("a")
+        it.receive("a")
         assert it.cache.get_or_set("a", lambda: "new") == "new"
         slow.go_on.set()
         assert [caller.outcome() for caller in before] == ["old", "old"]
@@ -579,7 +580,7 @@ class TestSingleFlight:
         slow = SlowLoader("old")
         loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
-        it.hear(tags=("mine",))
+        it.receive(tags=("mine",))
         assert it.cache.get_or_set("a", lambda: "new", tags=["mine"]) == "new"
         slow.go_on.set()
         loading.outcome()
@@ -589,7 +590,7 @@ class TestSingleFlight:
         slow = SlowLoader(Loaded("old", tags=["found"]))
         loading = Thread(lambda: it.cache.get_or_set("a", slow))
         slow.begun.wait()
-        it.hear(tags=("found",))
+        it.receive(tags=("found",))
         late = Thread(lambda: it.cache.get_or_set("a", lambda: "new"))
         wait_until(lambda: it.cache.stats().joins == 1)
         slow.go_on.set()
@@ -797,7 +798,7 @@ class TestHooks:
         it.cache.invalidate("key")
         it.clock.advance(0.001)
         it.cache.set("tagged", 2, tags=["t"])
-        it.hear(tags=("t",))
+        it.receive(tags=("t",))
         it.cache.get("tagged")
         it.cache.set("short", 3, ttl=1)
         it.clock.advance(1)
@@ -815,12 +816,12 @@ class TestHooks:
         assert it.cache.stats().evictions == {"invalidated": 2, "expired": 1, "room": 1, "hand": 1}
 
     def test_sweeping(self, it) -> None:
-        """What nobody asks for leaves too, and is told; what is merely unleased stays."""
+        """What no caller asks for leaves, too, and is reported; what is merely unleased stays."""
         it.cache.set("short", 1, ttl=1)
         it.cache.set("tagged", 2, tags=["t"])
         it.cache.set("good", 3)
         it.clock.advance(1)
-        it.hear(tags=("t",))
+        it.receive(tags=("t",))
         it.clock.advance(100)
         assert it.cache.sweep() == 2
         assert it.evicted == [("short", 1, "expired"), ("tagged", 2, "invalidated")]
@@ -863,7 +864,7 @@ class TestStats:
         it.cache.get_or_set("a", never)
         it.cache.get_or_set("b", lambda: 2)
         it.cache.get("c")
-        it.hear("c")
+        it.receive("c")
         it.cache.set("c", 3)
         stats = it.cache.stats()
         assert (stats.hits, stats.misses, stats.loads, stats.fills, stats.refused_fills) == (2, 3, 1, 2, 1)
@@ -872,7 +873,7 @@ class TestStats:
 
     def test_an_invalidated_read_is_a_miss(self, it) -> None:
         it.cache.set("a", 1)
-        it.hear("a")
+        it.receive("a")
         it.cache.get("a")
         assert (it.cache.stats().hits, it.cache.stats().misses) == (0, 1)
 
@@ -914,7 +915,7 @@ class TestMany:
     def test_what_is_not_as_usual_is_looked_at_closely(self, it) -> None:
         it.cache.set_many({"a": 1, "b": 2, "c": 3})
         it.cache.get_many(["a", "b", "c"])
-        it.hear("b")
+        it.receive("b")
         assert it.cache.get_many(["a", "b", "c", "d"]) == {"a": 1, "c": 3}
         hits = it.cache.stats().hits
         it.cache.get_many(["a", "c", "d", "a"])

@@ -111,7 +111,7 @@ class TestWatching:
 
     def test_an_invalidated_entry_is_a_miss(self, it, log) -> None:
         it.cache.set("a", 1)
-        it.hear("a")
+        it.receive("a")
         it.cache.get("a")
         assert log.calls == [("missed", "a")]
 

@@ -1,4 +1,4 @@
-"""The fate of one invalidation, as told to who asked for it."""
+"""The fate of one invalidation, as its caller sees it."""
 
 from invalidator.receipt import Receipt
 from tests.support import Thread
@@ -10,14 +10,14 @@ def test_a_new_receipt_is_queued() -> None:
     assert "queued" in repr(receipt)
 
 
-def test_an_accepted_one_says_how_many_heard_it() -> None:
+def test_an_accepted_one_has_the_number_of_listeners() -> None:
     receipt = Receipt()
     receipt.accept("5-0", 7)
     assert (receipt.accepted, receipt.queued, receipt.id, receipt.listeners) == (True, False, "5-0", 7)
     assert "accepted" in repr(receipt)
 
 
-def test_a_lost_one_says_why() -> None:
+def test_a_lost_one_has_a_reason() -> None:
     """And is no longer queued: nobody waits for ever."""
     receipt = Receipt()
     receipt.lose("closed")

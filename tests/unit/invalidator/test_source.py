@@ -1,4 +1,4 @@
-"""Who sees another truth of the source than everybody reads past the cache, and keeps what he sees to himself."""
+"""A caller that sees the source differently reads past the cache, and what it computes is stored for nobody."""
 
 import asyncio
 import threading
@@ -8,8 +8,8 @@ import pytest
 
 from invalidator.bus import Invalidator
 from invalidator.entry import AnyEntry, Entry
+from invalidator.loaded import Loaded
 from invalidator.names import name_slots
-from invalidator.near_cache import Loaded
 from invalidator.source import NoTransactions
 from invalidator.writable_cache import WritableCache
 from tests.support import Clock, DeafLink, Thread, wait_until
@@ -111,7 +111,7 @@ async def _aload() -> object:
     return Loaded("mine", tags=["t"])
 
 
-def test_a_load_of_who_has_changed_something_is_joined_by_nobody(cache: WritableCache, view: View) -> None:
+def test_a_load_of_a_caller_that_has_changed_something_is_joined_by_nobody(cache: WritableCache, view: View) -> None:
     view.uncommitted.add("t")
     seen = []
 
@@ -123,7 +123,7 @@ def test_a_load_of_who_has_changed_something_is_joined_by_nobody(cache: Writable
     assert seen == ["committed"]
 
 
-def test_who_has_changed_something_joins_nobody(cache: WritableCache, view: View) -> None:
+def test_a_caller_that_has_changed_something_joins_nobody(cache: WritableCache, view: View) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def slow() -> str:
@@ -139,7 +139,7 @@ def test_who_has_changed_something_joins_nobody(cache: WritableCache, view: View
     assert other.outcome() == "committed"
 
 
-def test_what_a_loader_itself_has_changed_is_handed_to_nobody(cache: WritableCache, view: View) -> None:
+def test_what_a_loader_itself_has_changed_is_given_to_nobody_else(cache: WritableCache, view: View) -> None:
     """It was not known when others boarded."""
     others: list[Thread] = []
 
@@ -153,7 +153,7 @@ def test_what_a_loader_itself_has_changed_is_handed_to_nobody(cache: WritableCac
     assert others[0].outcome() == "committed"
 
 
-def test_whatever_the_caller_was_told_is_told_to_its_view(cache: WritableCache, view: View, clock: Clock) -> None:
+def test_every_answer_is_reported_to_the_callers_view(cache: WritableCache, view: View, clock: Clock) -> None:
     entry = cache.load_entry("a", load(1, "t"))
     cache.load_entry("b", load(2))
     view.uncommitted.add("something")

@@ -1,4 +1,4 @@
-"""What is told about ourselves can be printed as JSON."""
+"""What an Invalidator reports about itself can be printed as JSON."""
 
 import json
 
@@ -29,11 +29,11 @@ def test_a_status_is_ready_for_json() -> None:
     assert (told["state"], told["leased"], told["last_flush"], told["last_error"]) == ("idle", False, None, None)
 
 
-def test_what_happened_is_told_with_its_age() -> None:
+def test_what_happened_is_reported_with_its_age() -> None:
     assert Past("cut", 1.5).age_s == 1.5
 
 
-def test_a_flush_is_nobodys_message() -> None:
+def test_a_flush_is_no_message() -> None:
     def heard(everything: bool, reason: str) -> Invalidation:
         return Invalidation((), (), everything, reason, "", "")
 

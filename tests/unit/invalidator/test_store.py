@@ -28,7 +28,7 @@ class TestCauses:
         assert len(store) == 2
 
     @pytest.mark.parametrize("cause", ["invalidated", "expired", "hand"])
-    def test_what_is_removed_is_told_with_its_cause(self, cause) -> None:
+    def test_what_is_removed_is_returned_with_its_cause(self, cause) -> None:
         store = Store(9)
         entry = entry_of()
         store.put("a", entry)
@@ -87,7 +87,7 @@ class TestSecondChance:
         assert told(store.put("c", entry_of())) == [("b", "room")]
         assert told(store.put("d", entry_of())) == [("a", "room")]
 
-    def test_where_everything_was_hit_somebody_leaves_all_the_same(self) -> None:
+    def test_where_everything_was_hit_one_entry_leaves_all_the_same(self) -> None:
         """A fill does not walk through 50,000 entries."""
         store = Store(1000)
         looked = Counter()
@@ -141,7 +141,7 @@ class TestSizes:
         assert store.by_key["b"] is entry
 
     def test_a_failing_getsizeof_loses_nothing(self) -> None:
-        """It is user code. What is in the store stays there, and the caller hears of it."""
+        """It is code of the application. What is in the store stays there, and the caller sees the error."""
 
         def getsizeof(value: str) -> int:
             if value == "bad":

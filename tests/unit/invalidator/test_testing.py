@@ -95,7 +95,7 @@ class TestFaults:
             assert not receipt.accepted
             with (
                 Invalidator(memory.url, namespace="shop", publish="raise") as strict,
-                pytest.raises(PublishError, match="the test says so"),
+                pytest.raises(PublishError, match="the test has taken the server down"),
             ):
                 strict.invalidate("a")
         wait_until(lambda: receipt.accepted)

@@ -1,4 +1,4 @@
-"""Fills and changes told apart: a new value here, and everybody else drops the old one."""
+"""Fills and changes distinguished: a new value here, and every other process drops the old one."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from invalidator.errors import PublishError
-from invalidator.near_cache import DEFAULT
+from invalidator.loaded import DEFAULT
 from invalidator.writable_cache import WritableCache
 from tests.support import Thread
 
@@ -35,7 +35,7 @@ class TestChanges:
 
     def test_what_another_server_publishes_later_voids_it(self, it) -> None:
         it.cache.replace({"a": "new"}).publish()
-        it.hear("a")
+        it.receive("a")
         assert it.cache.get("a") is None
 
     def test_what_was_being_loaded_meanwhile_is_not_stored_over_it(self, it) -> None:
@@ -52,7 +52,7 @@ class TestChanges:
         it = make(bus={"replica_lag": 1.0})
         it.cache.replace({"a": "new"}).publish()
         assert it.cache.get("a") == "new"
-        it.hear("a")
+        it.receive("a")
         assert it.cache.get("a") is None
 
     def test_a_change_that_cannot_be_published_keeps_nothing(self, make) -> None:
@@ -76,7 +76,7 @@ class TestChanges:
         it.prove()
         it.cache.replace({"a": "kept"}, since={"a": since}).publish()
         assert it.cache.get("a") == "kept"
-        it.hear("a")
+        it.receive("a")
         it.cache.replace({"a": "old"}, since={"a": since}).publish()
         assert it.cache.get("a") is None
         assert it.link.names_said == ["a", "a"]
@@ -108,14 +108,14 @@ class TestAdding:
 
     def test_what_may_not_be_served_is_absent(self, it) -> None:
         it.cache.set("a", 1)
-        it.hear("a")
+        it.receive("a")
         it.cache.replace_if_absent("a", 2).publish()
         assert it.cache.get("a") == 2
         assert it.link.names_said == ["a"]
 
     def test_a_fill_that_was_invalidated_meanwhile_is_not_added(self, it) -> None:
         now = it.clock()
-        it.hear("a")
+        it.receive("a")
         assert it.cache.fill_if_absent("a", 1, loaded_at=now) is False
         assert it.cache.get("a") is None
 
@@ -140,7 +140,7 @@ class TestAnUpdateWhileSomebodyLooks:
 
     @pytest.fixture
     def overtaken(self, it, monkeypatch) -> None:
-        """Who looks at the entry "a" is overtaken by another thread's update."""
+        """A reader of the entry "a" is overtaken by another thread's update."""
         it.cache.set("a", 1)
         check = it.cache._rule.check
 

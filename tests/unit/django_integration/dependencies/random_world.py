@@ -544,7 +544,7 @@ class World:
         self.random = Random(seed)
         self.seed = seed
         self.tally = Tally()
-        self.said: set[str] = set()
+        self.published: set[str] = set()
 
     def play(self, writes: int = WRITES, queries: int = QUERIES) -> Tally:
         """Play it. The tables are to be empty."""
@@ -557,7 +557,7 @@ class World:
         tables = {key: self._tables(query) for key, (_, query) in cached.items()}
         with self._listening():
             for _ in range(writes):
-                self.said.clear()
+                self.published.clear()
                 what = writer.write()
                 self.tally.writes += 1
                 for key, (name, query) in cached.items():
@@ -571,7 +571,7 @@ class World:
         entry = default_cache().peek(key)
         fresh = query()
         changed = fresh != results[key]
-        by_table = not self.said.isdisjoint({"*", *tables[key]})
+        by_table = not self.published.isdisjoint({"*", *tables[key]})
         tally = self.tally
         tally.looked_at += 1
         tally.changed += changed
@@ -581,7 +581,7 @@ class World:
         tally.needless_by_table += by_table and not changed
         if changed and entry is not None:
             tally.stale.append(
-                f"seed {self.seed}, {what} said {sorted(self.said)}\n  {name}\n  carries {sorted(entry.tags)}\n"
+                f"seed {self.seed}, {what} sent {sorted(self.published)}\n  {name}\n  carries {sorted(entry.tags)}\n"
                 f"  was {results[key]}\n  is  {fresh}"
             )
             default_cache().evict(key)
@@ -598,8 +598,8 @@ class World:
     @contextmanager
     def _listening(self) -> Iterator[None]:
         def listen(keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
-            self.said.update(tags)
-            self.said |= {"*"} if everything else set()
+            self.published.update(tags)
+            self.published |= {"*"} if everything else set()
 
         runtime.publish_observers.append(listen)
         try:

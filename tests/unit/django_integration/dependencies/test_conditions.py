@@ -45,7 +45,7 @@ def test_each_kind_of_equality(condition: Q, names: set[str]) -> None:
     assert {tag.partition("[")[2][:-1] for tag in tags if "[" in tag and "*" not in tag} == names
 
 
-def test_text_where_a_database_tells_small_from_capital_letters() -> None:
+def test_text_where_a_database_distinguishes_small_from_capital_letters() -> None:
     tags = tags_of(lambda: list(Animal.objects.filter(name="ape")))
     assert ("zoo.animal[name=ape]" in tags) == (connection.vendor in conditions.EXACT_TEXT)
 
@@ -67,9 +67,9 @@ def test_the_near_side_of_a_join_decides() -> None:
 
 
 def test_the_conditions_of_joins_decide_who_is_in(cage: Cage, ape: Animal) -> None:
-    """A row that meets them only now joins, and its `update_fields` tells no value that it was found by."""
+    """A row that meets them only now joins, and `update_fields` publishes no value by which it was found."""
     heavy = FilteredRelation("foods", condition=Q(weight__gt=3))
     rows = Animal.objects.annotate(eaten=heavy).filter(eaten__name="hay", cage=cage)
     assert {f"zoo.animal[cage_id={cage.pk}]", "zoo.animal[weight=*]"} <= tags_of(lambda: list(rows))
-    labels = Label.objects.filter(object_id=1, crate__pk__gt=0)  # whose ON says of which type a label is
+    labels = Label.objects.filter(object_id=1, crate__pk__gt=0)  # whose ON compares the type of a label
     assert {"zoo.label[object_id=1]", "zoo.label[content_type_id=*]"} <= tags_of(lambda: list(labels))

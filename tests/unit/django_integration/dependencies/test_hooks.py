@@ -1,4 +1,4 @@
-"""Everything that reads through the ORM is seen, and nothing when nobody records."""
+"""Everything that reads through the ORM is recorded, while a recorder is in force."""
 
 import asyncio
 import warnings
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.usefixtures("db")
 
 
 @pytest.fixture(autouse=True)
-def nobody_was_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_warning_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorders, "_warned", set())
 
 
-def test_asynchronous_reads_are_seen() -> None:
+def test_asynchronous_reads_are_recorded() -> None:
     cage = Cage.objects.create()
     recorder = Recorder()
 
@@ -45,7 +45,7 @@ def test_asynchronous_reads_are_seen() -> None:
 
 
 def test_a_query_that_fails_was_read() -> None:
-    """Who catches the error has got an answer."""
+    """A loader that catches the error has an answer."""
 
     def read() -> None:
         with pytest.raises(DatabaseError):
@@ -55,7 +55,7 @@ def test_a_query_that_fails_was_read() -> None:
 
 
 def test_a_query_sent_while_rows_are_made_is_its_own() -> None:
-    """By a receiver of post_init, say."""
+    """For example by a receiver of post_init."""
     cage = Cage.objects.create(name="x")
 
     def look_around(**_: object) -> None:
@@ -73,8 +73,8 @@ def test_the_condition_of_a_write_is_a_read() -> None:
     assert "zoo.note" in read
 
 
-def test_a_compiler_with_a_way_of_its_own_is_seen_through() -> None:
-    """Some databases' backends write SELECT themselves, and its FROM."""
+def test_a_compiler_with_an_as_sql_of_its_own_is_recorded() -> None:
+    """Some database backends write the SELECT themselves, and its FROM."""
 
     class Own(SQLCompiler):
         def as_sql(self, *args: Any, **kwargs: Any) -> Any:
@@ -87,7 +87,7 @@ def test_a_compiler_with_a_way_of_its_own_is_seen_through() -> None:
     assert tags_of(lambda: list(compiler.results_iter())) == {"zoo.cage", "zoo.note"}
 
 
-def test_nothing_happens_when_nobody_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_recorder_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError
 
@@ -113,7 +113,7 @@ class TestRaw:
             lambda: list(Cage.objects.extra(tables=["django_migrations"])),
         ],
     )
-    def test_sql_in_text_is_told_once_with_its_place(self, read: Callable[[], Any]) -> None:
+    def test_sql_in_text_is_warned_of_once_with_its_place(self, read: Callable[[], Any]) -> None:
         def load() -> None:
             recorder = Recorder()
             with recording(recorder):
@@ -129,7 +129,7 @@ class TestRaw:
     @pytest.mark.parametrize(
         "sql", ["UPDATE zoo_cage SET name = 'x'", "DELETE FROM zoo_cage", "CREATE TABLE x (y INTEGER)", "DROP TABLE x"]
     )
-    def test_what_reads_nothing_is_not_told(self, sql: str) -> None:
+    def test_what_reads_nothing_is_not_warned_of(self, sql: str) -> None:
         recorder = Recorder()
         with recording(recorder):
             _execute(sql)

@@ -24,7 +24,7 @@ def test_a_value_in_a_parents_table_is_the_tables() -> None:
     assert tags_of(lambda: list(Aquarium.objects.filter(name="x"))) == {"zoo.aquarium", "zoo.building"}
 
 
-def test_a_join_beyond_a_parents_table_looks_at_the_parent() -> None:
+def test_a_join_that_begins_at_a_parents_table_uses_the_parent() -> None:
     tags = tags_of(lambda: list(Aquarium.objects.filter(litres=1, name="x")))
     assert {"zoo.building", "zoo.aquarium[litres=1]"} <= tags
     assert "zoo.aquarium" not in tags
@@ -42,13 +42,13 @@ def test_also_two_steps_away(ape: Animal) -> None:
     assert tags.isdisjoint({"zoo.cage", "zoo.keeper", "zoo.duty"})
 
 
-def test_a_target_that_anything_looks_at_is_a_table(ape: Animal) -> None:
+def test_a_target_that_anything_else_uses_is_a_table(ape: Animal) -> None:
     rows = Animal.objects.select_related("cage")
     for looking in (rows.filter(cage__name="big"), rows.order_by("cage__name"), rows.annotate(n=F("cage__name"))):
         assert "zoo.cage" in tags_of(lambda looking=looking: list(looking))
 
 
-def test_a_target_beyond_which_anything_looks_is_a_table(ape: Animal) -> None:
+def test_a_target_that_a_used_join_begins_at_is_a_table(ape: Animal) -> None:
     """Another cage may come to have that note."""
     assert "zoo.cage" in tags_of(lambda: list(Animal.objects.select_related("cage").filter(cage__note__text="x")))
 

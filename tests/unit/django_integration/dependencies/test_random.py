@@ -19,7 +19,7 @@ def test_nothing_is_stale(seed: int) -> None:
     print(tally)
     assert not tally.stale, "\n".join(tally.stale)
     assert tally.changed > 0, "nothing was proved"
-    # Elsewhere a write of a row whose key is a text is one of unknown rows, which are told to the rows they link, too.
+    # Elsewhere a row whose key is a text is written as an unknown row, and invalidates the rows that it links, too.
     if connection.vendor in EXACT_TEXT:
         assert tally.voided <= tally.voided_by_table
 

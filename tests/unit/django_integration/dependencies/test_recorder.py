@@ -1,4 +1,4 @@
-"""What one loader reads, and says it depends on."""
+"""What one loader reads, and declares that it depends on."""
 
 import sys
 import warnings
@@ -20,7 +20,7 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture(autouse=True)
-def nobody_was_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_warning_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorders, "_warned", set())
 
 
@@ -100,7 +100,7 @@ class TestErrors:
         assert recorder.loaded(None).ttl != 0
 
     def test_an_error_of_an_older_load_keeps_the_value_out(self) -> None:
-        """It was read before this loader began: nobody knows what has been invalidated in between."""
+        """It was read before this loader began: it is not known what was invalidated in between."""
         older, error = Recorder(), LookupError("none")
         with pytest.raises(LookupError), recording(older):
             raise error
@@ -108,7 +108,7 @@ class TestErrors:
         recorder.caught(error)
         assert recorder.loaded(None).ttl == 0
 
-    def test_an_error_that_nobody_recorded_does_so_too(self, recorder: Recorder) -> None:
+    def test_an_error_that_was_not_recorded_does_so_too(self, recorder: Recorder) -> None:
         recorder.caught(LookupError("none"))
         assert recorder.loaded(None).ttl == 0
 
@@ -120,7 +120,7 @@ class TestErrors:
 
 
 class TestWarnings:
-    def test_what_is_not_known_is_said_once_for_each_place(self) -> None:
+    def test_what_is_not_known_is_warned_of_once_for_each_place(self) -> None:
         def load() -> None:
             recorder = Recorder()
             recorder.read_unknown("raw SQL", sys._getframe())
@@ -132,12 +132,12 @@ class TestWarnings:
             warnings.simplefilter("error")
             load()
 
-    def test_nothing_is_said_to_who_says_it_himself(self, recorder: Recorder) -> None:
+    def test_a_loader_that_declares_it_is_not_warned(self, recorder: Recorder) -> None:
         recorder.read_unknown("raw SQL", None)
         recorder.declare(Cage)
         recorder.loaded(None)
 
-    def test_models_that_nobody_watches_are_named(self, recorder: Recorder) -> None:
+    def test_models_that_are_not_watched_are_named(self, recorder: Recorder) -> None:
         """They are carried all the same: they can be invalidated by hand."""
         with isolate_apps("tests.unit.django_integration.zoo"):
 
@@ -156,6 +156,6 @@ class TestWarnings:
         monkeypatch.setattr(recorders, "MAX_WARNINGS", 1)
         recorder.read_unknown("a", None)
         recorder.read_unknown("b", None)
-        with pytest.warns(UnknownReads) as told:
+        with pytest.warns(UnknownReads) as warned:
             recorder.loaded(None)
-        assert len(told) == 1
+        assert len(warned) == 1

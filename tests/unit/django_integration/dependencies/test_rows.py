@@ -13,7 +13,7 @@ from .conftest import tags_of
 pytestmark = pytest.mark.usefixtures("db")
 
 
-def test_rows_that_are_not_looked_at_are_not_named(ape: Animal) -> None:
+def test_rows_that_the_loader_does_not_take_are_not_named(ape: Animal) -> None:
     Animal.objects.create(weight=7)
     tags = tags_of(lambda: next(Animal.objects.filter(weight=7).order_by("pk").iterator(chunk_size=1)))
     assert {tag for tag in tags if ":" in tag} == {"zoo.animal:*", f"zoo.animal:{ape.pk}"}
@@ -35,8 +35,8 @@ def test_rows_are_named_as_they_come_from_a_cursor_in_chunks() -> None:
     assert len([tag for tag in tags if tag.startswith("zoo.note:")]) == 6  # and ":*"
 
 
-def test_who_stops_in_the_middle_depends_on_the_order_of_rows() -> None:
-    """A row that was not handed out may come first tomorrow, and `update_fields` tells no value it was found by."""
+def test_a_loader_that_stops_in_the_middle_depends_on_the_order_of_rows() -> None:
+    """Another row may come first tomorrow, and a save with `update_fields` publishes no value by which it was found."""
     cage = Cage.objects.create()
     first = Note.objects.create(cage=cage, text="a")
     Note.objects.create(cage=cage, text="b")

@@ -63,7 +63,7 @@ class InATestCase(TestCase):
             assert self.wire.messages() == [keys(name)]
 
     def test_a_load_counts_from_now(self) -> None:
-        """The transaction around the test is older than everything; but nobody else writes."""
+        """The transaction around the test is older than everything; but nothing else writes."""
         bus().wait_until_leased(WAIT_S)
         Thread(lambda: bus().invalidate("tc:page")).outcome()
         assert cache.set("tc:page", "new", tags=["t"])

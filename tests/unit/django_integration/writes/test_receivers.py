@@ -237,18 +237,23 @@ def test_a_through_model_changes_the_rows_it_links(cage: Cage, wire: Wire) -> No
 
 
 def test_a_primary_key_may_be_saved_as_an_expression(wire: Wire) -> None:
+    """Its value is known if the statement returns it, as on some databases from Django 6.0 on."""
     Word(text=Lower(Value("APE"))).save(force_insert=True)
-    assert {"zoo.word", "zoo.word:*"} <= wire.message().tags
+    tags = wire.message().tags
+    assert "zoo.word" in tags
+    assert not tags.isdisjoint({"zoo.word:*", "zoo.word:ape"})
     assert Word.objects.get().pk == "ape"
 
 
 def test_a_link_may_be_saved_as_an_expression(wire: Wire) -> None:
-    """Whom it links, only the database knows."""
+    """As above."""
     keepers, cages = [Keeper.objects.create(pk=pk) for pk in (1, 2)], [Cage.objects.create(pk=pk) for pk in (1, 2)]
     duty = Duty.objects.create(keeper=keepers[0], cage=cages[1])
     wire.messages()
     duty.keeper_id = F("cage_id")
     duty.save()
-    assert {"zoo.keeper", "zoo.keeper:*"} <= wire.message().tags
+    tags = wire.message().tags
+    assert "zoo.keeper" in tags
+    assert not tags.isdisjoint({"zoo.keeper:*", "zoo.keeper:2"})
     duty.refresh_from_db()
     assert duty.keeper == keepers[1]

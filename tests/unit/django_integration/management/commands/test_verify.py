@@ -1,4 +1,4 @@
-"""`manage.py invalidator verify` and `explain`."""
+"""`manage.py invalidator verify`."""
 
 import builtins
 import io
@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from django_integration import cache, cached, invalidate, observing, tag
+from django_integration import cached, observing
 from django_integration.management.commands import _verify
 from django_integration.testing import isolated_bus
 
@@ -50,14 +50,6 @@ def clock() -> int:
 def verify(*arguments: str) -> int:
     try:
         call_command("invalidator", "verify", *arguments)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
-def explain(*arguments: str) -> int:
-    try:
-        call_command("invalidator", "explain", *arguments)
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
@@ -181,47 +173,3 @@ def test_a_terminal_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", screen)
     assert verify(f"{HERE}.price('lamp')", *RUN) == 0
     assert "1 hits verified, 0 stale" in screen.getvalue()
-
-
-# explain
-
-
-def test_a_function_is_loaded_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    invalidate(tag("prices"))
-    assert explain(f"{HERE}.price", "lamp") == 0
-    told = capsys.readouterr().out
-    assert "loaded now, here" in told
-    assert "depends on  prices" in told
-    assert "by invalidate of tag prices" in told
-
-
-def test_a_key_that_tells_its_function_is_explained_as_well(capsys: pytest.CaptureFixture[str]) -> None:
-    assert explain(price.key("lamp"), "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["entry"]["tags"] == ["prices"]
-    assert explain(stale_price.key("lamp"), "--json", "--no-load") == 0
-    assert json.loads(capsys.readouterr().out)["entry"] is None
-
-
-def test_any_other_key_is_looked_up_in_the_journal(capsys: pytest.CaptureFixture[str]) -> None:
-    invalidate("product:42")
-    assert explain("product:42") == 0
-    told = capsys.readouterr().out
-    assert "none in this process" in told
-    assert "by invalidate of key product:42" in told
-
-
-def test_a_key_that_only_looks_like_a_function_is_a_key(capsys: pytest.CaptureFixture[str]) -> None:
-    cache.get_or_set("shop.prices", lambda: 1)
-    assert explain("shop.prices") == 0
-    assert "valid" in capsys.readouterr().out
-
-
-def test_what_the_function_raises_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert explain(f"{HERE}.price", "none") == 1
-    assert "KeyError" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("arguments", [("a", "--most", "-1"), ("product:42", "1"), ("",)])
-def test_misuse_of_explain_is_refused(arguments: tuple[str, ...]) -> None:
-    assert explain(*arguments) == 2

@@ -1,20 +1,17 @@
-"""The parts that make other packages' local caches coherent; the packages themselves are in tests/integration."""
+"""A dictionary whose items are served as a near cache serves them."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.test import override_settings
 
-from django_integration import bus, conf, invalidate, local_caches, model_tag
-from django_integration.checks import local_caches as checks
-from django_integration.local_caches.contenttypes_adapter import ByDatabase
+from django_integration import bus, invalidate, model_tag
 from django_integration.local_caches.mapping import CoherentDict, Reading
 
-from .zoo.models import Cage
+from ..zoo.models import Cage
 
 pytestmark = pytest.mark.usefixtures("db", "leased")
 
@@ -132,76 +129,3 @@ class TestCoherentDict:
         items[1] = "a"
         with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "elsewhere"}):
             assert 1 not in items
-
-    def test_one_for_each_database(self, reading: Reading) -> None:
-        """As ContentTypeManager uses it."""
-        caches = ByDatabase(reading, TAG)
-        caches.setdefault("default", {})[1] = "a"
-        caches["other"][1] = "b"
-        assert (caches["default"][1], caches["other"][1]) == ("a", "b")
-        invalidate(Cage)
-        assert not caches["default"]
-        caches["other"][1] = "b"
-        caches.clear()
-        assert caches["other"] is caches.setdefault("other", None)
-        assert not caches["other"]
-
-
-class TestSetting:
-    @staticmethod
-    def with_local_caches(value: object) -> override_settings:
-        return override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "t", "LOCAL_CACHES": value})
-
-    def test_nothing_is_touched_unless_asked_for(self) -> None:
-        assert conf.conf.local_caches == ()
-        assert local_caches.wanted() == ()
-
-    def test_auto_is_what_is_installed(self) -> None:
-        with self.with_local_caches("auto"):
-            assert conf.conf.local_caches == "auto"
-            assert local_caches.wanted() == ("contenttypes",)
-            assert [m for check in checks.ALL for m in check(None)] == []
-
-    @pytest.mark.parametrize("value", ["sites", ["cites"], None, 1, [["sites"]]])
-    def test_what_cannot_work_is_told(self, value: object) -> None:
-        with self.with_local_caches(value):
-            (problem,) = conf.problems()
-            assert "'auto'" in problem.hint.replace('"', "'")
-            assert "'waffle'" in problem.hint
-
-    def test_w050_what_is_named_and_not_installed(self) -> None:
-        with self.with_local_caches(["contenttypes", "waffle"]):
-            (warning,) = checks.check_installed(None)
-        assert warning.id == "invalidator.W050"
-        assert "'waffle'" in warning.msg
-
-    def test_w051_constance_in_memory(self) -> None:
-        with (
-            self.with_local_caches(["constance"]),
-            override_settings(CONSTANCE_BACKEND="constance.backends.memory.MemoryBackend"),
-        ):
-            (warning,) = checks.check_memory_backend(None)
-        assert warning.id == "invalidator.W051"
-
-    def test_w052_rows_of_whose_changes_nobody_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A cache of them would never fall."""
-        monkeypatch.setattr(local_caches, "unfit", {})
-        models = {"exclude": ["contenttypes.*"]}
-        value = {"URL": "memory://", "NAMESPACE": "t", "LOCAL_CACHES": ["contenttypes"], "MODELS": models}
-        with override_settings(INVALIDATOR=value):
-            local_caches.install.__wrapped__()
-            (warning,) = checks.check_fit(None)
-        assert warning.id == "invalidator.W052"
-        assert "leaves out contenttypes.ContentType" in warning.msg
-        assert type(ContentType.objects._cache) is dict
-
-    def test_w052_a_package_of_another_shape(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(local_caches, "unfit", {})
-        for manager in (*ContentType._meta.local_managers, *ContentType._meta.managers):
-            monkeypatch.setattr(manager, "_cache", "of another package")
-        with self.with_local_caches(["contenttypes"]):
-            local_caches.install.__wrapped__()
-            (warning,) = checks.check_fit(None)
-        assert warning.id == "invalidator.W052"
-        assert "'contenttypes'" in warning.msg
-        assert "no dictionary _cache" in warning.msg
