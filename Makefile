@@ -29,7 +29,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[cli,django,embedded,prometheus]" --group dev
 	@touch $@
 
-# Of chosen tests one wants to hear at once; all tests run on all databases.
+# Without ARGS on all databases; with ARGS, which often choose tests, on SQLite unless DATABASES names others.
 test: $(INSTALLED) ## run all tests, on each of DATABASES, WORKERS=3 processes (ARGS="-k lease -x" goes to pytest)
 	@exec $(BIN)/python -m tests.databases $(or $(DATABASES),$(if $(ARGS),sqlite)) -- --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
