@@ -1,8 +1,8 @@
 """
-What every test may ask for.
+Fixtures for every test.
 
-Each pytest process (one, or one per xdist worker) starts one server of its own, and each test takes a namespace
-of its own on it: tests share the server and never meet. A test that breaks its server takes `own_server`.
+Each pytest process (one, or one per xdist worker) starts one Redis server. Tests share it and do not meet: each takes a
+namespace of its own. A test that breaks its server takes `own_server`.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from invalidator.testing import EmbeddedServer
 from tests.scheduling import Scheduling, place_of
 from tests.support import Clock
 
-# A slow machine is no failure; what must not hang is bounded by pytest's own time-out.
+# A slow machine is no failure; pytest's own time-out ends a test that hangs.
 settings.register_profile("invalidator", deadline=None)
 settings.load_profile("invalidator")
 
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
-    """A running server, shared: do not stop, pause or flush it. Where none can start, the test fails."""
+    """A running server, shared by all tests: do not stop, pause or flush it. Where none can start, the test fails."""
     with EmbeddedServer() as server:
         yield server
 
@@ -49,13 +49,13 @@ def own_server() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def redis_url(server: EmbeddedServer) -> str:
-    """Where the shared server listens."""
+    """The URL of the shared server."""
     return server.url
 
 
 @pytest.fixture
 def namespace() -> str:
-    """A namespace nobody else uses."""
+    """A namespace that no other test uses."""
     return f"test-{uuid.uuid4().hex}"
 
 

@@ -1,4 +1,4 @@
-"""What unit tests put in the place of time, of the network, and of a ledger's memory."""
+"""What tests use instead of a clock, a network and a ledger's memory; and how they wait for threads and children."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ S = 1_000_000_000
 """A second, in nanoseconds."""
 
 PATIENCE_S = 30.0
-"""How long a test waits for what happens at once, before it fails."""
+"""How long a test waits, before it fails, for what happens at once."""
 
 
 class Clock:
-    """A steady clock that stands still until it is told to go."""
+    """A steady clock that stands still until the test advances it."""
 
     def __init__(self, now: int = 1_000 * S) -> None:
         self.now = now
@@ -38,7 +38,7 @@ class Clock:
 
 
 class RecordingWords(list[int]):
-    """A ledger's memory that remembers the order in which its words were read and written."""
+    """A ledger's memory that records the order in which its words are read and written."""
 
     def __init__(self, words: Sequence[int]) -> None:
         super().__init__(words)
@@ -137,7 +137,7 @@ class Thread(threading.Thread):
     def run(self) -> None:
         try:
             self._outcome = (self._call(), None)
-        except BaseException as error:  # noqa: BLE001 - it is handed on
+        except BaseException as error:  # noqa: BLE001 - `outcome` raises it
             self._outcome = (None, error)
 
     def outcome(self) -> Any:
@@ -150,7 +150,7 @@ class Thread(threading.Thread):
 
 
 def wait_until(is_so: Callable[[], object]) -> None:
-    """Return as soon as *is_so*: for what another thread or process does and offers no event for."""
+    """Return as soon as *is_so*: for what other threads or processes do without an event to wait for."""
     pause = threading.Event()
     for _ in range(int(PATIENCE_S / 0.002)):
         if is_so():

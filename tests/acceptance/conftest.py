@@ -1,4 +1,4 @@
-"""Runs the demo's real processes, and talks to them as people and scripts do: over HTTP and by the shell."""
+"""The demo's real processes, used as people and scripts use them: over HTTP and from a shell."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 60.0  # for what takes milliseconds: reached only when something is broken
-POLL_S = 0.01  # between two questions over HTTP, which nobody answers unasked
+DEADLINE_S = 60.0  # for what takes milliseconds; reached only when something is broken
+POLL_S = 0.01  # between two requests
 
 T = TypeVar("T")
 
 
 def environ() -> dict[str, str]:
-    """The environment without what other tests, or who runs them, may have chosen for a Django project."""
+    """The environment without variables that configure a Django project: other tests or the shell may have set them."""
     chosen = (
         "DJANGO_SETTINGS_MODULE",
         "SERVERS",
@@ -41,7 +41,7 @@ def environ() -> dict[str, str]:
 
 
 def until(what: str, ask: Callable[[], T], good: Callable[[T], object]) -> T:
-    """Ask until the answer is good, and return it; fail with the last answer when that takes too long."""
+    """Call *ask* until its answer is good, and return that answer; after `DEADLINE_S`, fail with the last one."""
     deadline = time.monotonic() + DEADLINE_S
     while not good(answer := ask()):
         if time.monotonic() > deadline:
@@ -52,7 +52,7 @@ def until(what: str, ask: Callable[[], T], good: Callable[[T], object]) -> T:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said."""
+    """A response."""
 
     status: int
     text: str
@@ -65,7 +65,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere that answers: a server, by whichever of its workers, or one worker and nobody else."""
+    """An address: of a server, where any of its workers answers, or of one worker."""
 
     name: str
     url: str
@@ -93,7 +93,7 @@ class Place:
         return answer.json
 
     def cached(self, path: str) -> Any:
-        """Read *path* until this server answers from its near cache; return that answer."""
+        """Read *path* until the answer comes from a near cache; return that answer."""
         return until(f"{self.name} caches {path}", lambda: self.get(path), lambda answer: answer["from"] == "cache")
 
 
@@ -145,23 +145,23 @@ class Demo:
 
     @property
     def errors(self) -> str:
-        """What it wrote to stderr so far."""
+        """What the demo has written to stderr so far."""
         self._errors.seek(0)
         return self._errors.read().decode()
 
     def pids(self) -> list[int]:
-        """Every process of the demo but itself: masters, their workers, sidecars, Redis."""
+        """Every process that the demo has started: masters, their workers, sidecars, Redis."""
         workers = [worker.get("/api/status")["pid"] for worker in self.workers]
         servers = [pid for server in self.servers for pid in (server.pid, server.sidecar)]
         return [*servers, *workers, *([self.redis_pid] if self.redis_pid else [])]
 
     def stop(self, number: signal.Signals) -> int:
-        """Send it a signal, and return its exit code."""
+        """Send the demo a signal, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(DEADLINE_S)
 
     def end(self) -> None:
-        """Clean up after a test, whatever it left."""
+        """Clean up after a test, whatever state the demo is in."""
         if self.process.poll() is None:
             self.stop(signal.SIGTERM)
         if self.process.stdout is not None:
@@ -169,7 +169,7 @@ class Demo:
         self._errors.close()
 
     def shell(self, *command: str) -> str:
-        """Run a command as a person in a terminal next to the demo would, and return its output."""
+        """Run a command with the demo's Redis, namespace and database, and return its output."""
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -184,7 +184,7 @@ class Demo:
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process; a zombie that nobody has waited for is none."""
+    """Whether process *pid* runs. A zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -199,7 +199,7 @@ def demo() -> Iterator[Demo]:
     """
     A demo of three servers, shared by all tests that leave it running.
 
-    With a bound that outlives any pause of a loaded machine: no copy leaves by itself, only when it is told to.
+    Its staleness bound is longer than any pause of a loaded machine: an entry leaves only when it is invalidated.
     """
     demo = Demo("--servers=3", MAX_STALENESS="60")
     try:
@@ -220,7 +220,7 @@ call_command("seed")
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shop's database, as a demo makes one when it is not given any: it takes as long as starting two servers."""
+    """A migrated and seeded database for demos to copy: to make one takes as long as to start two servers."""
     path = tmp_path_factory.mktemp("shop") / "shop.sqlite3"
     settings = {"DJANGO_SETTINGS_MODULE": "example_project.settings", "DATABASE": str(path)}
     subprocess.run([sys.executable, "-c", PREPARE], cwd=ROOT, env=environ() | settings, check=True)
@@ -229,7 +229,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start_demo(database: Path) -> Iterator[Callable[..., Demo]]:
-    """Starts demos that a test may break, each on a database of its own."""
+    """Return a function that starts a demo which the test may break, with a database of its own."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, **environment: str) -> Demo:

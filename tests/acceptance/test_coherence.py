@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def a(demo: Demo) -> Place:
-    """Where tests write: a worker of the first server."""
+    """The worker that tests write to: the first of the first server."""
     return demo.workers[0]
 
 
@@ -36,7 +36,7 @@ def sibling(demo: Demo) -> Place:
 
 @pytest.fixture
 def others(demo: Demo) -> list[Place]:
-    """Where tests look: all other workers, of this server and of the others."""
+    """The workers that tests read from: all others, of this server and of the other servers."""
     return demo.workers[1:]
 
 
@@ -87,7 +87,7 @@ def test_a_save_on_any_server_reaches_the_first(a: Place, others: list[Place], p
         serves(a, product, price=price)
 
 
-def test_who_saved_serves_the_new_value_at_once(a: Place, product: str) -> None:
+def test_the_worker_that_saved_serves_the_new_value_at_once(a: Place, product: str) -> None:
     a.cached(product)
     a.post(product, {"price": 3})
     assert a.get(product)["price"] == 3
@@ -106,8 +106,8 @@ def test_after_a_save_every_worker_of_that_server_serves_the_new_value_at_once(
         assert a.get(product)["price"] == price + 0.5
 
 
-def test_whoever_asks_a_server_is_answered_by_any_of_its_workers(demo: Demo, product: str) -> None:
-    """With one worker stopped the other answers, on the same port; so nobody is asked for who is not meant."""
+def test_any_worker_of_a_server_answers_a_request_to_the_server(demo: Demo, product: str) -> None:
+    """While one worker is stopped, the other one answers at the port that they share."""
     server = demo.servers[1]
     for stopped, answering in (server.workers, server.workers[::-1]):
         pid = stopped.get("/api/status")["pid"]
@@ -120,7 +120,7 @@ def test_whoever_asks_a_server_is_answered_by_any_of_its_workers(demo: Demo, pro
 
 
 def test_an_edit_through_any_server_is_seen_through_any_other(demo: Demo, product: str) -> None:
-    """As people do it: nobody says which worker shall answer."""
+    """As people use it: the system chooses which worker answers."""
     first, *others = demo.servers
     for price in (61, 62, 63):
         for server in others:
@@ -136,7 +136,11 @@ def test_a_deleted_product_is_gone_everywhere(a: Place, others: list[Place], pro
         server.cached(product)
     assert a.ask("DELETE", product).status == 200
     for server in others:
-        until(f"{server.name} says it is gone", lambda s=server: s.ask("GET", product).status, lambda it: it == 404)
+        until(
+            f"{server.name} answers that it is gone",
+            lambda s=server: s.ask("GET", product).status,
+            lambda it: it == 404,
+        )
         ids = until(
             f"{server.name} lists it no more",
             lambda s=server: [f"/api/products/{one['id']}" for one in s.get("/api/products")],
@@ -180,7 +184,7 @@ def test_a_product_that_moves_leaves_one_category_and_joins_another(
 
 
 def test_a_rolled_back_change_evicts_nothing(a: Place, others: list[Place], product: str) -> None:
-    """Messages come in order: when the change after it has arrived, the rolled-back one would have, too."""
+    """Messages come in order: when the later change has arrived, a message of the rolled-back one would have, too."""
     sentinel = a.post("/api/products", {"name": "Sentinel", "price": 1, "category": "Office"})
     sentinel_path = f"/api/products/{sentinel['id']}"
     before = [server.cached(product) for server in others]
@@ -229,7 +233,7 @@ def test_the_shell_invalidates_keys_and_tags_on_all(demo: Demo, product: str, co
 # ------------------------------------------------------------------------------------------- pages and status
 
 
-def test_status_tells_worker_lease_and_counters(demo: Demo, product: str) -> None:
+def test_status_shows_worker_lease_and_counters(demo: Demo, product: str) -> None:
     for worker in demo.workers:
         worker.cached(product)
         status = worker.get("/api/status")
@@ -239,10 +243,10 @@ def test_status_tells_worker_lease_and_counters(demo: Demo, product: str) -> Non
         assert status["cache"]["loads"] > 0
 
 
-def test_every_answer_says_which_worker_gave_it(demo: Demo, product: str) -> None:
+def test_every_answer_names_the_worker_that_gave_it(demo: Demo, product: str) -> None:
     for worker in demo.workers:
-        said = worker.get("/api/status")
-        who = {name: said[name] for name in ("server", "worker", "pid")}
+        status = worker.get("/api/status")
+        who = {name: status[name] for name in ("server", "worker", "pid")}
         answers = [
             worker.get(product),
             *worker.get("/api/products"),
@@ -334,7 +338,7 @@ def test_one_page_shows_every_worker_of_every_server_and_times_a_save(demo: Demo
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "says"),
+    ("method", "path", "body", "status", "reason"),
     [
         ("POST", "/api/products/1", {"price": "cheap"}, 400, "must be a number"),
         ("POST", "/api/products/1", {"price": -1}, 400, "greater than or equal to 0"),
@@ -354,12 +358,12 @@ def test_one_page_shows_every_worker_of_every_server_and_times_a_save(demo: Demo
         ("POST", "/api/fleet/save", {"server": "app9", "path": "/api/products/1", "change": {}}, 400, "app9"),
     ],
 )
-def test_bad_input_is_told_what_is_wrong(
-    a: Place, method: str, path: str, body: object, status: int, says: str
+def test_bad_input_is_refused_with_the_reason(
+    a: Place, method: str, path: str, body: object, status: int, reason: str
 ) -> None:
     answer = a.ask(method, path, body)
     assert answer.status == status, answer
-    assert says in answer.json["error"]
+    assert reason in answer.json["error"]
 
 
 # ------------------------------------------------------------------- Django REST framework, and async views
@@ -369,7 +373,7 @@ def test_bad_input_is_told_what_is_wrong(
 def test_what_serializers_and_coroutines_read_is_recorded(
     demo: Demo, a: Place, others: list[Place], product: str, prefix: str
 ) -> None:
-    """Nobody names a key or a tag: the product, its category and its labels, as the function reads them."""
+    """The code names no key and no tag: the product, its category and its labels are recorded as they are read."""
     pk = product.rpartition("/")[2]
     path = f"{prefix}/products/{pk}" + ("/" if prefix == "/rest" else "")
     for worker in demo.workers:
@@ -387,7 +391,7 @@ def test_what_serializers_and_coroutines_read_is_recorded(
 
 
 def test_a_write_through_a_view_set_reaches_every_server(demo: Demo, a: Place, others: list[Place]) -> None:
-    """And the list of its category, and not that of another."""
+    """It invalidates the list of its category, and no other."""
     kitchen, office = ("/rest/products/?category=Kitchen", "/rest/products/?category=Office")
     for worker in others:
         worker.cached(kitchen)
@@ -416,9 +420,9 @@ def test_a_view_set_takes_no_form(a: Place) -> None:
 
 
 def test_stale_reads_are_looked_for_beside_running_servers(demo: Demo, a: Place, product: str) -> None:
-    """`verify` is one more process that hears the servers; in the demo nothing is stale."""
+    """`verify` is one more process that receives what the servers publish; in the demo nothing is stale."""
     paths = (product, "/api/prices", "/async/products/1")
-    said = demo.shell(*MANAGE, "verify", *paths, "--seconds", "2", "--json")
-    counts = json.loads(said)["counts"]
+    printed = demo.shell(*MANAGE, "verify", *paths, "--seconds", "2", "--json")
+    counts = json.loads(printed)["counts"]
     assert counts["same"] > 0
     assert (counts["stale"], counts["not_deterministic"]) == (0, 0)

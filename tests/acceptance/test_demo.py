@@ -1,4 +1,4 @@
-"""The life of the demo: it starts as asked, and however it ends, no process is left."""
+"""The demo starts what its options ask for, and however it ends, no process is left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def nothing_left(pids: list[int]) -> None:
 
 
 def status(place: Place) -> Any:
-    """The status of *place*; None if it does not answer just now."""
+    """The status of *place*; None while it does not answer."""
     try:
         return place.get("/api/status")
     except (OSError, HTTPException):
@@ -35,13 +35,13 @@ def status(place: Place) -> Any:
 
 
 def writer_of(server: Server) -> int | None:
-    """The process of the sidecar that wrote its name beside the ledger last; None while there is none."""
+    """The process whose id stands in the lock file beside the ledger; None while no such process runs."""
     written = Path(f"{server.ledger}.lock").read_text()
     return int(written) if written and alive(int(written)) else None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_cleanly_when_told(start_demo: StartDemo, number: signal.Signals) -> None:
+def test_it_stops_cleanly_upon_a_signal(start_demo: StartDemo, number: signal.Signals) -> None:
     demo = start_demo(SERVERS="2")
     pids = demo.pids()
     assert len(set(pids)) == 9, "two masters, two sidecars, four workers and Redis"
@@ -55,7 +55,7 @@ def test_killed_it_leaves_nothing_either(start_demo: StartDemo) -> None:
     pids = demo.pids()
     assert demo.stop(signal.SIGKILL) == -signal.SIGKILL
     nothing_left(pids)
-    shutil.rmtree(Path(demo.database).parent)  # the one thing that nobody was left to remove
+    shutil.rmtree(Path(demo.database).parent)  # a demo that is killed cannot remove it
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -121,7 +121,7 @@ def test_killed_it_takes_a_sidecar_with_it_that_was_started_anew(start_demo: Sta
 
 
 def test_it_ends_with_the_first_sidecar_that_fails(start_demo: StartDemo) -> None:
-    """Told to stop is not failing; here the next one finds its ledger taken by somebody else."""
+    """A sidecar that is killed has not failed; the one that replaces it does, because its ledger is locked."""
     demo = start_demo("--servers=2")
     pids = demo.pids()
     with Path(demo.servers[1].ledger).open("rb") as ledger:
@@ -133,7 +133,7 @@ def test_it_ends_with_the_first_sidecar_that_fails(start_demo: StartDemo) -> Non
     assert "another sidecar" in demo.errors
 
 
-def test_servers_says_how_many(start_demo: StartDemo) -> None:
+def test_the_variable_servers_is_their_number(start_demo: StartDemo) -> None:
     demo = start_demo(SERVERS="2")
     assert [server.name for server in demo.servers] == ["app1", "app2"]
     first, second = demo.servers
@@ -164,7 +164,7 @@ def test_it_uses_a_redis_that_runs_already_and_leaves_it_running(
     assert server.command("PING") == "PONG"
 
 
-def test_a_redis_that_is_not_there_is_said(start_demo: StartDemo, own_server: EmbeddedServer) -> None:
+def test_a_redis_that_is_not_there_is_reported(start_demo: StartDemo, own_server: EmbeddedServer) -> None:
     url = own_server.url
     own_server.stop()
     demo = start_demo("--servers=1", REDIS_URL=url)
@@ -173,7 +173,7 @@ def test_a_redis_that_is_not_there_is_said(start_demo: StartDemo, own_server: Em
 
 
 def test_without_redis_every_worker_goes_on_answering(start_demo: StartDemo) -> None:
-    """Killed in the middle: requests are answered, leases end, and nobody serves a copy beyond the bound."""
+    """Killed while the demo runs: workers answer, their leases end, and none serves an old value beyond the bound."""
     demo = start_demo("--servers=2")
     assert demo.redis_pid is not None
     os.kill(demo.redis_pid, signal.SIGKILL)

@@ -3,8 +3,8 @@ Run the tests on one database after the other: `make test`.
 
     python -m tests.databases [sqlite] [postgresql] [mariadb] [-- ARGUMENTS OF PYTEST]
 
-With SQLite all tests run, on the others those of the Django app. A server that cannot be found is told at the end, in a
-table, with the package that brings it; where `REQUIRE_DATABASES=1` it is a failure (in `.ci/run` it is).
+On SQLite all tests run, on the others those of the Django app. The table at the end lists a database whose server was
+not found, with the package to install; with `REQUIRE_DATABASES=1` (as in `.ci/run`) that is a failure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.databases.servers import SERVERS, DatabaseServerError
 ROOT = Path(__file__).resolve().parents[2]
 REQUIRE = "REQUIRE_DATABASES"
 ON_SERVERS = ("tests/unit/django_integration", "tests/databases")
-"""What runs on the servers, too; nothing else asks a database of Django's."""
+"""What runs on the servers, too: no other tests use a database of Django's."""
 
 NO_TESTS = 5  # pytest's exit code
 NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
@@ -32,17 +32,17 @@ NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the run on one database ended."""
+    """The result of a run on one database."""
 
     database: str
     word: str
     code: int | None = None
-    """pytest's; None where it did not run."""
+    """The exit code of pytest; None where it did not run."""
     detail: str = ""
 
 
 def missing(database: str) -> str:
-    """Why *database* cannot be run; "" if it can."""
+    """Why tests cannot run on *database*; "" if they can."""
     if database in SERVERS:
         try:
             SERVERS[database].found()
@@ -68,7 +68,7 @@ def environment(database: str) -> dict[str, str]:
 
 
 def run(database: str, python: str | Path, arguments: Sequence[str], files: Sequence[str] = ()) -> Outcome:
-    """Run pytest there, on *files* if *arguments* name none, unless the server is missing."""
+    """Run pytest on *database*, with *files* if *arguments* name none, unless the server is missing."""
     if why := missing(database):
         return Outcome(database, "NOT RUN", detail=why)
     print(f"\n=== {database}\n", flush=True)
@@ -80,7 +80,7 @@ def run(database: str, python: str | Path, arguments: Sequence[str], files: Sequ
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0 if tests ran, and all that ran passed; and none is missing, where that is required."""
+    """0 if tests ran and all of them passed, and no database is missing that is required."""
     codes = [outcome.code for outcome in outcomes if outcome.code is not None]
     if failed := [code for code in codes if code not in (0, NO_TESTS)]:
         return failed[0]
@@ -90,13 +90,13 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run, and print what ran."""
+    """Run the tests on each database, and print a table of the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.databases", description="Run the tests on each database.")
     parser.add_argument("databases", nargs="*", metavar="|".join(CHOICES))
     split = words.index("--") if "--" in words else len(words)
     databases = parser.parse_args(words[:split]).databases or CHOICES
     if unknown := [name for name in databases if name not in CHOICES]:
-        parser.error(f"{unknown[0]!r} is no database that we know; there are {', '.join(CHOICES)}")
+        parser.error(f"{unknown[0]!r} is an unknown database; known are {', '.join(CHOICES)}")
     outcomes = [
         run(database, sys.executable, words[split + 1 :], ON_SERVERS if database in SERVERS else ())
         for database in databases

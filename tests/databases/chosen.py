@@ -1,4 +1,4 @@
-"""The database of this run, by `INVALIDATOR_TEST_DATABASE`: started by `start()`, gone with the process."""
+"""The database of this run, named by `INVALIDATOR_TEST_DATABASE`. `start()` starts it; it ends with the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def chosen() -> str:
     The name of the database that this run is on.
 
     Raises:
-        ValueError: the variable names none that we know.
+        ValueError: the variable names an unknown database.
     """
     name = os.environ.get(VARIABLE) or "sqlite"
     if name not in CHOICES:
@@ -32,10 +32,10 @@ def databases(*aliases: str) -> dict[str, dict[str, Any]]:
     return {alias: server.django_settings(f"invalidator_{alias}") for alias in aliases}
 
 
-@functools.cache  # whoever asks first
+@functools.cache  # once for each process
 def start() -> None:
     """
-    Start the chosen server, for as long as this process lives. (Under xdist one process only collects, and needs none.)
+    Start the chosen server, for as long as this process lives. (The process of xdist that runs no tests needs none.)
 
     Raises:
         DatabaseServerError: it cannot be found or started.

@@ -1,8 +1,8 @@
-"""Tests of the databases that tests are on."""
+"""Tests of the database servers, and of how tests run on them."""
 
 from tests.databases.chosen import chosen
 
 
 def pytest_report_header() -> str:
-    """Say which database this run is on."""
+    """Name the database of this run."""
     return f"database: {chosen()}"

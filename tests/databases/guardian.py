@@ -1,15 +1,15 @@
 """
-Stands between a test process and its database server, and outlives both for a moment.
+Starts the database server of a test process, and ends it when the test process has ended.
 
     python guardian.py '{"directory": …, "user": …, "prepare": [[…]], "serve": […], "end": …}'
 
-It runs the commands of `prepare` and then the server, as `user` where one is named; prints "serving" when the server is
-started, and ends with it.
+It runs the commands of `prepare` and then the server, as `user` where one is named. It prints "serving" when the server
+has been started, and ends when the server does.
 
-Rule 1: the owner alone holds the other end of our standard input. The kernel closes it when the owner is gone,
-`kill -9` included; then what runs is ended and the directory removed.
-Rule 2: a server is ended by the signal `end`, upon which it takes its shared memory with it; what has not obeyed after
-`PATIENCE_S` is killed, with all of its process group.
+Rule 1: only the test process, its owner, holds the other end of its standard input. When the owner ends, by `kill -9`
+or otherwise, the kernel closes that end; then the guardian ends what runs and removes the directory.
+Rule 2: the guardian sends a server the signal `end`, upon which the server removes its shared memory. If the server
+still runs after `PATIENCE_S`, the guardian kills its whole process group.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _signal = signal.SIGKILL
 
 
 def run(command: list[str], identity: dict[str, Any], end: signal.Signals) -> subprocess.Popen[bytes] | None:
-    """Start *command*, unless the owner is gone; a thread that sees it go sends *end*."""
+    """Start *command*, unless the owner has ended. When the owner ends, the watching thread sends *end*."""
     global _running, _signal  # noqa: PLW0603 - one process, one guarded child
     with _lock:
         if owner_gone.is_set():
@@ -79,7 +79,7 @@ def main(what: dict[str, Any]) -> int:
             break
     else:
         server = run(what["serve"], identity, signal.Signals(what["end"]))
-        # From an owner that is gone: what it leaves is cleared all the same.
+        # The owner may just have ended: what it leaves is cleared all the same.
         with contextlib.suppress(BrokenPipeError):
             os.write(1, b"serving\n")
         code = server.wait() if server else 1

@@ -1,14 +1,14 @@
 """
-Run the tests of the Django app on every pair of Python and Django that is found: `make matrix`.
+Run the tests of the Django app on every pair of Python and Django: `make matrix`.
 
     python -m tests.databases.matrix [--pairs all|ends|newest] [sqlite] [postgresql] [mariadb] [-- ARGUMENTS OF PYTEST]
 
-`all` is each Python from 3.11 on, with Django's LTS and with the newest Django that runs on it; `ends` is the running
-Python with the LTS and the newest Python with the newest Django; `newest` the second of these alone. Each pair has a
-virtual environment of its own in `.matrix/`, which is kept. The tests are sync and async both. At the end a table says
-what ran, and how it ended.
+`all` is each Python from 3.11 on, with Django's LTS and with the newest Django that runs on it. `ends` is the running
+Python with the LTS, and the newest Python with the newest Django; `newest` is the latter alone. Each pair has a virtual
+environment of its own in `.matrix/`, which is kept. The tests are sync and async both. The table at the end lists what
+ran, with the results.
 
-Pythons are looked for on PATH and among pyenv's versions (`PYENV_ROOT`, or `.pyenv` in the home directory).
+Pythons are found on PATH and among pyenv's versions (`PYENV_ROOT`, or `.pyenv` in the home directory).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Version = tuple[int, int]
 
 @dataclass(frozen=True)
 class Pair:
-    """A Python, and what is asked of pip for Django."""
+    """A Python, and the Django to install (a key of `DJANGO`)."""
 
     version: Version
     python: Path
@@ -51,7 +51,7 @@ class Pair:
 
 
 def version_of(python: Path) -> Version | None:
-    """The version of *python*; None if it does not run, as pyenv's shim for a version that is not switched on."""
+    """The version of *python*; None if it does not run, such as pyenv's shim for a version that is not active."""
     code = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
     try:
         asked = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -62,7 +62,7 @@ def version_of(python: Path) -> Version | None:
 
 
 def candidates() -> Iterable[Path]:
-    """Every file that may be a Python: this one, those on PATH, pyenv's; pyenv's newest first."""
+    """Files that may be Pythons: the running one, those on PATH, pyenv's with the newest first."""
     yield Path(sys.executable)
     for directory in map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep)):
         if directory.is_dir():
@@ -88,7 +88,7 @@ def pythons() -> dict[Version, Path]:
 
 
 def pairs(which: str, found: dict[Version, Path], running: Version) -> list[Pair]:
-    """The pairs to run. On a Python for which the newest Django is the LTS they are one."""
+    """The pairs to run. Two pairs may turn out equal, where the newest Django for a Python is the LTS."""
     if which == "all":
         return [Pair(version, python, django) for version, python in found.items() for django in DJANGO]
     newest = max(found)
@@ -97,7 +97,7 @@ def pairs(which: str, found: dict[Version, Path], running: Version) -> list[Pair
 
 
 def install(pair: Pair) -> tuple[Path, str]:
-    """Make or refresh its virtual environment. Returns its Python, and the version of Django that is in it."""
+    """Make or refresh the virtual environment of *pair*. Returns its Python and its version of Django."""
     python = pair.directory / "bin" / "python"
     if not python.exists():
         subprocess.run([pair.python, "-m", "venv", "--clear", pair.directory], check=True)
@@ -108,14 +108,14 @@ def install(pair: Pair) -> tuple[Path, str]:
         cwd=ROOT,
         check=True,
     )
-    said = subprocess.run(
+    printed = subprocess.run(
         [python, "-c", "import django; print(django.__version__)"], capture_output=True, text=True, check=True
     )
-    return python, said.stdout.strip()
+    return python, printed.stdout.strip()
 
 
 def main(words: Sequence[str]) -> int:
-    """Run, and print what ran."""
+    """Run the tests on each pair and database, and print a table of the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.databases.matrix")
     parser.add_argument("--pairs", choices=["all", "ends", "newest"], default="all")
     parser.add_argument("databases", nargs="*", metavar="|".join(CHOICES))

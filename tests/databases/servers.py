@@ -1,12 +1,12 @@
 """
-Real database servers for tests: started in a directory of their own, on a Unix socket in it, and gone afterwards.
+Real database servers for tests. Each has a directory of its own, with its Unix socket; both are gone afterwards.
 
 Rule 1: a server that is missing is an error that names Debian's package; never a skip.
-Rule 2: nothing that we did not start is talked to or ended: there is no port to share, and the socket is in a directory
-that only we know.
-Rule 3: a server dies with the process that started it, however that one ends, and its directory goes with it
+Rule 2: tests neither use nor end a server that they did not start. There is no port that it could share with another,
+and its socket is in a directory with a random name.
+Rule 3: a server ends with the process that started it, however that process ends, and its directory is removed
 (`guardian.py`).
-Rule 4: what a crash of the machine would lose is nobody's loss here: nothing waits for the disk.
+Rule 4: nothing waits for the disk: the data need not survive a crash of the machine.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ POLL_S = 0.01
 LOCK_TIMEOUT_S = 20  # Django's 5 are too few for a loaded machine
 
 UNPRIVILEGED = "nobody"
-"""Who runs the server where we are root: PostgreSQL refuses root, and MariaDB wants to be told."""
+"""The user that runs the server where the tests run as root: PostgreSQL refuses root, MariaDB needs an option."""
 
 DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
 
 
 class DatabaseServerError(Exception):
-    """The server could not be found or started; the message says what to install, or ends with its log."""
+    """The server could not be found or started. The message names the package to install, or ends with the log."""
 
 
 class DatabaseServer(ABC):
-    """One server, as a context manager or by `start()` and `stop()`. After a fork it stays the parent's."""
+    """One server, as a context manager or by `start()` and `stop()`. After a fork it belongs to the parent."""
 
     name: ClassVar[str]
     package: ClassVar[str]
     end: ClassVar[signal.Signals]
-    """Upon this signal it ends at once and leaves no shared memory behind."""
+    """Upon this signal the server ends at once and leaves no shared memory."""
 
     def __init__(self) -> None:
         self._owner = os.getpid()
         self.directory = Path(tempfile.gettempdir()) / f"invalidator-{self.name}-{secrets.token_hex(4)}"
-        """Where its data and its socket will be; not there before `start()`."""
+        """Of its data and its socket. `start()` makes it."""
         self._guardian: subprocess.Popen[bytes] | None = None
         _servers.add(self)
 
@@ -71,7 +71,7 @@ class DatabaseServer(ABC):
     @abstractmethod
     def found(cls) -> Path:
         """
-        The server's binary.
+        Return the server's binary.
 
         Raises:
             DatabaseServerError: it is not there; the message names the package.
@@ -79,11 +79,11 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def django_settings(self, name: str) -> dict[str, Any]:
-        """What `DATABASES` says of a database *name* on it."""
+        """The entry in `DATABASES` for a database *name* on this server."""
 
     @abstractmethod
     def _commands(self, directory: Path) -> tuple[list[list[str]], list[str]]:
-        """What prepares the data, and what serves it."""
+        """The commands that prepare the data, and the command that serves it."""
 
     @abstractmethod
     def _connect(self) -> None:
@@ -99,15 +99,15 @@ class DatabaseServer(ABC):
 
     @property
     def running(self) -> bool:
-        """Whether its guardian is there, which ends when the server does."""
+        """Whether the server runs. (Its guardian does, which ends with it.)"""
         return self._guardian is not None and self._guardian.poll() is None
 
     def start(self) -> Self:
         """
-        Start it and return once it answers.
+        Start the server and return once it answers.
 
         Raises:
-            DatabaseServerError: it is missing, or did not answer in time, or ended.
+            DatabaseServerError: it is missing, ended, or did not answer in time.
         """
         self.found()
         user = pwd.getpwnam(UNPRIVILEGED) if os.getuid() == 0 else None
@@ -131,7 +131,7 @@ class DatabaseServer(ABC):
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=_environment(self.directory),
-                start_new_session=True,  # Ctrl-C is for the owner, who stops us when it needs the server no more
+                start_new_session=True,  # Ctrl-C is for the owner, which stops the server when it no longer needs it
             )
         try:
             self._wait_until_ready()
@@ -141,20 +141,20 @@ class DatabaseServer(ABC):
         return self
 
     def stop(self) -> None:
-        """End it and remove every trace; does nothing if it was not started here."""
+        """End the server and remove its directory. Does nothing in a process that did not start it."""
         if os.getpid() != self._owner or self._guardian is None:
             return
         if self._guardian.stdin is not None:
             self._guardian.stdin.close()
         self._guardian.wait(STOP_TIMEOUT_S)
         self._guardian = None
-        shutil.rmtree(self.directory, ignore_errors=True)  # where it ended by itself
+        shutil.rmtree(self.directory, ignore_errors=True)  # the server may have ended by itself
 
     def _wait_until_ready(self) -> None:
         assert self._guardian is not None
         assert self._guardian.stdout is not None
-        with self._guardian.stdout as said:
-            if said.readline() != b"serving\n":
+        with self._guardian.stdout as output:
+            if output.readline() != b"serving\n":
                 self._guardian.wait(STOP_TIMEOUT_S)
                 raise DatabaseServerError(f"{self.name} could not prepare its data. Its log:\n{self.log}")
         pause, problem = threading.Event(), "nothing"
@@ -172,11 +172,11 @@ class DatabaseServer(ABC):
 
     @property
     def log(self) -> str:
-        """What it has written."""
+        """The server's log."""
         return (self.directory / "server.log").read_text(errors="backslashreplace")
 
     def _disown(self) -> None:
-        """In a forked child: let go of the pipe, so that the server ends with the parent and not with us."""
+        """In a forked child: close the pipe, so that the server ends when the parent does, whatever the child does."""
         if self._guardian is not None and self._guardian.stdin is not None:
             self._guardian.stdin.close()
             self._guardian.returncode = 0  # not our child: nothing to wait for, nothing to warn about
@@ -195,14 +195,14 @@ os.register_at_fork(after_in_child=_disown_all)
 
 
 def _environment(directory: Path) -> dict[str, str]:
-    """Ours, without what would lead a server or a client elsewhere, with a home that its user may enter."""
+    """The environment without variables that point to other servers, with a home that the server's user may enter."""
     others = ("PG", "MYSQL_", "MARIADB_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return {**kept, "HOME": str(directory), "TMPDIR": str(directory), "LC_ALL": "C"}
 
 
 def _on_path(*commands: str) -> Path | None:
-    """The first of *commands* on PATH, or where servers are and PATH often does not lead."""
+    """The first of *commands* on PATH or in directories of servers that PATH often lacks."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/usr/libexec"])
     for command in commands:
         if found := shutil.which(command, path=path):
@@ -211,11 +211,11 @@ def _on_path(*commands: str) -> Path | None:
 
 
 class PostgreSQL(DatabaseServer):
-    """PostgreSQL: the one on PATH, else the newest of Debian's."""
+    """PostgreSQL: the one on PATH, or else Debian's newest."""
 
     name = "postgresql"
     package = "postgresql"
-    end = signal.SIGQUIT  # "immediate": a SIGKILL would leave its System V segment to nobody
+    end = signal.SIGQUIT  # "immediate": a SIGKILL would leave its System V segment
 
     @classmethod
     def found(cls) -> Path:
@@ -259,7 +259,7 @@ class PostgreSQL(DatabaseServer):
 
 
 class MariaDB(DatabaseServer):
-    """MariaDB, spoken to through mysqlclient or, where that is not installed, through PyMySQL in its place."""
+    """MariaDB, reached by mysqlclient or, where that is not installed, by PyMySQL in its place."""
 
     name = "mariadb"
     package = "mariadb-server"
@@ -315,10 +315,10 @@ class MariaDB(DatabaseServer):
 
 class SQLite(DatabaseServer):
     """
-    No server, but what else it takes: a directory that goes with its owner.
+    No server, but a directory that is removed when its owner ends.
 
     Databases are files, so that each thread has a connection of its own and sees what the others have committed, and
-    nothing else. They are in WAL mode, as a web server's are by now: readers do not wait for a writer.
+    nothing else. They are in WAL mode, so that readers do not wait for a writer.
     """
 
     name = "sqlite"
@@ -329,7 +329,7 @@ class SQLite(DatabaseServer):
         return Path(sys.executable)  # it is built in
 
     def _commands(self, directory: Path) -> tuple[list[list[str]], list[str]]:
-        return [], ["tail", "-f", str(directory / "server.log")]  # as long as its guardian lets it
+        return [], ["tail", "-f", str(directory / "server.log")]  # until its guardian ends it
 
     def django_settings(self, name: str) -> dict[str, Any]:
         path = str(self.directory / f"{name}.sqlite3")

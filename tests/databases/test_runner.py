@@ -1,4 +1,4 @@
-"""What `make test` runs on which database, what it says of the others, and when it fails."""
+"""What `make test` runs on which database, how it lists the others, and when it fails."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,15 +55,15 @@ def test_it_fails_if_one_failed_or_none_ran_or_one_is_missing_that_must_not(
     assert exit_code(outcomes) == code
 
 
-def test_what_did_not_run_is_told_with_the_package_that_helps(
+def test_what_did_not_run_is_listed_with_the_package_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(REQUIRE, raising=False)
     monkeypatch.setattr("tests.databases.servers._on_path", lambda *commands: None)
     assert runner.main(["mariadb"]) == 5
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("mariadb     NOT RUN")
-    assert "install Debian's package mariadb-server" in said
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("mariadb     NOT RUN")
+    assert "install Debian's package mariadb-server" in line
 
 
 def test_the_environment_names_the_database_and_keeps_compiled_modules(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_the_environment_names_the_database_and_keeps_compiled_modules(monkeypat
 def test_an_unknown_database_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         runner.main(["oracle", "--", "-x"])
-    assert "'oracle' is no database that we know; there are sqlite, postgresql, mariadb" in capsys.readouterr().err
+    assert "'oracle' is an unknown database; known are sqlite, postgresql, mariadb" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", SERVERS.values(), ids=SERVERS)

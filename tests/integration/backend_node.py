@@ -29,7 +29,7 @@ OURS = "django_integration.backend.NearCacheBackend"
 
 
 class SlowCache(RedisCache):
-    """Django's own, which waits before it adds while `waits` is set."""
+    """Django's own backend, which waits before it adds while `waits` is set."""
 
     waits = False
     waiting = threading.Event()
@@ -107,7 +107,7 @@ def taken_back() -> int:
 
 
 def compute(name: str) -> int:
-    """Count how often it was necessary."""
+    """Compute a value, and count the computation."""
     computed[name] = computed.get(name, 0) + 1
     return 42
 
@@ -118,7 +118,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def count(request: HttpRequest) -> HttpResponse:
-    """Changes with every visit of one visitor."""
+    """A page that changes with every visit of one visitor."""
     request.session["visits"] = request.session.get("visits", 0) + 1
     return HttpResponse(f"{request.session['visits']}", headers={"Cache-Control": "no-store, private"})
 
@@ -132,7 +132,7 @@ TEMPLATE = "{% load cache %}{% cache 300 box %}{{ compute }}{% endcache %}"
 
 
 def read_all_ways() -> dict[str, int]:
-    """As four pages would. Returns how often each had to compute."""
+    """Read by every way of reading. Returns how often each value was computed in this process."""
     if cache.get("plain") is None:
         cache.set("plain", compute("plain"))
     if len(found := cache.get_many(["m1", "m2"])) < 2:
@@ -146,7 +146,7 @@ def read_all_ways() -> dict[str, int]:
 
 
 def visit(where: str, engine: str, cookie: str) -> tuple[str, str]:
-    """Return what a visitor sees, and the cookie."""
+    """Request a page. Returns its text and the session cookie."""
     client = Client()
     if cookie:
         client.cookies["sessionid"] = cookie
@@ -167,7 +167,7 @@ def load_slowly(key: str, chance: random.Random) -> str | None:
 
 
 def race(keys: list[str], role: str, seed: int) -> None:
-    """Write every key once, or read every key, in about the time that the others take."""
+    """Write every key once, or read every key, about as fast as the other processes do."""
     chance = random.Random(seed)
     over = caches["over"]
     for key in keys:

@@ -2,7 +2,7 @@
 A server process of a project with sites, content types, waffle and constance; see node.py.
 
 `local_caches_node.py URL NAMESPACE DATABASE LEDGER LOCAL_CACHES CONSTANCE_BACKEND`: as in the settings. Without
-LEDGER it listens for itself. Every answer to a read is what was found, and how many queries it took.
+LEDGER the process listens for itself. The answer to a read is the value, and the number of queries that it took.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def counted(read: Callable[[], Any]) -> list[Any]:
 
 
 def in_rolled_back_transaction(name: str) -> Any:
-    """What is read after a change that is then taken back."""
+    """Change, read, roll back. Returns what was read."""
     with transaction.atomic():
         CHANGES[name]()
         found = READS[name]()
@@ -147,7 +147,7 @@ def in_rolled_back_transaction(name: str) -> Any:
 
 
 def use_what_they_offer() -> list[str]:
-    """As tests of other projects do. Returns what does not work."""
+    """Use the functions that tests of projects use. Returns those that do not work."""
     site = Site.objects.get(pk=SITE_ID)
     sites.SITE_CACHE[SITE_ID] = site
     assigned = READS["site"]() == site.name and Site.objects._get_site_by_id(SITE_ID) is site

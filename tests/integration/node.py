@@ -1,4 +1,4 @@
-"""A server process that a test tells what to do: one JSON list a line, answered by a JSON line."""
+"""A server process that carries out a test's commands: one JSON list a line, each answered by a JSON line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Node:
-    """A process. What it is told to do, it has done when the call returns."""
+    """A process. A call sends a command and returns the answer; `begin` and `answer` are its two halves."""
 
     def __init__(self, script: Path, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -33,7 +33,7 @@ class Node:
 
     @staticmethod
     def all_leased(nodes: Iterable[Node]) -> bool:
-        """Wait for the leases of all of them at once. Returns whether each has one."""
+        """Wait until all *nodes* have a lease, in parallel. Returns whether each has one."""
         nodes = tuple(nodes)
         for node in nodes:
             node.begin("lease")

@@ -17,7 +17,7 @@ NODE = Path(__file__).parent / "backend_node.py"
 
 
 class Node(Process):
-    """See there."""
+    """A process of backend_node.py."""
 
     def get(self, key: str, alias: str = "over") -> Any:
         return self("call", alias, "get", key)
@@ -25,14 +25,14 @@ class Node(Process):
 
 @pytest.fixture(scope="module")
 def redis_server() -> Iterator[EmbeddedServer]:
-    """One whose databases tests empty."""
+    """A Redis server that tests may empty."""
     with EmbeddedServer() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def processes(redis_server: EmbeddedServer) -> Iterator[list[Node]]:
-    """Three processes for all tests: to start them takes longer than most tests."""
+    """Three processes, for all tests: to start them takes longer than most tests."""
     processes = [Node(NODE, redis_server.url) for _ in range(3)]
     yield processes
     for process in processes:
@@ -41,7 +41,7 @@ def processes(redis_server: EmbeddedServer) -> Iterator[list[Node]]:
 
 @pytest.fixture
 def nodes(redis_server: EmbeddedServer, processes: list[Node], namespace: str) -> Callable[..., list[Node]]:
-    """Begin with three new servers, with the second level in a database of the one Redis server."""
+    """Return a function that makes the processes begin anew, with the second level in database *l2_db* of Redis."""
 
     def begin(l2_db: int = 1) -> list[Node]:
         redis_server.command("FLUSHALL")
@@ -55,14 +55,14 @@ def nodes(redis_server: EmbeddedServer, processes: list[Node], namespace: str) -
 
 @pytest.fixture
 def l2(redis_server: EmbeddedServer) -> Iterator[Any]:
-    """A look into the second level itself, by the whole key."""
+    """A client of the second level itself, which takes whole keys."""
     with redis.Redis.from_url(redis_server.url.replace("/0", "/1")) as client:
         yield client
 
 
 @pytest.fixture
 def source(redis_server: EmbeddedServer) -> Iterator[Any]:
-    """The truth."""
+    """A client of the source of truth."""
     with redis.Redis.from_url(redis_server.url.replace("/0", "/2"), decode_responses=True) as client:
         yield client
 
@@ -103,7 +103,7 @@ def test_what_one_server_sets_the_others_drop(nodes) -> None:
 def test_every_write_reaches_the_others(nodes, method, arguments) -> None:
     a, b, _ = nodes()
     b("call", "default", "set", "n", 1)
-    all_received(a, b)  # or that message could void what a stores next
+    all_received(a, b)  # otherwise that message could void what a stores next
     if method != "add":
         a("call", "default", "set", "n", 1)
         wait_until(lambda: b.get("n", "default") is None)
@@ -116,7 +116,7 @@ class TestOverASecondLevel:
     def test_values_are_shared_and_read_near(self, nodes, l2) -> None:
         a, b, _ = nodes()
         assert a("call", "over", "set", "k", {"price": 1}) is None
-        all_received(b, a)  # or that message could void b's near copy
+        all_received(b, a)  # otherwise that message could void b's near copy
         assert b.get("k") == {"price": 1}
         l2.flushdb()
         assert b.get("k") == {"price": 1}, "a near copy"
@@ -148,12 +148,12 @@ class TestOverASecondLevel:
 
     def test_a_fill_that_comes_after_the_delete_is_taken_back(self, nodes, source) -> None:
         """
-        It read the source before the change, and reaches the second level when all is said and deleted. Who read it
-        there meanwhile, drops it too.
+        The loader reads the source before the change, and stores in the second level after the delete and its
+        message. A server that reads the value there meanwhile drops it, too.
         """
         a, b, c = nodes()
         source.set("k", "old")
-        a("load late", "k")  # has read "old"
+        a("load late", "k")  # it has read "old", and waits before it stores
         b("write", "k", "new")
         assert b("settle") is True
         a("arrive")
@@ -164,7 +164,7 @@ class TestOverASecondLevel:
             wait_until(lambda node=node: node("load", "k") == "new")
 
     def test_a_race_of_readers_and_a_writer_ends_with_the_second_level_equal_to_the_source(self, nodes, source) -> None:
-        """Each key is written once, while two others read it from the source and fill: many come late."""
+        """One server writes each key once, while two others read it from the source and fill: many fills come late."""
         three = nodes()
         for turn in range(3):
             keys = [f"{turn}:{number}" for number in range(120)]
@@ -181,10 +181,10 @@ class TestOverASecondLevel:
             for node in three:
                 for key in keys[::10]:
                     wait_until(lambda node=node, key=key: node("load", key) == f"new {key}")
-        assert sum(node("taken back") for node in three), "nobody came late: this race was none"
+        assert sum(node("taken back") for node in three), "no fill came late: there was no race"
 
     def test_a_clear_that_also_empties_the_journal_voids_everything_everywhere(self, nodes) -> None:
-        """RedisCache.clear() is FLUSHDB: with the second level in the bus' own database the journal is gone, too."""
+        """RedisCache.clear() is FLUSHDB: with the second level in the bus' own database it deletes the journal, too."""
         a, b, c = nodes(l2_db=0)
         for node in (a, b, c):
             node("call", "over", "set", "k", "old")
@@ -195,13 +195,13 @@ class TestOverASecondLevel:
             wait_until(lambda node=node: node.get("k") is None)
         for node, flushes in zip((b, c), before[1:], strict=True):
             wait_until(lambda node=node, flushes=flushes: node("flushes") > flushes)
-        b("call", "over", "delete", "k")  # it has just missed it: without this, the next line were a fill
+        b("call", "over", "delete", "k")  # b has just missed k: without this, the next line would be a fill
         b("call", "over", "set", "k", "new")
         for node in (a, b, c):
             wait_until(lambda node=node: node.get("k") == "new")
 
     def test_a_session_follows_its_visitor_from_server_to_server(self, nodes) -> None:
-        """Engine "cache": it lives in the second level alone."""
+        """Engine "cache": a session is in the second level alone."""
         three, cookie = nodes(), ""
         for visits in range(1, 10):
             node = three[visits % 3]

@@ -29,7 +29,7 @@ def make(redis_url: str, namespace: str) -> Iterator[Callable[..., Invalidator]]
 
 
 class Child:
-    """A forked process that answers with what a function returns."""
+    """A forked process that calls *action*; `outcome` returns the result."""
 
     def __init__(self, action: Callable[[], Any]) -> None:
         reading, writing = os.pipe()
@@ -38,7 +38,7 @@ class Child:
             signal.alarm(60)  # one that hangs does not outlive its test
             try:
                 answer = {"answer": action()}
-            except BaseException as error:  # noqa: BLE001 - told to the parent
+            except BaseException as error:  # noqa: BLE001 - `outcome` reports it
                 answer = {"error": repr(error)}
             os.write(writing, json.dumps(answer).encode())
             os._exit(0)
@@ -47,19 +47,19 @@ class Child:
 
     def outcome(self) -> Any:
         with self._pipe:
-            told = json.loads(self._pipe.read())
+            answer = json.loads(self._pipe.read())
         os.waitpid(self.pid, 0)
-        assert "error" not in told, told
-        return told["answer"]
+        assert "error" not in answer, answer
+        return answer["answer"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 class TestFork:
-    def test_parent_and_child_both_go_on_hearing(self, make) -> None:
-        """A child that reads the parent's socket swallows its messages; one that shuts it down leaves it deaf."""
+    def test_parent_and_child_both_go_on_receiving(self, make) -> None:
+        """A child must neither read from the parent's socket, which takes messages away, nor shut the socket down."""
         writer, bus = make(), make()
-        cache, heard = NearCache(bus), threading.Event()
-        bus.on_invalidate(lambda it: heard.set() if it.keys else None, keys=["a"])
+        cache, received = NearCache(bus), threading.Event()
+        bus.on_invalidate(lambda it: received.set() if it.keys else None, keys=["a"])
         bus.wait_until_leased(PATIENCE_S)
         cache.set("a", "old")
         reading, writing = os.pipe()
@@ -78,15 +78,15 @@ class TestFork:
         os.read(reading, 1)
         reconnects = bus.status().reconnects
         writer.invalidate("a")
-        assert heard.wait(PATIENCE_S)
+        assert received.wait(PATIENCE_S)
         assert process.outcome() == ["old", 0, None, 0]
         assert cache.get("a") is None
         assert bus.status().reconnects == reconnects == 0
         os.close(reading)
         os.close(writing)
 
-    def test_each_hears_the_other(self, make) -> None:
-        """The child is another node: its parent's message is no echo of its own, and the other way round."""
+    def test_each_receives_from_the_other(self, make) -> None:
+        """The child is another node: neither takes a message of the other for its own echo."""
         bus = make()
         cache = NearCache(bus)
         bus.wait_until_leased(PATIENCE_S)
@@ -96,14 +96,14 @@ class TestFork:
             receipt = bus.invalidate("parents")
             return receipt.id
 
-        heard = threading.Event()
-        bus.on_invalidate(lambda it: heard.set() if it.keys else None, keys=["parents"])
+        received = threading.Event()
+        bus.on_invalidate(lambda it: received.set() if it.keys else None, keys=["parents"])
         assert Child(child).outcome()
-        assert heard.wait(PATIENCE_S)
+        assert received.wait(PATIENCE_S)
         assert cache.get("parents") is None
 
-    def test_what_was_said_between_fork_and_listening_is_replayed(self, make) -> None:
-        """The child takes up its parent's place in the journal."""
+    def test_what_was_published_between_fork_and_listening_is_replayed(self, make) -> None:
+        """The child goes on from its parent's position in the journal."""
         writer, bus = make(), make()
         cache = NearCache(bus)
         bus.wait_until_leased(PATIENCE_S)
@@ -125,7 +125,7 @@ class TestFork:
         os.close(writing)
 
     def test_a_preloading_server(self, make) -> None:
-        """Made before the fork, used after it, by several workers at once."""
+        """A bus made before the fork and used after it, by several workers at once."""
         bus = make()
         cache = NearCache(bus)
 
@@ -175,7 +175,7 @@ class TestThreads:
         wait_until(lambda: caches[reader].get_or_set("a", lambda: source["a"]) == 50)
 
     def test_two_processes_parts_agree_in_the_end(self, make) -> None:
-        """Idle keys too, which nobody reads meanwhile."""
+        """Idle keys, too, which are not read meanwhile."""
         writer, reader = make(), make()
         cache = NearCache(reader)
         reader.wait_until_leased(PATIENCE_S)

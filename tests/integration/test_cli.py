@@ -1,4 +1,4 @@
-"""The console script as a process of its own, on a real server. Lines are waited for, bounded by pytest's time-out."""
+"""The console script as a process, on a real server. Reading a line waits for it; pytest's time-out bounds that."""
 
 import array
 import fcntl
@@ -27,7 +27,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def environment(redis_url: str, namespace: str) -> dict[str, str]:
-    """Where the script finds its place. Its output is buffered, as people's is and a CI's often is not."""
+    """Variables with URL and namespace. Output is buffered, as by default; a CI often turns that off."""
     ours = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return {**ours, "INVALIDATOR_URL": redis_url, "INVALIDATOR_NAMESPACE": namespace}
 
@@ -40,7 +40,7 @@ def bus(redis_url: str, namespace: str) -> Iterator[Invalidator]:
 
 @pytest.fixture
 def start(environment: dict[str, str]) -> Iterator[Start]:
-    """Start the script with arguments; at the end of the test it is killed if it still runs."""
+    """Start the script with arguments; at the end of the test it is killed, if it still runs."""
     with ExitStack() as stack:
 
         def start(*arguments: str, **more: str) -> "subprocess.Popen[str]":
@@ -60,7 +60,7 @@ def start(environment: dict[str, str]) -> Iterator[Start]:
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    """Wait for the end; return the exit code and what it said since we read last."""
+    """Wait for the end; return the exit code, and the output that has not been read yet."""
     out, err = process.communicate()
     return process.returncode, out, err
 
@@ -75,14 +75,14 @@ def read_json(process: "subprocess.Popen[str]", kind: str) -> dict[str, Any]:
     """The next line of `watch --json` of that *kind*."""
     assert process.stdout is not None
     for line in process.stdout:
-        said: dict[str, Any] = json.loads(line)
-        if said["type"] == kind:
-            return said
+        record: dict[str, Any] = json.loads(line)
+        if record["type"] == kind:
+            return record
     raise AssertionError(f"the end came before {kind}: {finish(process)}")
 
 
 def read_news(process: "subprocess.Popen[str]", kind: str) -> str:
-    """The next line of stderr that tells this *kind* of news of the connection of `watch`."""
+    """The next line of stderr with this *kind* of news about the connection of `watch`."""
     assert process.stderr is not None
     for line in process.stderr:
         if line.split("  ")[1] == kind:
@@ -95,7 +95,7 @@ def channel(namespace: str) -> str:
 
 
 def wait_until_stuck(process: "subprocess.Popen[str]") -> None:
-    """Return when *process* has written something to its stdout, and for a while nothing more."""
+    """Return when *process* has written to its stdout, and then nothing more for a while."""
     assert process.stdout is not None
     pause = threading.Event()
     before = 0
@@ -112,25 +112,25 @@ def unread(pipe: int) -> int:
 
 
 class TestInvalidate:
-    def test_is_heard(self, start: Start, bus: Invalidator) -> None:
-        heard: queue.SimpleQueue[Invalidation] = queue.SimpleQueue()
-        bus.on_invalidate(heard.put, keys=["product:42"])
+    def test_is_received(self, start: Start, bus: Invalidator) -> None:
+        received: queue.SimpleQueue[Invalidation] = queue.SimpleQueue()
+        bus.on_invalidate(received.put, keys=["product:42"])
         assert bus.wait_until_leased(timeout=60)
         code, out, err = finish(start("invalidate", "product:42", "--tag", "prices", "--json"))
         assert (code, err) == (0, "")
-        said = json.loads(out)
-        messages = iter(heard.get, None)
+        printed = json.loads(out)
+        messages = iter(received.get, None)
         message = next(message for message in messages if message.reason == "invalidate")
-        assert (message.keys, message.tags, message.id) == (("product:42",), ("prices",), said["id"])
-        assert said["listeners"] == 1
+        assert (message.keys, message.tags, message.id) == (("product:42",), ("prices",), printed["id"])
+        assert printed["listeners"] == 1
 
     def test_clears(self, start: Start, bus: Invalidator) -> None:
-        heard: queue.SimpleQueue[Invalidation] = queue.SimpleQueue()
-        bus.on_invalidate(heard.put)
+        received: queue.SimpleQueue[Invalidation] = queue.SimpleQueue()
+        bus.on_invalidate(received.put)
         assert bus.wait_until_leased(timeout=60)
         code, _, _ = finish(start("invalidate", "--clear", "--yes"))
         assert code == 0
-        while heard.get().reason != "clear":
+        while received.get().reason != "clear":
             pass
 
     def test_options_name_the_place(self, start: Start, redis_url: str, namespace: str) -> None:
@@ -146,22 +146,22 @@ class TestInvalidate:
         (line,) = err.splitlines()
         assert line.startswith("invalidator: Redis did not accept the invalidation: ")
 
-    def test_a_server_that_says_nothing_is_one_line(self, start: Start, own_server: EmbeddedServer) -> None:
+    def test_a_server_that_does_not_answer_is_one_line(self, start: Start, own_server: EmbeddedServer) -> None:
         own_server.pause()
         code, out, err = finish(start("--url", own_server.url, "invalidate", "product:42"))
         assert (code, out, len(err.splitlines())) == (1, "", 1)
 
     @pytest.mark.parametrize("name", [b"", b"k" * 513, b"\xff"])
     def test_a_bad_name_is_one_line(self, name: bytes, environment: dict[str, str]) -> None:
-        """Bytes, because a shell has nothing else to give."""
+        """Bytes: a shell passes nothing else."""
         result = subprocess.run(
             [os.fsencode(SCRIPT), b"invalidate", name], env=environment, capture_output=True, text=True, check=False
         )
         assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
         assert result.stderr.startswith("invalidator: a key m")
 
-    def test_nobody_reads_what_it_says(self, environment: dict[str, str]) -> None:
-        """`invalidator invalidate a | true`: it was accepted, and there is nothing to complain about."""
+    def test_a_reader_that_has_gone_is_no_failure(self, environment: dict[str, str]) -> None:
+        """`invalidator invalidate a | true`: the invalidation was accepted."""
         reader, writer = os.pipe()
         os.close(reader)
         command = [SCRIPT, "invalidate", "a"]
@@ -185,9 +185,9 @@ class TestWatch:
         watch = start("watch", "--json")
         assert read_json(watch, "listening")["namespace"] == namespace
         id = bus.invalidate("product:42", tags=["prices"]).id
-        said = json.loads(read_line(watch))
-        assert said.pop("at")
-        assert said == {"type": "invalidate", "keys": ["product:42"], "tags": ["prices"], "node": bus.node, "id": id}
+        printed = json.loads(read_line(watch))
+        assert printed.pop("at")
+        assert printed == {"type": "invalidate", "keys": ["product:42"], "tags": ["prices"], "node": bus.node, "id": id}
 
     def test_shows_only_what_concerns_a_name_and_ends_after_count(self, start: Start, bus: Invalidator) -> None:
         watch = start("watch", "--key", "product:42", "--tag", "prices", "--count", "3")
@@ -195,7 +195,7 @@ class TestWatch:
         bus.invalidate("product:43", tags=["stock"])
         first = bus.invalidate("product:42")
         second = bus.invalidate("product:43", tags=["prices"])
-        third = bus.clear()  # which is everything, also these names
+        third = bus.clear()  # it concerns every name
         bus.invalidate("product:42")
         code, out, err = finish(watch)
         assert [line.rpartition("  id ")[2] for line in out.splitlines()] == [first.id, second.id, third.id]
@@ -210,16 +210,16 @@ class TestWatch:
         server.command("PUBLISH", channel(namespace), body)
         assert read_line(watch).split("  ")[1:] == ["invalidate", r'keys "line\nbreak\u001b[2J"', r"node \r"]
 
-    def test_says_why_everything_is_void(
+    def test_prints_why_everything_is_void(
         self, start: Start, bus: Invalidator, server: EmbeddedServer, namespace: str
     ) -> None:
-        """An unreadable message could have been an invalidation: every listener flushes, and so it is told."""
+        """An unreadable message may have been an invalidation: every listener flushes, and `watch` prints the flush."""
         watch = start("watch")
         read_news(watch, "listening")
         server.command("PUBLISH", channel(namespace), "nonsense")
         assert "  reason unreadable message" in read_news(watch, "flush")
 
-    def test_tells_a_gap(self, start: Start, bus: Invalidator, server: EmbeddedServer, namespace: str) -> None:
+    def test_prints_a_gap(self, start: Start, bus: Invalidator, server: EmbeddedServer, namespace: str) -> None:
         watch = start("watch", "--json")
         read_json(watch, "listening")
         server.command("PUBLISH", channel(namespace), '9-9 9-8 {"v":1,"keys":["a"]}')
@@ -227,7 +227,7 @@ class TestWatch:
         id = bus.invalidate("product:42").id
         assert read_json(watch, "invalidate")["id"] == id
 
-    def test_tells_a_cut_connection_and_shows_what_was_said_since(
+    def test_prints_a_cut_connection_and_what_was_published_since(
         self, start: Start, own_server: EmbeddedServer, namespace: str
     ) -> None:
         with Invalidator(own_server.url, namespace=namespace) as bus:
@@ -236,10 +236,10 @@ class TestWatch:
             own_server.command("CLIENT", "KILL", "TYPE", "pubsub")
             id = bus.invalidate("product:42").id
             assert read_json(watch, "disconnected")["reason"]
-            # Live or from the journal, and so before or after the news that we are back: it is there.
-            said = [json.loads(read_line(watch)) for _ in range(2)]
-            assert {line["type"] for line in said} == {"reconnected", "invalidate"}
-            assert {line["id"] for line in said if line["type"] == "invalidate"} == {id}
+            # It comes live or from the journal, so before or after the news of the new connection.
+            printed = [json.loads(read_line(watch)) for _ in range(2)]
+            assert {line["type"] for line in printed} == {"reconnected", "invalidate"}
+            assert {line["id"] for line in printed if line["type"] == "invalidate"} == {id}
 
     def test_waits_for_a_server_that_is_away(self, start: Start, own_server: EmbeddedServer) -> None:
         own_server.kill()
@@ -248,7 +248,7 @@ class TestWatch:
         own_server.start()
         read_news(watch, "listening")
 
-    def test_tells_a_restart_and_the_flush_it_costs(self, start: Start, own_server: EmbeddedServer) -> None:
+    def test_prints_a_restart_and_the_flush_that_it_costs(self, start: Start, own_server: EmbeddedServer) -> None:
         watch = start("watch", "--json", "--url", own_server.url)
         read_json(watch, "listening")
         own_server.restart()
@@ -273,8 +273,8 @@ class TestTheEndOfWatch:
         code, _, err = finish(watch)
         assert (code, err) == (0, "")
 
-    def test_a_signal_ends_it_while_nobody_reads(self, start: Start, bus: Invalidator) -> None:
-        """A pager that was not scrolled: the pipe is full, and `print` does not return."""
+    def test_a_signal_ends_it_while_its_output_is_not_read(self, start: Start, bus: Invalidator) -> None:
+        """Piped into a pager that is not scrolled: the pipe is full, and `print` does not return."""
         watch = start("watch", "--json")
         assert watch.stdout is not None
         read_json(watch, "listening")
@@ -285,7 +285,7 @@ class TestTheEndOfWatch:
         watch.send_signal(signal.SIGTERM)
         assert watch.wait() == 0
 
-    def test_a_reader_that_went_away_ends_it_quietly(self, start: Start, bus: Invalidator) -> None:
+    def test_a_reader_that_has_gone_ends_it_quietly(self, start: Start, bus: Invalidator) -> None:
         """`invalidator watch | head -1`."""
         watch = start("watch")
         read_news(watch, "listening")

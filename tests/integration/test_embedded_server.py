@@ -15,7 +15,7 @@ from invalidator.testing import EmbeddedServer, EmbeddedServerError
 
 
 def wait_until_gone(pid: int) -> None:
-    """Return when the process *pid*, not our child, is no more; pytest's time-out bounds the wait."""
+    """Wait until process *pid*, which is no child of this one, has ended; pytest's time-out bounds the wait."""
     pause = threading.Event()
     while True:
         try:
@@ -25,14 +25,14 @@ def wait_until_gone(pid: int) -> None:
         stat = Path(f"/proc/{pid}/stat")
         try:
             if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z":
-                return  # dead; whoever should bury it has not come yet
+                return  # a zombie: its parent has not waited for it yet
         except (FileNotFoundError, ProcessLookupError):
             return
         pause.wait(0.005)
 
 
 def start_owner(script: str) -> "subprocess.Popen[str]":
-    """Run *script* in a Python of its own that has `server`, an embedded server, and a pipe to us on stdout."""
+    """Run *script* in another Python, with `server`, an embedded server; its stdout is a pipe to this process."""
     prelude = """
         import os, signal, sys, threading
         from invalidator.testing import EmbeddedServer
@@ -44,7 +44,7 @@ def start_owner(script: str) -> "subprocess.Popen[str]":
 
 class TestItsLife:
     def test_answers_when_start_returns(self, server: EmbeddedServer) -> None:
-        """Nobody has to wait or retry after start()."""
+        """A caller need not wait or retry after start()."""
         assert server.running
         assert server.command("PING") == "PONG"
 
@@ -77,7 +77,7 @@ class TestItsLife:
         assert own_server.pid == pid
 
     def test_keeps_to_itself(self, own_server: EmbeddedServer) -> None:
-        """Loopback only, nothing on disk, and never the port where somebody's own Redis may be."""
+        """It listens on loopback only, writes nothing to the disk, and takes no port that a Redis usually has."""
         assert own_server.command("CONFIG", "GET", "bind") == ["bind", "127.0.0.1"]
         assert own_server.command("CONFIG", "GET", "save") == ["save", ""]
         assert own_server.command("CONFIG", "GET", "appendonly") == ["appendonly", "no"]
@@ -98,7 +98,7 @@ class TestItsLife:
     def test_takes_another_port_when_one_is_taken(
         self, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Between our look at a port and the server's, somebody else may take it, and may even answer PING."""
+        """After a port was found free another process may take it, and may even answer PING."""
         taken = int(str(server.command("CONFIG", "GET", "port")[1]))
         offers = iter([taken, taken, testing._free_port()])
         monkeypatch.setattr(testing, "_free_port", lambda: next(offers))
@@ -123,7 +123,7 @@ class TestFaults:
 
     def test_a_server_that_died_by_itself_can_be_started_again(self, own_server: EmbeddedServer) -> None:
         os.kill(own_server.pid, signal.SIGKILL)
-        own_server.kill()  # waits
+        own_server.kill()  # it waits for the end
         own_server.start()
         assert own_server.command("PING") == "PONG"
 
@@ -139,7 +139,7 @@ class TestFaults:
             assert server.url == url
 
     def test_a_kill_rolls_back_to_what_was_saved(self, own_server: EmbeddedServer) -> None:
-        """What a crash does to a Redis with snapshots: an accepted write is gone, an older state is back."""
+        """As a crash of a Redis with snapshots: an accepted write is lost, an older state is back."""
         own_server.command("SET", "key", "old")
         own_server.command("SAVE")
         own_server.command("SET", "key", "new")
@@ -156,7 +156,7 @@ class TestFaults:
         assert own_server.command("PING") == "PONG"
 
     def test_a_dead_server_cannot_be_paused(self, own_server: EmbeddedServer) -> None:
-        """A fault that was not injected would make a test pass for nothing."""
+        """A test whose fault was not injected would pass in vain."""
         own_server.kill()
         with pytest.raises(EmbeddedServerError, match="not running"):
             own_server.pause()
@@ -180,7 +180,7 @@ class TestItsOwner:
             wait_until_gone(int(owner.stdout.readline()))
 
     def test_outlives_the_thread_that_started_it(self) -> None:
-        """PR_SET_PDEATHSIG would kill it with the thread."""
+        """PR_SET_PDEATHSIG would kill the server when the thread ends."""
         server = EmbeddedServer()
         thread = threading.Thread(target=server.start)
         thread.start()
@@ -205,10 +205,10 @@ class TestItsOwner:
         """
         with start_owner(script) as owner:
             first, second = sorted(owner.stdout.readline().strip() for _ in range(2))
-            assert second == "PONG"  # The child could use the server and not end it.
+            assert second == "PONG"  # The child could use the server, and did not end it.
             owner.kill()
             wait_until_gone(int(first))
-            owner.stdin.close()  # Now the child ends too.
+            owner.stdin.close()  # Now the child ends, too.
 
     def test_a_forked_child_cannot_start_it(self) -> None:
         script = """
@@ -225,7 +225,7 @@ class TestItsOwner:
             assert "belongs to the parent process" in owner.stdout.readline()
 
     def test_ctrl_c_is_for_the_owner(self, own_server: EmbeddedServer) -> None:
-        """The owner needs its server while it shuts down; a terminal signals the whole process group."""
+        """A terminal signals the whole process group, and the owner needs its server while it shuts down."""
         assert os.getpgid(own_server.pid) != os.getpgid(0)
 
 
@@ -248,8 +248,8 @@ class TestItsConfiguration:
             server.start()
         assert not server.running
 
-    def test_says_what_is_no_server(self) -> None:
-        """A program that starts and ends in peace is no server either."""
+    def test_refuses_what_is_no_server(self) -> None:
+        """A program that starts and ends without an error is no server either."""
         with pytest.raises(EmbeddedServerError, match="ended at its start"):
             EmbeddedServer(binary="true").start()
 

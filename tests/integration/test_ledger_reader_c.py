@@ -25,7 +25,7 @@ Reader = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> Path:
-    """The reader, compiled as a stranger would, with every warning an error."""
+    """The reader of the page, compiled with every warning an error."""
     program = tmp_path_factory.mktemp("reader") / "ledger_reader"
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(["cc", *flags, "-o", program, DOCS / "ledger_reader.c"], check=True)
@@ -54,7 +54,7 @@ def ask(program: Path, path: Path) -> Reader:
 
 
 def test_it_has_less_than_a_hundred_lines() -> None:
-    """The issue says so: a format that needs more is too clever."""
+    """A format that needs more is too complicated."""
     assert len((DOCS / "ledger_reader.c").read_text().splitlines()) < 100
 
 
@@ -86,7 +86,7 @@ def test_it_agrees_with_the_rule_for_random_names_and_times(path, ledger, ask) -
 
 
 def test_a_stamp_of_the_very_time_of_the_load_voids_it(ledger, ask) -> None:
-    """Nobody knows which came first."""
+    """It is unknown which came first."""
     now = now_ns()
     ledger.prove(now)
     ledger.stamp([key_slot("a", SLOTS)], now)
@@ -103,8 +103,8 @@ def test_a_key_is_not_a_tag(ledger, ask) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 63, 64])
-def test_namespaces_of_every_length_are_told_apart(tmp_path, program, length) -> None:
-    """64 bytes have no zero at their end."""
+def test_namespaces_of_every_length_are_distinguished(tmp_path, program, length) -> None:
+    """A name of 64 bytes has no zero at its end."""
     namespace = "n" * length
     with writing(tmp_path / "ledger", namespace=namespace, slots=64):
         for asked, status in ((namespace, 1), (namespace[:-1] + "m", 2), (namespace + "n", 2), ("", 2)):
@@ -144,7 +144,7 @@ class TestWhatItRefuses:
 
 
 def test_the_test_vectors_of_the_page_are_right() -> None:
-    """Whoever writes a reader begins with them."""
+    """Authors of a reader begin with them."""
     page = (DOCS / "ledger-format.md").read_text()
     rows = re.findall(r"^\| `(.+)` \| `\w+` \| `\w+` \| (\d+) / (\d+) \| (\d+) / (\d+) \|$", page, re.MULTILINE)
     assert len(rows) == 4

@@ -16,14 +16,14 @@ from tests.support import PATIENCE_S, Thread, wait_until
 
 
 class Node:
-    """A process' part: a bus, a cache that never expires anything, and what it heard."""
+    """One node: a bus, a cache without a TTL, and the invalidations that were received."""
 
     def __init__(self, url: str, namespace: str, **options: Any) -> None:
         options = {"max_staleness": 1.0, "publish_timeout": 0.5, "close_timeout": 0.1, **options}
         self.bus = Invalidator(url, namespace=namespace, **options)
         self.cache = NearCache(self.bus)
-        self.heard: list[Invalidation] = []
-        self.bus.on_invalidate(self.heard.append)
+        self.received: list[Invalidation] = []
+        self.bus.on_invalidate(self.received.append)
 
     def until_leased(self) -> "Node":
         assert self.bus.wait_until_leased(PATIENCE_S), self.bus.status()
@@ -38,11 +38,11 @@ class Node:
 
     @property
     def keys(self) -> list[str]:
-        return [key for it in self.heard for key in it.keys]
+        return [key for it in self.received for key in it.keys]
 
     @property
     def flushes(self) -> list[str]:
-        return [it.reason for it in self.heard if it.everything and not it.id]
+        return [it.reason for it in self.received if it.everything and not it.id]
 
 
 @pytest.fixture
@@ -60,14 +60,14 @@ def make(namespace: str) -> Iterator[Callable[..., Node]]:
 
 @pytest.fixture
 def two(make, own_server) -> tuple[Node, Node]:
-    """A writer and a reader, both with a lease, on a server that may be broken."""
+    """A writer and a reader, both with a lease, on a server that the test may break."""
     writer, reader = make(own_server.url).until_live(), make(own_server.url).until_live()
-    reader.heard.clear()
+    reader.received.clear()
     return writer, reader
 
 
 def drop_connections(server: EmbeddedServer) -> None:
-    """Cut every subscriber."""
+    """Cut the connection of every subscriber."""
     server.command("CLIENT", "KILL", "TYPE", "pubsub")
 
 
@@ -95,7 +95,7 @@ class TestNormally:
         wait_until(lambda: reader.bus.ledger.read_lease()[0] > first)
 
     def test_a_publish_typed_into_a_client(self, two, own_server, namespace) -> None:
-        """Any language and redis-cli can publish."""
+        """Any language can publish, and so can redis-cli."""
         _, reader = two
         own_server.command("PUBLISH", f"invalidator:{{{namespace}}}:messages", '{"v":1,"keys":["a"]}')
         reader.until_heard("a")
@@ -114,7 +114,7 @@ class TestNormally:
 
 class TestOutages:
     def test_a_dropped_connection_costs_nothing(self, two, own_server) -> None:
-        """What was said meanwhile is replayed, and an idle entry that nobody touched stays."""
+        """What was published meanwhile is replayed; an idle entry that was not invalidated stays."""
         writer, reader = two
         reader.cache.set("kept", "value", ttl=None)
         drop_connections(own_server)
@@ -138,7 +138,7 @@ class TestOutages:
         reader.until_heard("a")
 
     def test_a_server_restarted_with_its_data_flushes(self, two, own_server) -> None:
-        """The chain is whole, and yet an accepted message may be missing: another run."""
+        """The chain is whole, and yet an accepted message may be missing: it is another run of the server."""
         _, reader = two
         reader.cache.set("idle", "old")
         own_server.restart(persist=True)
@@ -164,13 +164,13 @@ class TestOutages:
         reader.until_heard("a")
 
     def test_a_frozen_server_ends_the_lease_and_is_taken_up_again(self, two, own_server) -> None:
-        """Half-open: no FIN, no answer. Requests go on; nothing stale is served beyond the bound."""
+        """A half-open connection: no FIN, no answer. Requests go on; nothing stale is served beyond the bound."""
         writer, reader = two
         reader.cache.set("a", "old")
         own_server.pause()
         wait_until(lambda: not reader.bus.status().leased)
         wait_until(lambda: reader.bus.status().state == "connecting")
-        wait_until(lambda: reader.cache.get("a") is None)  # it was younger than the lease
+        wait_until(lambda: reader.cache.get("a") is None)  # it was loaded after the lease began
         assert reader.cache.get_or_set("a", lambda: "from the source") == "from the source"
         own_server.resume()
         reader.until_live()
@@ -178,7 +178,7 @@ class TestOutages:
         reader.until_heard("b")
 
     def test_a_demoted_server_is_left(self, two, own_server) -> None:
-        """It keeps its subscribers, and its PONGs prove nothing."""
+        """A demoted server keeps its subscribers, but its PONGs prove nothing."""
         _, reader = two
         own_server.command("REPLICAOF", "127.0.0.1", "1")
         wait_until(lambda: reader.bus.status().state == "connecting")
@@ -229,12 +229,12 @@ class TestRights:
         writer.bus.invalidate("a")
         reader.until_heard("a")
         assert "INFO refused" in reader.bus.status().last_error
-        reader.heard.clear()
+        reader.received.clear()
         drop_connections(own_server)
         wait_until(lambda: reader.flushes)
         assert "cannot tell whether the server restarted" in reader.flushes[0]
 
-    def test_a_user_who_may_not_subscribe_says_so(self, make, own_server) -> None:
+    def test_a_user_who_may_not_subscribe_is_an_error_that_is_shown(self, make, own_server) -> None:
         reader = make(self.user(own_server, "+@all", "-subscribe"))
         wait_until(lambda: "no permissions to run the 'subscribe'" in (reader.bus.status().last_error or ""))
         assert reader.cache.get_or_set("a", lambda: "value") == "value"
@@ -256,7 +256,7 @@ class TestClose:
         assert node.bus._feed._listener.close(0)
 
     def test_a_script_that_forgets_to_close_ends(self, redis_url, namespace) -> None:
-        """And delivers what waits, if it can."""
+        """It delivers what is queued first, if it can."""
         script = f"""
             from invalidator import NearCache
             cache = NearCache({redis_url!r}, namespace={namespace!r})
@@ -276,11 +276,11 @@ class TestClose:
 
 
 class TestProcesses:
-    """What only a process of its own shows."""
+    """A reader in a process of its own."""
 
     @pytest.fixture
     def process(self, redis_url, namespace) -> Iterator[subprocess.Popen[str]]:
-        """It caches `a`, says "leased", then answers each line on its stdin with what it would serve for `a`."""
+        """It caches `a`, prints "leased", then answers each line on its stdin with what it serves for `a`."""
         script = f"""
             import sys
             from invalidator import NearCache
@@ -304,7 +304,7 @@ class TestProcesses:
         return process.stdout.readline().strip()
 
     def test_a_stopped_process_wakes_up_to_nothing_stale(self, process, make, redis_url) -> None:
-        """SIGSTOP, an invalidation, SIGCONT: its first read comes before its listener could run."""
+        """SIGSTOP, an invalidation, SIGCONT: the first read comes before the listener can run."""
         writer = make(redis_url)
         assert self.ask(process) == "old"
         os.kill(process.pid, signal.SIGSTOP)

@@ -37,7 +37,7 @@ Start = Callable[..., list[Node]]
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory, server: EmbeddedServer) -> Path:
-    """A database with tables and rows, which takes longer to make than a server to start: for tests to copy."""
+    """A database with tables and rows, for tests to copy: to make one takes longer than to start a server."""
     path = tmp_path_factory.mktemp("rows") / "db.sqlite3"
     node = Node(SCRIPT, server.url, f"rows-{uuid.uuid4().hex}", str(path), "", "auto", DATABASE)
     node("make rows")
@@ -65,7 +65,7 @@ def start(tmp_path: Path, rows: Path, own_server: EmbeddedServer, namespace: str
 
 
 def read_until_cached(nodes: list[Node], name: str) -> None:
-    """Every node has read the old value, and reads it without a query."""
+    """Wait until every node reads the old value without a query."""
     for node in nodes:
         wait_until(lambda node=node: node("read", name) == [OLD_AND_NEW[name][0], 0])
 
@@ -75,7 +75,7 @@ def test_what_one_server_changes_the_others_see(start: Start, constance: str) ->
     a, *others = start(constance=constance)
     for name, (_, new) in OLD_AND_NEW.items():
         if name == "flag of one":
-            continue  # one flag: its turn comes with other rows
+            continue  # the same flag as "flag": a test of its own
         read_until_cached([a, *others], name)
         a("change", name)
         assert a("read", name)[0] == new
@@ -84,7 +84,7 @@ def test_what_one_server_changes_the_others_see(start: Start, constance: str) ->
 
 
 def test_what_waffle_itself_does_not_flush_is_seen_too(start: Start) -> None:
-    """`flag.users.clear()`; above, `QuerySet.update()` of a sample."""
+    """`flag.users.clear()`. (The test above has `QuerySet.update()` of a sample.)"""
     a, b, c = start()
     read_until_cached([a, b, c], "flag of one")
     a("change", "flag of one")
@@ -93,7 +93,7 @@ def test_what_waffle_itself_does_not_flush_is_seen_too(start: Start) -> None:
 
 
 def test_without_the_setting_the_others_go_on_with_the_old(start: Start) -> None:
-    """The complaint itself; and that these tests look where it is."""
+    """The problem that the setting solves; it shows that these tests can fail."""
     a, b = start(2, local_caches="[]", constance=REDIS)
     for name in ("site", "host", "type", "switch", "config"):
         read_until_cached([a, b], name)
@@ -117,7 +117,7 @@ def test_only_what_the_setting_names_is_touched(start: Start) -> None:
 def test_while_redis_is_away_nothing_old_outlives_the_bound(
     start: Start, own_server: EmbeddedServer, constance: str
 ) -> None:
-    """No message comes: what is read ends by the lease. (constance's Redis is this one: its setting is not changed.)"""
+    """No message arrives: old values end with the lease. (What constance keeps in this Redis is not changed.)"""
     a, b, c = start(constance=constance)
     names = [name for name in OLD_AND_NEW if not name.startswith(("config", "flag of")) or constance == DATABASE]
     names.remove("flag")
@@ -132,7 +132,7 @@ def test_while_redis_is_away_nothing_old_outlives_the_bound(
 
 
 def test_in_a_sidecars_workers(start: Start, tmp_path: Path, own_server: EmbeddedServer, namespace: str) -> None:
-    """Which get no message at all, and see the ledger move."""
+    """They receive no messages; the sidecar's ledger shows them what is stale."""
     ledger = tmp_path / "ledger"
     sidecar = Sidecar(own_server.url, [Config(namespace=namespace, max_staleness=2)], {namespace: ledger})
     sidecar.start()
@@ -152,10 +152,10 @@ def test_in_a_sidecars_workers(start: Start, tmp_path: Path, own_server: Embedde
 
 
 def test_what_a_transaction_reads_of_its_own_change_is_not_kept(start: Start) -> None:
-    """It is rolled back, and nobody is told."""
+    """It is rolled back, and nothing is published."""
     (a,) = start(1)
     for name, (old, new) in OLD_AND_NEW.items():
-        if name != "flag of one":  # read with the flag
+        if name != "flag of one":  # the same flag as "flag"
             assert a("roll back", name) == new
             assert a("read", name)[0] == old
 

@@ -1,4 +1,4 @@
-"""Redis away at the start, in the middle, and back: nothing is lost, everything is visible."""
+"""Redis is away at the start or in the middle, and comes back: nothing is lost, and `status()` shows the queue."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,15 +25,15 @@ def make(namespace: str) -> Iterator[Callable[..., Invalidator]]:
         bus.close()
 
 
-def said(server: EmbeddedServer, namespace: str) -> list[str]:
-    """The keys in the journal, in order."""
+def published(server: EmbeddedServer, namespace: str) -> list[str]:
+    """The keys in the journal, in order; "*" for a clear."""
     entries = server.command("XRANGE", f"invalidator:{{{namespace}}}:journal", "-", "+")
     bodies = [decode(fields[3].encode()) for _, fields in entries]
     return [name for body in bodies if body.op != "epoch" for name in ("*" if body.op == "clear" else body.keys)]
 
 
 def test_an_outage_in_the_middle(make, own_server, namespace) -> None:
-    """Queued in order, delivered in order, and visible all the time."""
+    """Messages are queued and delivered in order, and the status shows them."""
     bus = make(own_server.url)
     assert bus.invalidate("before").accepted
     own_server.kill()
@@ -43,7 +43,7 @@ def test_an_outage_in_the_middle(make, own_server, namespace) -> None:
     assert bus.status().last_error
     own_server.start()
     assert all(receipt.wait(PATIENCE_S) for receipt in receipts)
-    assert said(own_server, namespace) == [f"k{number}" for number in range(20)]
+    assert published(own_server, namespace) == [f"k{number}" for number in range(20)]
     wait_until(lambda: (bus.status().queued, bus.status().last_error) == (0, None))
     assert bus.invalidate("after").accepted
 
@@ -56,11 +56,11 @@ def test_an_outage_at_the_start(make, own_server, namespace) -> None:
     assert receipt.queued
     own_server.start()
     assert receipt.wait(PATIENCE_S)
-    assert said(own_server, namespace) == ["a"]
+    assert published(own_server, namespace) == ["a"]
 
 
 def test_a_frozen_server(make, own_server, namespace) -> None:
-    """It may have taken what it did not answer: said twice, never not at all."""
+    """A server may have taken what it did not answer: a message can be published twice, and is never lost."""
     bus = make(own_server.url)
     bus.invalidate("before")
     own_server.pause()
@@ -68,7 +68,7 @@ def test_a_frozen_server(make, own_server, namespace) -> None:
     assert receipt.queued
     own_server.resume()
     assert receipt.wait(PATIENCE_S)
-    assert "a" in said(own_server, namespace)
+    assert "a" in published(own_server, namespace)
 
 
 def test_more_than_fits_becomes_one_clear(make, own_server, namespace) -> None:
@@ -79,7 +79,7 @@ def test_more_than_fits_becomes_one_clear(make, own_server, namespace) -> None:
     assert bus.status().queued <= 20
     own_server.start()
     assert all(receipt.wait(PATIENCE_S) for receipt in receipts)
-    assert "*" in said(own_server, namespace)
+    assert "*" in published(own_server, namespace)
 
 
 def test_raise(make, own_server) -> None:
@@ -99,7 +99,7 @@ def _accepted(bus: Invalidator) -> bool:
         return False
 
 
-def test_closing_without_redis_says_what_was_lost(make, own_server) -> None:
+def test_closing_without_redis_reports_what_was_lost(make, own_server) -> None:
     bus = make(own_server.url)
     own_server.kill()
     receipt = bus.invalidate("a", "b")
@@ -116,11 +116,11 @@ def test_closing_delivers_what_it_can(make, own_server, namespace) -> None:
     own_server.start()
     closing.outcome()
     assert receipt.accepted
-    assert said(own_server, namespace) == ["a"]
+    assert published(own_server, namespace) == ["a"]
 
 
 def test_many_threads_while_it_comes_and_goes(make, own_server, namespace) -> None:
-    """Every receipt that says accepted is true, and every one ends."""
+    """What a receipt reports as accepted is in the journal, and no receipt waits for ever."""
     bus = make(own_server.url)
     receipts: list[Any] = []
     own_server.kill()
@@ -133,4 +133,6 @@ def test_many_threads_while_it_comes_and_goes(make, own_server, namespace) -> No
     for thread in workers:
         thread.outcome()
     assert all(receipt.wait(PATIENCE_S) for receipt in receipts)
-    assert set(said(own_server, namespace)) == {f"w{worker}k{number}" for worker in range(8) for number in range(50)}
+    assert set(published(own_server, namespace)) == {
+        f"w{worker}k{number}" for worker in range(8) for number in range(50)
+    }

@@ -1,4 +1,4 @@
-"""The least rights that docs/wire-protocol.md gives: enough for everything, and no more."""
+"""The rights that docs/wire-protocol.md lists are sufficient, and all of them are needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "wire-protocol.md"
 
 @pytest.fixture(scope="module")
 def line() -> list[str]:
-    """The documented command."""
+    """The command in the documentation."""
     found = re.search(r"^ACL SETUSER .*$", DOCUMENT.read_text(), re.MULTILINE)
     assert found
     return found[0].split()
@@ -29,7 +29,7 @@ def allowed(server: EmbeddedServer, line: list[str], *, without: str = "") -> In
 
 
 def test_everything_works_with_the_documented_rights(own_server: EmbeddedServer, line: list[str]) -> None:
-    """A command that the code uses and the document forgets shows here."""
+    """A command that the code uses and the page does not list fails here."""
     with allowed(own_server, line) as bus:
         assert bus.wait_until_leased(10)
         assert bus.invalidate("product:42").accepted
@@ -45,10 +45,10 @@ def test_everything_works_with_the_documented_rights(own_server: EmbeddedServer,
     ["subscribe", "get", "xrevrange", "zrange", "ping", "evalsha", "xadd", "publish", "set"],
 )
 def test_nothing_in_the_document_is_needless(own_server: EmbeddedServer, line: list[str], command: str) -> None:
-    """A right that nothing needs is a right too many."""
+    """Without any one of the listed rights something fails."""
     with allowed(own_server, line, without=command) as bus:
-        heard = bus.wait_until_leased(0.5)
-        said = False
+        received = bus.wait_until_leased(0.5)
+        published = False
         with contextlib.suppress(PublishError):
-            said = bus.invalidate("product:42").accepted
-        assert not (heard and said)
+            published = bus.invalidate("product:42").accepted
+        assert not (received and published)

@@ -1,7 +1,7 @@
 """
 `invalidator sidecar` as a process of its own, a real server, and workers in this process.
 
-What happens at once is waited for, up to `PATIENCE_S`; nothing is measured by the clock on the wall.
+Tests wait for events, up to `PATIENCE_S`; they measure no durations.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ SLOTS = 4096
 
 
 def wait_until(is_so: Callable[[], object], what: str = "it") -> None:
-    """Look again and again; fail when it takes longer than anything may."""
+    """Wait until *is_so*; fail after `PATIENCE_S`."""
     deadline = time.monotonic() + PATIENCE_S
     pause = threading.Event()
     while not is_so():
@@ -59,12 +59,12 @@ class Daemon:
         self._http_path = http_path
 
     def wait_for(self, event: str) -> dict[str, Any]:
-        """The next line of its log that tells this event. It must be read to the end: a pipe holds 64 KiB."""
+        """The next record of *event* in its log. The log must be read to the end: a pipe holds 64 KiB."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            said: dict[str, Any] = json.loads(line)
-            if said["event"] == event:
-                return said
+            record: dict[str, Any] = json.loads(line)
+            if record["event"] == event:
+                return record
         raise AssertionError(f"it ended before {event}")
 
     def ask(self, path: str) -> tuple[int, str]:
@@ -113,7 +113,7 @@ def command(redis_url: str, namespace: str) -> list[str]:
 
 @pytest.fixture
 def start(command: list[str], path: Path, http_path: Path) -> Iterator[Start]:
-    """Start a sidecar for `path`, with more arguments; at the end of the test it is killed if it still runs."""
+    """Start a sidecar for `path`, with more arguments; at the end of the test it is killed, if it still runs."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, where: tuple[str, ...] = ("--path", str(path)), **environment: str) -> Daemon:
@@ -141,7 +141,7 @@ def daemon(start: Start) -> Daemon:
 
 @pytest.fixture
 def elsewhere(redis_url: str, namespace: str) -> Iterator[Invalidator]:
-    """Somebody on another host, who says what became stale."""
+    """A bus on another host, which publishes what becomes stale."""
     with Invalidator(redis_url, namespace=namespace, publish="raise") as bus:
         yield bus
 
@@ -151,7 +151,7 @@ WorkerOn = Callable[..., tuple[Invalidator, NearCache]]
 
 @pytest.fixture
 def worker_on(redis_url: str, namespace: str) -> Iterator[WorkerOn]:
-    """A worker of this host: its bus and its cache."""
+    """Return a function that makes a worker of this host: its bus and its cache."""
     with contextlib.ExitStack() as stack:
 
         def worker_on(sidecar: Path | str, url: str = redis_url, **options: Any) -> tuple[Invalidator, NearCache]:
@@ -162,7 +162,7 @@ def worker_on(redis_url: str, namespace: str) -> Iterator[WorkerOn]:
 
 
 def run_until_it_fails(command: list[str], *arguments: str, **more: Any) -> tuple[int, str]:
-    """Start what cannot start: its exit code, and the line that says why."""
+    """Run a command that must fail. Returns its exit code, and the line with the reason."""
     done = subprocess.run(
         [*command, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE_S, **more
     )
@@ -173,7 +173,7 @@ def run_until_it_fails(command: list[str], *arguments: str, **more: Any) -> tupl
 
 
 class TestWorkers:
-    def test_hear_what_the_sidecar_hears(
+    def test_see_what_the_sidecar_receives(
         self, daemon: Daemon, path: Path, worker_on: WorkerOn, elsewhere: Invalidator
     ) -> None:
         workers = [worker_on(path) for _ in range(3)]
@@ -199,7 +199,7 @@ class TestWorkers:
         assert server.command("PUBSUB", "NUMSUB", channel) == [channel, 1]
 
     def test_read_what_a_sibling_wrote(self, daemon: Daemon, path: Path, worker_on: WorkerOn) -> None:
-        """`invalidate` returns when the host's ledger has it: no waiting here."""
+        """`invalidate` returns when the host's ledger has the stamp: the test need not wait."""
         writer, _ = worker_on(path)
         _, cache = worker_on(path)
         for turn in range(50):
@@ -263,7 +263,7 @@ class TestRestart:
         wait_until(lambda: cache.get("product:42") is None)
         assert cache.get_or_set("product:42", lambda: "new") == "new"
 
-    def test_another_number_of_slots_is_told_to_the_workers(
+    def test_another_number_of_slots_is_reported_by_the_workers(
         self, start: Start, path: Path, worker_on: WorkerOn
     ) -> None:
         first = start()
@@ -272,18 +272,18 @@ class TestRestart:
         first.end(signal.SIGTERM)
         start("--slots", str(2 * SLOTS)).wait_for("ready")
 
-        def is_told() -> bool:
+        def is_reported() -> bool:
             cache.set("any", "value")
             return "restart this process" in (bus.status().last_error or "")
 
-        wait_until(is_told)
+        wait_until(is_reported)
 
 
 class TestPause:
     def test_a_paused_one_serves_nothing_stale_and_catches_up(
         self, start: Start, path: Path, worker_on: WorkerOn, elsewhere: Invalidator, namespace: str
     ) -> None:
-        """It wakes with a full socket: it must not renew the lease over stamps it has not looked at."""
+        """It wakes with unread messages in its socket: it must not renew the lease before it has applied them."""
         daemon = start("--max-staleness", "0.5")
         daemon.wait_for("ready")
         bus, cache = worker_on(path, max_staleness=0.5)
@@ -297,7 +297,7 @@ class TestPause:
         wait_until(lambda: bus.status().leased)
         assert cache.get("product:42") is None
         assert bus.status().position == id
-        assert daemon.health(namespace)["flushes"] == 1  # that of its beginning
+        assert daemon.health(namespace)["flushes"] == 1  # the one at its start
 
 
 class TestTheFile:
@@ -377,7 +377,7 @@ class TestTheFile:
             Invalidator(redis_url, namespace="another", sidecar=path)
 
     def test_a_full_disk_is_one_line(self, command: list[str], directory: Path) -> None:
-        """A real full one where we may mount it; else a limit that the kernel refuses with in the same place."""
+        """A file system that is full where mounting is permitted, or else a limit upon which the same call fails."""
         with full(directory) as limit:
             code, line = run_until_it_fails(command, "--directory", str(directory), preexec_fn=limit)
             assert code == 1
@@ -392,7 +392,7 @@ class TestTheFile:
 
 @contextlib.contextmanager
 def full(directory: Path) -> Iterator[Callable[[], None]]:
-    """A directory without room for a ledger. Yields what a process there has to call before it begins."""
+    """A directory without room for a ledger. Yields a function that a process must call first."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(directory)]
     if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
         try:
@@ -418,7 +418,7 @@ class TestHttp:
         wait_until(lambda: daemon.health(namespace)["position"] == id)
         assert daemon.health(namespace)["names"] == before + 3
 
-    def test_without_redis_it_is_alive_not_ready_and_says_why(
+    def test_without_redis_it_is_alive_and_not_ready_and_names_the_reason(
         self, start: Start, own_server: EmbeddedServer, namespace: str
     ) -> None:
         own_server.kill()
@@ -450,7 +450,7 @@ class TestHttp:
                 connection.request("GET", "/livez")
                 return connection.getresponse().status == 200
 
-        wait_until(is_alive)  # it answers before its listener's first turn
+        wait_until(is_alive)  # it answers before the listener's first turn
 
 
 class TestSeveralNamespaces:
@@ -492,7 +492,7 @@ class TestSignals:
         channel = f"invalidator:{{{namespace}}}:messages"
         wait_until(lambda: server.command("PUBSUB", "NUMSUB", channel) == [channel, 0])
 
-    def test_end_it_while_redis_says_nothing(self, start: Start, own_server: EmbeddedServer) -> None:
+    def test_end_it_while_redis_does_not_answer(self, start: Start, own_server: EmbeddedServer) -> None:
         daemon = start("--url", own_server.url)
         daemon.wait_for("ready")
         own_server.pause()
@@ -511,7 +511,7 @@ class TestSignals:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """Those that were written to their end."""
+    """The records whose lines are complete."""
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
@@ -523,7 +523,7 @@ class TestSystemd:
             receiver.settimeout(PATIENCE_S)
             yield receiver
 
-    def test_hears_when_it_is_ready_alive_and_about_to_end(self, start: Start, systemd: socket.socket) -> None:
+    def test_is_notified_when_it_is_ready_alive_and_about_to_end(self, start: Start, systemd: socket.socket) -> None:
         daemon = start(NOTIFY_SOCKET=systemd.getsockname(), WATCHDOG_USEC="100000")
         wait_for(systemd, "READY=1")
         for _ in range(3):
@@ -532,7 +532,9 @@ class TestSystemd:
         wait_for(systemd, "STOPPING=1")
         assert daemon.process.wait(PATIENCE_S) == 0
 
-    def test_hears_why_it_is_not_ready(self, start: Start, systemd: socket.socket, own_server: EmbeddedServer) -> None:
+    def test_is_notified_why_it_is_not_ready(
+        self, start: Start, systemd: socket.socket, own_server: EmbeddedServer
+    ) -> None:
         own_server.kill()
         start("--url", own_server.url, NOTIFY_SOCKET=systemd.getsockname())
         while "refused" not in systemd.recv(4096).decode():

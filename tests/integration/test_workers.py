@@ -1,7 +1,7 @@
 """
 Workers of real servers with one sidecar: an invalidation reaches them all, and costs them nothing.
 
-`tests/integration/workers_app.py` is what they serve.
+They serve `tests/integration/workers_app.py`.
 """
 
 import contextlib
@@ -130,11 +130,11 @@ class Stage:
         return answers
 
     def values(self) -> set[str]:
-        """What the workers answer, all of them."""
+        """The answers of all workers."""
         return {answer["value"] for answer in self.ask_all("/read")}
 
     def close(self) -> None:
-        """End everything."""
+        """End the sidecar and the web server."""
         self._stack.close()
 
 
@@ -152,11 +152,11 @@ def stage(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SERVERS if kind != "gthread"])  # which is below
+@pytest.mark.parametrize("kind", [kind for kind in SERVERS if kind != "gthread"])  # the next test takes it
 def test_all_workers_of_a_server_see_every_invalidation_and_start_nothing(stage: Stage, kind: str) -> None:
     """
-    By whichever worker it was said, or by another host; whether the bus was made before the fork or after. A worker
-    that never published has neither a thread nor a connection for it.
+    Published by any worker or by another host, with a bus made before the fork or after. A worker that has never
+    published has no thread and no connection.
     """
     stage.start_server(kind)
     assert stage.values() == {"1"}
@@ -182,7 +182,7 @@ def test_all_workers_of_a_server_see_every_invalidation_and_start_nothing(stage:
 
 @pytest.mark.parametrize("kind", ["sync, preloaded", "uvicorn"])
 def test_a_killed_sidecar_fails_no_request_and_a_new_one_is_found(stage: Stage, kind: str) -> None:
-    """Its own invalidations hold in the worker that made them, and the map of the workers is the new sidecar's."""
+    """A worker's own invalidations hold in it meanwhile; then the workers map the ledger of the new sidecar."""
     stage.start_server(kind, max_staleness=2)
     assert stage.values() == {"1"}
     stage.sidecar.send_signal(signal.SIGKILL)
@@ -201,8 +201,8 @@ def test_while_redis_is_away_every_worker_goes_on(
     tmp_path: Path, own_server: EmbeddedServer, namespace: str, kind: str
 ) -> None:
     """
-    Many invalidations at once are queued, and delivered when it is back. (A lock that was made before gevent took over
-    blocks all greenlets of a worker, if one of them is suspended while it holds it.)
+    Many invalidations at once are queued, and delivered when Redis is back. (A lock made before gevent patches the
+    standard library blocks all greenlets of a worker, if one is suspended while it holds the lock.)
     """
     with contextlib.closing(Stage(tmp_path, own_server.url, namespace)) as stage:
         stage.start_server(kind)
@@ -222,7 +222,7 @@ def test_while_redis_is_away_every_worker_goes_on(
 @pytest.mark.parametrize("kind", ["gevent, preloaded", "gthread, preloaded"])
 def test_workers_that_listen_for_themselves_begin_after_the_fork(stage: Stage, kind: str) -> None:
     """
-    Without a sidecar each worker starts its own listener with its first fill, however many requests bring that at once.
+    Without a sidecar each worker starts one listener with its first fill, even if many requests fill at once.
     """
     stage.start_server(kind, sidecar=False)
     assert {answer["connections"] for answer in stage.ask_all("/look")} == {0}

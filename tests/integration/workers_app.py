@@ -1,9 +1,9 @@
 """
-The smallest application that caches: one value, read from a file. For WSGI and for ASGI servers, in as many workers as
-they like; see test_workers.py.
+The smallest application that caches: one value, read from a file. For WSGI and ASGI servers with any number of workers;
+see test_workers.py.
 
-`/read` answers the value, `/write/VALUE` changes it, `/fill/KEY/TIME` stores something then, `/look` tells what this
-worker has opened and started.
+`/read` answers the value, `/write/VALUE` changes it, `/fill/KEY/TIME` fills KEY at that time, and `/look` lists the
+threads and connections of this worker.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ cache = NearCache(bus)
 
 
 def look() -> dict[str, Any]:
-    """What this worker has."""
+    """The threads and connections of this worker."""
     return {
         "threads": [thread.name for thread in threading.enumerate() if thread.name.startswith("invalidator")],
         "connections": _connections(urlsplit(URL).port or 6379),

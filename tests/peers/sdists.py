@@ -1,4 +1,4 @@
-"""Source distributions of others, fetched once by pip into pytest's cache. Nothing of theirs is ours to keep."""
+"""Source distributions of other projects, downloaded once by pip into pytest's cache, never into the repository."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 def sdist(config: pytest.Config, name: str, version: str, part: str = "") -> Path:
     """
-    The directory of the source distribution of *name* at *version*, unpacked.
+    Return the directory of the unpacked source distribution of *name* at *version*.
 
     Args:
-        part: only what has this in its path is unpacked.
+        part: unpack only files with this in their path.
     """
     kept = config.cache.mkdir("sdists") / f"{name}-{version}"
     if not kept.exists():

@@ -1,7 +1,7 @@
 """
-Django's own tests of cache backends, from its source distribution, unmodified: ours behaves as Django's do.
+Django's own tests of cache backends, unmodified, from its source distribution: our backend passes them.
 
-The distribution is fetched once, by pip, into pytest's cache.
+pip downloads the distribution once, into pytest's cache.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ CASES = ("AloneTests", "DeepTests", "OnRedisTests", "OnLocMemTests")
 CULLING = {"test_cull", "test_zero_cull", "test_cull_delete_when_store_empty"}
 NOT_FOR = {
     "AloneTests": set[str](),
-    # They give their alias OPTIONS of its own, in the place of {"COPY": "deep"}.
+    # They give their alias other OPTIONS, without {"COPY": "deep"}.
     "DeepTests": CULLING,
-    # How many values there may be is for the second level to say. Django's tests of RedisCache leave them out as well.
+    # The second level bounds the number of values. Django's tests of RedisCache leave these tests out, too.
     "OnRedisTests": CULLING,
     "OnLocMemTests": CULLING,
 }
-"""By case, the tests that cannot apply. They skip themselves where their alias is not configured."""
+"""By case, the tests that do not apply. They skip themselves where their alias is not configured."""
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def django_tests(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def results(django_tests: Path, server: EmbeddedServer) -> dict[str, dict[str, tuple[str, str]]]:
-    """By case and test, how it ended. The cases run side by side: they sleep most of the time."""
+    """The outcome by case and test. The cases run in parallel: they sleep most of the time."""
     runs = {
         case: subprocess.Popen(
             [sys.executable, RUN, django_tests, server.url, case], stdout=subprocess.PIPE, stderr=subprocess.PIPE

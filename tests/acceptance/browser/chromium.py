@@ -1,8 +1,8 @@
 """
-A real browser, and as much of its DevTools protocol as the tests need: go to a page, run JavaScript, take a picture.
+A real browser, and as much of its DevTools protocol as the tests need: open a page, run JavaScript, take a picture.
 
-Chromium talks over two pipes (`--remote-debugging-pipe`: JSON, each message ended by a NUL), so there is no port, no
-driver and no library. It ends when its pipe is closed, so it outlives no test run.
+Chromium speaks the protocol over two pipes (`--remote-debugging-pipe`: JSON, each message ended by a NUL): it needs no
+port, no driver and no library. It ends when its pipe is closed, so it outlives no test run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Self
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
     "--headless",
-    "--no-sandbox",  # root in a container has none
+    "--no-sandbox",  # as root in a container
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--no-first-run",
@@ -35,28 +35,33 @@ FLAGS = (
 
 
 def _high(descriptor: int) -> int:
-    """Move *descriptor* out of the way of 3 and 4."""
+    """Duplicate *descriptor* to a number above 3 and 4, and close the original."""
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD, 20)
     os.close(descriptor)
     return moved
 
 
 def find() -> str | None:
-    """Where a browser is, or None."""
+    """Return the path of a browser, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Chromium:
-    """A browser with one page. What it says on its own, such as errors in the console, is in `said`."""
+    """
+    A browser with one page.
+
+    Attributes:
+        events: what the browser has sent unasked since the last navigation, such as errors in the console.
+    """
 
     def __init__(self, program: str) -> None:
-        self.said: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         their_end, self._out = os.pipe()
         theirs_in = _high(their_end)
         self._in, their_end = os.pipe()
         theirs_out = _high(their_end)
-        # They are to be the descriptors 3 and 4 of the browser.
+        # The browser expects them at the descriptors 3 and 4.
         start = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out} {theirs_in}<&- {theirs_out}>&-'
         self._process = subprocess.Popen(
             ["/bin/bash", "-c", start, "bash", program, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
@@ -86,7 +91,7 @@ class Chromium:
         while True:
             answer = self._read()
             if answer.get("id") != self._id:
-                self.said.append(answer)
+                self.events.append(answer)
             elif "error" in answer:
                 raise RuntimeError(f"{method}: {answer['error']['message']}")
             else:
@@ -100,28 +105,28 @@ class Chromium:
         Raises:
             RuntimeError: nothing answers there.
         """
-        self.said.clear()
+        self.events.clear()
         if problem := self.ask("Page.navigate", url=url).get("errorText"):
             raise RuntimeError(f"{url}: {problem}")
         self._wait_until_loaded()
 
     def click_through(self, script: str) -> None:
         """Run *script*, which leads to another page, and wait until that is loaded."""
-        self.said.clear()
+        self.events.clear()
         self.run(script)
         self._wait_until_loaded()
 
     def _wait_until_loaded(self) -> None:
-        """Wait for what the browser says of a new page; the last one may have had a word to say yet."""
+        """Wait for the events of a new page. Late events of the page before it may come first."""
         seen = iter(range(1_000_000))
         for event in ("Page.frameNavigated", "Page.loadEventFired"):
             while self._nth(next(seen)).get("method") != event:
                 pass
 
     def _nth(self, index: int) -> dict[str, Any]:
-        while len(self.said) <= index:
-            self.said.append(self._read())
-        return self.said[index]
+        while len(self.events) <= index:
+            self.events.append(self._read())
+        return self.events[index]
 
     def run(self, script: str) -> Any:
         """Return the value of a JavaScript expression."""
@@ -131,15 +136,15 @@ class Chromium:
         return answer["result"].get("value")
 
     def prefer(self, scheme: str) -> None:
-        """Be "light" or "dark"."""
+        """Prefer the colour scheme "light" or "dark"."""
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def complaints(self) -> list[str]:
-        """What the console says of the page: errors of scripts, and files that could not be loaded."""
-        entries = [message["params"]["entry"] for message in self.said if message.get("method") == "Log.entryAdded"]
+        """The errors in the console: of scripts, and of files that could not be loaded."""
+        entries = [message["params"]["entry"] for message in self.events if message.get("method") == "Log.entryAdded"]
         errors = [f"{entry['text']} {entry.get('url', '')}" for entry in entries if entry["level"] == "error"]
         return errors + [
-            str(message["params"]) for message in self.said if message.get("method") == "Runtime.exceptionThrown"
+            str(message["params"]) for message in self.events if message.get("method") == "Runtime.exceptionThrown"
         ]
 
     def picture(self, path: Path) -> None:
@@ -171,5 +176,5 @@ class Chromium:
                 raise RuntimeError(f"the browser has ended (exit code {self._process.poll()})")
             self._buffer += chunk
         message, _, self._buffer = self._buffer.partition(b"\0")
-        said: dict[str, Any] = json.loads(message)
-        return said
+        parsed: dict[str, Any] = json.loads(message)
+        return parsed

@@ -1,4 +1,4 @@
-"""A browser, and a server that it looks at. Without a browser the tests are skipped, unless REQUIRE_BROWSER is set."""
+"""A browser, and a server for it. Without a browser these tests are skipped; with REQUIRE_BROWSER they fail."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Chromium]:
-    """Chromium, or a reason why there is none."""
+    """Chromium. Where there is none, the test is skipped or fails, see above."""
     program = find()
     if program is None:
         missing = f"there is no browser ({', '.join(NAMES)}) on PATH; Debian's: apt-get install chromium"

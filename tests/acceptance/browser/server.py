@@ -1,7 +1,7 @@
 """
-The project of tests/unit/django_integration as a process that serves it, with the files of the admin.
+Serves the project of tests/unit/django_integration, with the admin's static files.
 
-It prints its URL, and ends when its standard input does.
+It prints its URL, and ends when its standard input is closed.
 """
 
 import os

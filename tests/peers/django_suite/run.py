@@ -1,8 +1,8 @@
 """
 `python run.py TESTS URL CASE`: run Django's own tests of cache backends, unmodified, against ours; results as JSON.
 
-TESTS is the directory `tests` of Django's source distribution, URL that of a server, CASE a class below. Printed is, by
-test, `["passed" | "failed" | "skipped", why]`.
+TESTS is the directory `tests` of Django's source distribution, URL that of a Redis server, CASE a class below. The
+results are, by test, `["passed" | "failed" | "skipped", why]`.
 """
 
 import json
@@ -51,8 +51,11 @@ from django_integration import bus  # noqa: E402
 
 
 def with_l2(**l2: Any) -> dict[str, Any]:
-    """Django's own table of caches, each with a second level below it; without those that Django's RedisCache leaves
-    out, too: how many values there may be is for the second level to say."""
+    """
+    Django's own table of caches, each with a second level below it.
+
+    Without those that its tests of RedisCache leave out, too: the second level bounds the number of values.
+    """
     table = caches_setting_for_tests(BACKEND=OURS, exclude={"cull", "zero_cull"})
     for params in table.values():
         params["OPTIONS"] = {**params.get("OPTIONS", {}), "L2": "l2"}
@@ -68,14 +71,14 @@ class AloneTests(BaseCacheTests, TestCase):  # type: ignore[misc]
     CACHES=caches_setting_for_tests(BACKEND=OURS, exclude={"cull", "zero_cull"}, OPTIONS={"COPY": "deep"})
 )
 class DeepTests(BaseCacheTests, TestCase):  # type: ignore[misc]
-    """With `copy.deepcopy` for what is not plain. (These OPTIONS would replace those of the aliases to be culled.)"""
+    """With `copy.deepcopy` for all other types. (These OPTIONS would replace those of the aliases to be culled.)"""
 
 
 @override_settings(CACHES=with_l2(BACKEND="django.core.cache.backends.redis.RedisCache", LOCATION=L2_URL))
 class OnRedisTests(BaseCacheTests, TestCase):  # type: ignore[misc]
     """Values live in Django's RedisCache."""
 
-    incr_decr_type_error = redis.ResponseError  # as Django's own tests of RedisCache say
+    incr_decr_type_error = redis.ResponseError  # as in Django's own tests of RedisCache
 
 
 @override_settings(CACHES=with_l2(BACKEND="django.core.cache.backends.locmem.LocMemCache", LOCATION="l2"))

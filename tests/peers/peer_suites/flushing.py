@@ -1,8 +1,8 @@
 """
-Empty tables after a `TransactionTestCase`, in a tenth of the time.
+Empty tables after a `TransactionTestCase`, in a tenth of the time that Django takes.
 
-Django truncates, and then works out anew which content types and permissions there have to be. Here the rows are
-deleted, by SQL that no compiler has made (which every cache has to notice), and these are put back as they were.
+Django truncates tables, and then creates content types and permissions anew. Here raw SQL deletes the rows, which every
+cache has to notice, and content types and permissions are restored as they were.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KEPT = ("contenttypes.ContentType", "auth.Permission")
 
 
 def flush_quickly() -> None:
-    """Call it when the tables are there, and no test has run."""
+    """Replace Django's way. Call it when the tables exist, before any test runs."""
     models = [apps.get_model(label) for label in KEPT]
     with reading.past_the_cache():
         rows = {alias: [(model, list(model._base_manager.using(alias))) for model in models] for alias in connections}
@@ -33,9 +33,9 @@ def flush_quickly() -> None:
 
 
 def _delete_all(alias: str) -> None:
-    # Again as in the conftest of tests/unit/django_integration: cacheops' tests are a package `tests` of their own.
+    # A copy of a function in the conftest of tests/unit/django_integration: cacheops' tests are a package `tests`, too.
     connection = connections[alias]
     tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
     deletes = [f"DELETE FROM {connection.ops.quote_name(table)}" for table in tables]
-    with connection.constraint_checks_disabled():  # the others check at the commit
+    with connection.constraint_checks_disabled():  # other databases check at the commit
         connection.ops.execute_sql_flush(deletes)

@@ -11,11 +11,11 @@ from types import ModuleType
 
 class Linked(MetaPathFinder):
     """
-    Finds the modules *names*, and what is below them, in *root*; every other name is somebody else's.
+    Finds the modules *names* and their submodules in *root*, and no others.
 
     Args:
-        root: where they are.
-        instead: where there may be one of ours, which is taken instead.
+        root: the directory of the source distribution.
+        instead: a directory of ours. A module found there takes precedence.
         names: of the modules.
     """
 
@@ -40,5 +40,5 @@ class Linked(MetaPathFinder):
         return None
 
     def install(self) -> None:
-        """Ask it first."""
+        """Put this finder ahead of all others."""
         sys.meta_path.insert(0, self)

@@ -1,4 +1,4 @@
-"""The peers' own settings of their tests, without what is about them; and which modules are theirs."""
+"""The settings of the peers' own test projects, without those of the peer itself; and which modules are the peer's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Peer:
     One peer.
 
     Attributes:
-        linked: modules of theirs, with what is in them, unmodified. All others that they import are our adapter's.
-        tests: modules with their test cases.
+        linked: modules of the peer, with their submodules, unmodified. Others that they import are our adapter's.
+        tests: modules with the test cases.
         settings: Django's.
     """
 

@@ -1,11 +1,11 @@
 """
-Queries through `cache.get_or_set`, each compared with the database at once, and what came of it.
+Queries through `cache.get_or_set`, each compared with the database at once; and a tally of the results.
 
-Rule 1: who reads gets what the cache gave. The same query is then sent once more, past every cache, on the same
-connection: what differs is stale, whatever the test asserts.
-Rule 2: the comparing query is in no log and no recorder: for the tests it does not exist.
-Rule 3: assertions about numbers of queries count and do not fail. A query more than was expected is a needless void,
-one less costs nobody anything: each read is compared.
+Rule 1: the caller gets the value from the cache. The same query is then sent once more, past every cache, on the same
+connection: a value that differs was stale, whatever the test asserts.
+Rule 2: the comparing query is neither logged nor recorded, so the tests do not see it.
+Rule 3: assertions about numbers of queries are counted and do not fail. A query more than expected is a needless void;
+a query less is no fault, because each read is compared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _past: ContextVar[bool] = ContextVar("past", default=False)
 
 
 class Tally:
-    """What has been read since the start."""
+    """The reads since the start."""
 
     def __init__(self) -> None:
         self.test = "before the first test"
@@ -43,12 +43,12 @@ class Tally:
         self.verified = 0
         self.stale: list[str] = []
         self.needless: collections.Counter[str] = collections.Counter()
-        """By test, queries that were sent beyond what it expects."""
+        """By test, how many more queries were sent than it expects."""
         self.spared = 0
-        """Queries that were expected and not sent."""
+        """How many queries were expected and not sent."""
 
     def counted(self, expected: int, sent: int) -> None:
-        """A test expects that number of queries."""
+        """Record that a test expects a number of queries."""
         if sent > expected:
             self.needless[self.test] += sent - expected
         self.spared += max(0, expected - sent)
@@ -59,7 +59,7 @@ tally = Tally()
 
 @contextlib.contextmanager
 def past_the_cache() -> Iterator[None]:
-    """Inside the block, queries are the database's own affair."""
+    """Inside the block, queries go to the database, unseen by logs and recorders."""
     token = _past.set(True)
     try:
         yield
@@ -71,7 +71,7 @@ is_past_the_cache = _past.get
 
 
 def read(key: str, load: Callable[[], Any], using: str) -> Any:
-    """Return *key* from the cache, loading it with what is read recorded; compare it with the database."""
+    """Return *key* from the cache, recording what its load reads; compare the value with the database."""
     loads = []
 
     def loader() -> Any:
@@ -87,20 +87,20 @@ def read(key: str, load: Callable[[], Any], using: str) -> Any:
 
 
 def hashed(*parts: object) -> str:
-    """A key made of *parts*, which begins with what people can read."""
+    """A key made of *parts*, whose beginning is legible."""
     text = " ".join(map(repr, parts))
     return f"{text.encode()[:300].decode(errors='ignore')}~{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
 def copied(rows: Any) -> Any:
-    """Rows to do with as one likes: those in the cache are everybody's."""
+    """Copies of rows that the caller may change: those in the cache are shared."""
     return copy.deepcopy(rows)
 
 
 def _compare(key: str, value: Any, load: Callable[[], Any], using: str) -> None:
     connection = connections[using]
     if connection.needs_rollback:
-        return  # it refuses to answer; nobody can know
+        return  # the database refuses to answer: there is nothing to compare with
     logs, connection.force_debug_cursor = connection.force_debug_cursor, False
     try:
         with recording(None), past_the_cache():
@@ -117,7 +117,7 @@ def _is_same(one: Any, other: Any) -> bool:
         return True
     if not isinstance(one, list) or not isinstance(other, list):
         return False
-    # No order is promised where none was asked for. Rows come in chunks.
+    # The order is undefined where the query has none. Rows come in chunks.
     return _without_order(one) == _without_order(other)
 
 
@@ -127,7 +127,7 @@ def _without_order(chunks: list[Any]) -> list[str]:
 
 
 def facts(value: Any, above: tuple[Model, ...] = ()) -> Any:
-    """What there is to know of *value*, comparable: of a row, its columns, annotations and loaded relations."""
+    """A comparable form of *value*: of a row, its columns, annotations and loaded relations."""
     if isinstance(value, Model):
         if any(value is row for row in above):
             return "itself"
@@ -149,7 +149,7 @@ TRANSACTIONS = {"BEGIN", "COMMIT", "ROLLBACK"}
 
 
 def count_instead(context: type[CaptureQueriesContext]) -> None:
-    """Let the assertions of *context* about numbers of queries count: rule 3."""
+    """Let assertions about numbers of queries be counted: rule 3."""
 
     def __exit__(self: Any, kind: Any, error: Any, trace: Any) -> None:  # noqa: N807
         CaptureQueriesContext.__exit__(self, kind, error, trace)
@@ -161,7 +161,7 @@ def count_instead(context: type[CaptureQueriesContext]) -> None:
 
 
 def say_what_text_reads() -> None:
-    """Let subqueries in text say what they read (`depends_on`), as docs/dependencies.md asks the application to."""
+    """Declare what subqueries in SQL text read (`depends_on`), as docs/dependencies.md asks of applications."""
     for expression in (RawSQL, ExtraWhere):
         _wrap_text(expression)
 

@@ -1,9 +1,9 @@
 """
-`python run.py WHAT`: run a peer's own tests, unmodified, against ours; what came of it, as JSON.
+`python run.py WHAT`: run a peer's own tests, unmodified, against ours; print the results as JSON.
 
 WHAT is JSON: `peer` ("cachalot" or "cacheops"), `root` (of its source distribution, unpacked), `url` (of a server),
-`databases` (Django's `DATABASES`) and `excluded` (tests that are not run). Printed is what `reading.Tally` knows, and
-by test `["passed" | "failed" | "skipped" | "better", why]`; better is what the peer marks as its own known failure.
+`databases` (Django's `DATABASES`) and `excluded` (tests that are not run). It prints the fields of `reading.Tally`, and
+by test `["passed" | "failed" | "skipped" | "better", why]`; better is a test that the peer expects to fail and passes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PEER: str = WHAT["peer"]
 ROOT = Path(WHAT["root"])
 sys.path[0] = str(HERE)
 sys.path[1:1] = [str(HERE / "adapters"), str(HERE.parent / "django_suite"), str(HERE.parents[2])]
-os.chdir(ROOT)  # they load fixtures from there
+os.chdir(ROOT)  # the tests load fixtures from there
 
 from linking import Linked  # noqa: E402
 from peers import PEERS  # noqa: E402
@@ -65,7 +65,7 @@ from django_integration.testing import InvalidationMixin  # noqa: E402
 
 
 def cases() -> Iterator[type[unittest.TestCase]]:
-    """Their test cases. What is rolled back behind everybody's back gets a bus of its own, as `testing.py` says."""
+    """The peer's test cases. Where a test is rolled back without a message it gets a bus of its own, see `testing`."""
     for name in PEERS[PEER].tests:
         module = importlib.import_module(name)
         for kind in vars(module).values():
@@ -77,7 +77,7 @@ def cases() -> Iterator[type[unittest.TestCase]]:
 
 
 def tests_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
-    """The tests in *suite*, one by one."""
+    """The tests in *suite*, without its nesting."""
     for test in suite:
         yield from tests_of(test) if isinstance(test, unittest.TestSuite) else (test,)
 
@@ -99,7 +99,7 @@ if PEER == "cachalot":
 
     reading.count_instead(test_utils.FilteredAssertNumQueriesContext)
     test_utils.TestUtilsMixin.assert_tables = assert_tables
-# Nothing may be read that is not known.
+# No read may be unknown.
 warnings.simplefilter("error", UnknownReads)
 assert bus().wait_until_leased(30)
 
@@ -107,7 +107,7 @@ found = list(tests_of(suite))
 
 
 def starting(name: str) -> None:
-    """A test begins."""
+    """Begin the record of a test."""
     reading.tally.test = name
 
 

@@ -1,4 +1,4 @@
-"""Where cachalot's test of the admin posts to."""
+"""The URLs that cachalot's test of the admin uses."""
 
 from django.contrib import admin
 from django.urls import path

@@ -1,4 +1,4 @@
-"""cachalot's functions, by ours. A model's name is one for all databases and caches: the aliases do not matter."""
+"""cachalot's functions, by ours. A model has one name in all databases and caches, so aliases are ignored."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ def _model(target: str | type[Model]) -> type[Model]:
 
 
 def get_last_invalidation(*args: object, **kwargs: object) -> float:
-    """Ours has no counterpart: a ledger's times are its host's own."""
+    """There is no counterpart: the times in a ledger are those of its host's clock."""
     raise NotImplementedError
 
 

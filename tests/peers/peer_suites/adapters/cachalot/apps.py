@@ -10,11 +10,11 @@ from . import queries
 
 
 class CachalotConfig(AppConfig):
-    """Its models, migrations and commands are cachalot's."""
+    """The app, with cachalot's models, migrations and commands."""
 
     name = "cachalot"
     path = str(Path(cachalot.management.__path__[0]).parent)
 
     def ready(self) -> None:
-        """Wrap what reads, outside of what this project wraps."""
+        """Wrap the methods that read, around the wrappers of this project."""
         queries.read_through_cache()

@@ -1,11 +1,12 @@
 """
-The ORM's queries, through the cache: rows where rows are made of them, and everything else as it comes.
+The ORM's queries, through the cache: rows as instances, everything else as the database returns it.
 
-Rule 1: rows are cached as rows (a list of instances), as a function of an application would return them: so the finest
-rules of recording are at work. Each reader gets copies.
-Rule 2: values, counts, aggregates and the like are cached where cachalot itself does, as the database answered.
-Rule 3: what is locked, random, as new as the query itself, or a row of a model that nobody watches (sessions), is for
-nobody to keep.
+Rule 1: rows are cached as a list of instances, as a function of an application would return them: this exercises the
+finest rules of recording. Each reader gets copies.
+Rule 2: values, counts, aggregates and the like are cached where cachalot itself caches them, as the database returned
+them.
+Rule 3: not cached are results that are locked, random or depend on the present time, and rows of models whose writes
+are not published (sessions).
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ WRITES = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
 
 class Unkept(Exception):
-    """This query's result is for its reader alone."""
+    """The result of this query must not be cached."""
 
 
 def read_through_cache() -> None:
-    """Wrap the two places."""
+    """Wrap the two methods that send queries."""
     _wrap_rows()
     _wrap_execute()
 
 
 def key_of(compiler: Any, *more: object) -> str:
     """
-    The key of the query that *compiler* sends.
+    Return the key of the query that *compiler* sends.
 
     Raises:
         Unkept: rule 3.
@@ -50,7 +51,7 @@ def key_of(compiler: Any, *more: object) -> str:
     """
     if reading.is_past_the_cache() or is_disabled() or compiler.using not in settings.DATABASES:
         raise Unkept
-    model = compiler.query.model  # None for an aggregate over a query
+    model = compiler.query.model  # None for an aggregate of a query
     if compiler.query.select_for_update or (model is not None and not is_watched(model)):
         raise Unkept
     with _watching() as seen:
@@ -66,7 +67,7 @@ def _wrap_rows() -> None:
     @functools.wraps(original)
     def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
         rows = self.queryset
-        # The caller's own rows are put into these, and belong to nobody else.
+        # The caller's own rows are put into these copies, which no one else holds.
         if rows._known_related_objects or self.chunked_fetch:
             yield from original(self)
             return
@@ -100,12 +101,12 @@ def _wrap_execute() -> None:
 
 
 def _kept(result: Any) -> Any:
-    """*result* as it can be read twice."""
+    """*result* in a form that can be read twice."""
     return list(result) if isinstance(result, Iterable) and not isinstance(result, tuple | list) else result
 
 
 class _watching:  # noqa: N801 - used as a function
-    """Sees, in the block, which functions of chance and time are compiled."""
+    """Record, in the block, which functions of chance and time are compiled."""
 
     KINDS = (Now, TransactionNow, Random)
     active: list[set[type]] = []  # noqa: RUF012 - one thread compiles at a time

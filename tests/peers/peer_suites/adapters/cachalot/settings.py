@@ -3,7 +3,7 @@
 
 class _Settings:
     def reload(self) -> None:
-        """There is nothing to reload: settings are looked up at each use."""
+        """Do nothing: settings are read at each use."""
 
 
 cachalot_settings = _Settings()

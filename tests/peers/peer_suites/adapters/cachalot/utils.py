@@ -14,7 +14,7 @@ from . import queries
 
 
 class UncachableQuery(Exception):
-    """Its result is for its reader alone."""
+    """The result of this query is not cached."""
 
 
 _get_tables = None  # a name that cachalot's tests import
@@ -30,7 +30,7 @@ def tables_of(queryset: Any) -> set[str]:
     assert entry is not None
     labels = {tag.partition(":")[0].partition("[")[0] for tag in entry.tags}
     models = {apps.get_model(label) for label in labels if "." in label}
-    # A row of a child model is one row with its parents': either side's changes are told for both.
+    # A row of a child model and its parents' rows are one row: a change of either invalidates both.
     return {relative._meta.db_table for model in models for relative in (model, *model._meta.get_parent_list())}
 
 
@@ -43,7 +43,7 @@ def named_in(sql: str, using: str) -> set[str]:
 
 def assert_tables(_: Any, queryset: Any, *tables: object) -> None:
     """
-    In the place of cachalot's: every table that the SQL names is one that the entry depends on.
+    Replaces cachalot's: the entry must depend on every table that the SQL names.
 
     (cachalot's own expectations differ with CACHALOT_FINAL_SQL_CHECK, and name tables that are not in the SQL.)
     """
@@ -55,5 +55,5 @@ def assert_tables(_: Any, queryset: Any, *tables: object) -> None:
     try:
         recorded = tables_of(queryset)
     except DatabaseError:
-        return  # a query that is wrong on purpose
+        return  # a query that fails on purpose
     assert named_in(sql, queryset.db) <= recorded, sql

@@ -1,8 +1,8 @@
 """
-What django-cacheops' tests import, and our cache behind it.
+What django-cacheops' tests import, with our cache behind it.
 
-What stores, records and invalidates is ours. How it hashes arguments, wraps views and parses template tags is cacheops'
-own, unmodified, as are the tests.
+Storing, recording and invalidating is ours. Hashing of arguments, wrapping of views and parsing of template tags is
+cacheops' own, unmodified, as are the tests.
 """
 
 from .invalidation import invalidate_all, invalidate_model, invalidate_obj, no_invalidation

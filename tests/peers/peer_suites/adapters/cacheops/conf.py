@@ -1,4 +1,4 @@
-"""cacheops' settings, as far as there is something of ours that they could mean."""
+"""cacheops' settings, as far as they have a counterpart in ours."""
 
 from typing import Any
 
@@ -15,4 +15,4 @@ settings = _Settings()
 
 
 def model_profile(model: type[Model]) -> None:
-    """Which models are cached is not ours to say."""
+    """There is no counterpart: the application decides what it caches."""

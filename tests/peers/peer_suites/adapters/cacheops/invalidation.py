@@ -23,7 +23,7 @@ def invalidate_all() -> None:
 
 
 class _NoInvalidation(ContextDecorator):
-    """Ours has no counterpart: a write that nobody is told of is what it is there to prevent."""
+    """There is no counterpart: a write that is not published is what our app prevents."""
 
     def __enter__(self) -> None:
         raise NotImplementedError

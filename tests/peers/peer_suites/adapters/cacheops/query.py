@@ -1,10 +1,10 @@
 """
 `.cache()` of query sets and managers, and `cached_as`.
 
-Rule 1: a query set that was told to be cached gives its rows, count, existence and aggregates through the cache; each
+Rule 1: a query set that is to be cached returns its rows, count, existence and aggregates through the cache; each value
 is compared with the database (`reading.py`).
-Rule 2: rows that the caller holds (the one whose related rows are asked for) are put into the copies, and never into
-what is cached.
+Rule 2: rows that the caller holds (such as the row whose related rows are read) are put into copies, and never into
+cached rows.
 Rule 3: a result cached "as" query sets depends on what reading them reads.
 """
 
@@ -31,7 +31,7 @@ invalidate_m2o = invalidate_dict = None  # names that cacheops' tests import
 
 
 def install() -> None:
-    """Wrap the methods of query sets, and give managers those that lead to them."""
+    """Wrap the methods of query sets, and give managers the methods that return cached query sets."""
     queries: Any = models.QuerySet
     queries._cached_ops = frozenset()
     for method in (cache, nocache, inplace, clone, invalidated_update):
@@ -66,7 +66,7 @@ def _of_query_set(name: str) -> Any:
 
 
 def cache(self: Any, ops: Any = None, timeout: float | None = None, lock: bool | None = None) -> Any:
-    """Cache these operations; all, if none are named."""
+    """Cache these operations; all of them, if none are named."""
     self._cached_ops = ALL_OPS if ops in (None, "all") else {ops} if isinstance(ops, str) else set(ops)
     return self
 
@@ -77,7 +77,7 @@ def nocache(self: Any) -> Any:
 
 
 def inplace(self: Any) -> Any:
-    """Ours has no counterpart, and needs none."""
+    """Do nothing: our app needs no counterpart."""
     return self
 
 
@@ -87,7 +87,7 @@ def clone(self: Any) -> Any:
 
 
 def invalidated_update(self: Any, **columns: Any) -> int:
-    """Update: which always tells."""
+    """Update: ours always publishes."""
     changed: int = self.nocache().update(**columns)
     return changed
 
@@ -103,7 +103,7 @@ def _is_cached(self: Any, op: str) -> bool:
 
 
 def _key(self: Any, *more: object) -> str:
-    """Raises EmptyResultSet if Django does not send the query."""
+    """Return the key of the query. Raises EmptyResultSet if Django does not send it."""
     sql, params = self.query.get_compiler(self.db).as_sql()
     kind = self._iterable_class.__name__
     return reading.hashed(self.db, type(self).__name__, self.model._meta.label, kind, sql, params, *more)
@@ -157,7 +157,7 @@ def _fetching(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def cached_as(*samples: Any, timeout: float | None = None, extra: Any = None, **_: object) -> Any:
-    """Cache the results of a function as long as these query sets, rows and models stay as they are."""
+    """Cache the results of a function until one of these query sets, rows or models changes."""
     if not samples:
         raise TypeError("Pass a queryset, a model or an object to cache like")
     if len(samples) == 1 and isinstance(samples[0], list):
@@ -175,5 +175,5 @@ def cached_as(*samples: Any, timeout: float | None = None, extra: Any = None, **
 
 
 def cached_view_as(*samples: Any, **kwargs: Any) -> Any:
-    """Cache the responses of a view as `cached_as`."""
+    """Cache the responses of a view, as `cached_as` does results."""
     return cached_view_fab(cached_as)(*samples, **kwargs)

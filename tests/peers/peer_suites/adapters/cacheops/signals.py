@@ -1,4 +1,4 @@
-"""cacheops' signals. The adapter sends the first; the second has no counterpart: ours, `invalidated`, tells names."""
+"""cacheops' signals. The adapter sends the first. The second has no counterpart: ours, `invalidated`, carries names."""
 
 from django.dispatch import Signal
 

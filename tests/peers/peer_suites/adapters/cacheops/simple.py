@@ -67,7 +67,7 @@ def by_get_or_set(
     Return a decorator.
 
     Args:
-        extra: a part of the key, or what makes it of the arguments.
+        extra: a part of the key, or a function that makes it from the arguments.
         of: another part.
         before: called inside each load.
     """

@@ -1,4 +1,4 @@
-"""Names that cacheops' tests import: what a transaction sees and tells is our own business."""
+"""Names that cacheops' tests import. Our own app decides what a transaction sees and publishes."""
 
 from collections import defaultdict
 

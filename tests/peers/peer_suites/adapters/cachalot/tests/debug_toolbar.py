@@ -1,3 +1,3 @@
-"""In the place of cachalot's tests of its own panel."""
+"""Replaces cachalot's tests of its own panel."""
 
 DebugToolbarTestCase = None
