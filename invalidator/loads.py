@@ -15,11 +15,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import TracebackType
 
 from . import forks
 from .entry import AnyEntry
@@ -82,11 +82,18 @@ class Loads:
     Args:
         now: the time at which a load that begins now is treated as loaded.
         is_valid: whether a load of some slots, begun at some time, may be handed to a caller that asks now.
+        on_failure: called when a load ends with an error.
     """
 
-    def __init__(self, now: Callable[[], int], is_valid: Callable[[tuple[int, ...], int], bool]) -> None:
+    def __init__(
+        self,
+        now: Callable[[], int],
+        is_valid: Callable[[tuple[int, ...], int], bool],
+        on_failure: Callable[[], object] = lambda: None,
+    ) -> None:
         self._now = now
         self._is_valid = is_valid
+        self._on_failure = on_failure
         self._under_way: dict[str, Load] = {}
 
     def join_or_start(
@@ -111,18 +118,16 @@ class Loads:
             load = self._under_way[key] = Load(self._now(), slots, tags)
         return _begin_to_lead(load), True
 
-    @contextmanager
-    def lead(self, key: str, load: Load) -> Iterator[Result]:
-        """Run the loader inside, and put its entry into the result. Whatever happens there, *load* ends."""
-        result = Result()
-        try:
-            yield result
-        except Exception as error:
-            result.error = error
-            raise
-        finally:
-            self.close(key, load)
-            load.end(result)
+    def lead(self, key: str, load: Load) -> _Leading:
+        """Return a context manager: run the loader inside, and put its entry into the result."""
+        return _Leading(self, key, load)
+
+    def end(self, key: str, load: Load, result: Result) -> None:
+        """*load* has ended with *result*."""
+        if result.error is not None:
+            self._on_failure()
+        self.close(key, load)
+        load.end(result)
 
     def close(self, key: str, load: Load) -> None:
         """Let nobody join *load* any more: it is about to end."""
@@ -133,6 +138,28 @@ class Loads:
 
     def __len__(self) -> int:
         return len(self._under_way)
+
+
+class _Leading:
+    """Whatever happens inside, the load ends. (A class, since a generator would take twice as long.)"""
+
+    __slots__ = ("_key", "_load", "_loads", "_result")
+
+    def __init__(self, loads: Loads, key: str, load: Load) -> None:
+        self._loads = loads
+        self._key = key
+        self._load = load
+        self._result = Result()
+
+    def __enter__(self) -> Result:
+        return self._result
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self._result.error = error
+        self._loads.end(self._key, self._load, self._result)
 
 
 # A context, and not a task or a thread: what a loader starts (tasks, a loop, asyncio.to_thread) inherits it.

@@ -11,8 +11,8 @@ Rule 3: loaders, callbacks and all other code of the application run without any
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
 from . import forks
@@ -100,7 +100,7 @@ class NearCache:
         self._source: SourceView = NoTransactions(self.bus.clock) if source is None else source
         self.observer = observer
         self.as_of = self._source.as_of
-        self._loads = Loads(self.as_of, self._rule.holds_for_load)
+        self._loads = self._new_loads()
         self.bus.attach(self)
         forks.register_for_forks(self)
 
@@ -383,10 +383,9 @@ class NearCache:
         while True:
             load, leads = self._join_or_start(key, tags, ttl, blocking=True)
             if leads:
-                with self._leading(key, load) as result:
-                    if result.entry is not None:
-                        return result.entry
-                    return self._finish(key, load, result, loader(), ttl)
+                with self._loads.lead(key, load) as result:
+                    entry = self._find_meanwhile(key, result)
+                    return self._finish(key, load, result, loader(), ttl) if entry is None else entry
             entry = self._result_for_waiter(key, load, load.wait())
             if entry is not None:
                 return entry
@@ -407,10 +406,9 @@ class NearCache:
         while True:
             load, leads = self._join_or_start(key, tags, ttl, blocking=False)
             if leads:
-                with self._leading(key, load) as result:
-                    if result.entry is not None:
-                        return result.entry
-                    return self._finish(key, load, result, await loader(), ttl)
+                with self._loads.lead(key, load) as result:
+                    entry = self._find_meanwhile(key, result)
+                    return self._finish(key, load, result, await loader(), ttl) if entry is None else entry
             entry = self._result_for_waiter(key, load, await load.wait_async())
             if entry is not None:
                 return entry
@@ -486,6 +484,9 @@ class NearCache:
 
     # Loading and filling.
 
+    def _new_loads(self) -> Loads:
+        return Loads(self.as_of, self._rule.holds_for_load, on_failure=partial(self._counts.add, "load_failures"))
+
     def _join_or_start(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Load, bool]:
         check_ttl(ttl)
         alone = bool(self._slow_path) and self._source.is_apart()
@@ -494,18 +495,12 @@ class NearCache:
             self._counts.add("joins")
         return load, leads
 
-    @contextmanager
-    def _leading(self, key: str, load: Load) -> Iterator[Result]:
-        """Lead *load*: the loader is to run inside, unless the result has an entry already."""
-        with self._loads.lead(key, load) as result:
-            result.entry = self.peek(key)  # another load may have ended since the caller looked
-            if result.entry is None:
-                self._counts.add("loads")
-            try:
-                yield result
-            except Exception:
-                self._counts.add("load_failures")
-                raise
+    def _find_meanwhile(self, key: str, result: Result) -> AnyEntry | None:
+        """The entry of another load that has ended since the caller looked, which is then the result; else None."""
+        result.entry = entry = self.peek(key)
+        if entry is None:
+            self._counts.add("loads")
+        return entry
 
     def _finish(self, key: str, load: Load, result: Result, loaded: Any, ttl: Ttl) -> AnyEntry:
         """
@@ -599,7 +594,7 @@ class NearCache:
 
     def after_fork_in_child(self) -> None:
         """The threads that load do not exist there."""
-        self._loads = Loads(self.as_of, self._rule.holds_for_load)
+        self._loads = self._new_loads()
 
     def _report(self, gone: list[Evicted]) -> None:
         """Entries have left: count them, and call `on_evict`."""

@@ -56,8 +56,8 @@ class RecordingWords(list[int]):
         super().__setitem__(index, value)
 
 
-class DeafConnection:
-    """A connection on which nothing arrives."""
+class SilentConnection:
+    """Nothing ever arrives on it."""
 
     def __init__(self) -> None:
         self.sent: list[Command] = []
@@ -78,35 +78,33 @@ class DeafConnection:
         self.closed = True
 
 
-class DeafLink:
+class SilentLink:
     """
-    A link on which nothing arrives, so that only the test changes the ledger, never a listener.
+    A link on which nothing arrives, so that a listener never touches the ledger: the test does.
 
-    Attributes:
-        said: the bodies of accepted messages, one list for each call of `publish`.
-        down: refuse what is published.
+    What is published is kept in `published`, one list of bodies for each call; while `down`, nothing is accepted.
     """
 
     def __init__(self) -> None:
         self.down = False
-        self.said: list[list[bytes]] = []
+        self.published: list[list[bytes]] = []
         self.posts: list[Post] = []
-        self.connections: list[DeafConnection] = []
+        self.connections: list[SilentConnection] = []
         self.forks = 0
         self.closed = False
         self.before_publish: Callable[[], object] = lambda: None
 
-    def connect(self) -> DeafConnection:
-        self.connections.append(DeafConnection())
+    def connect(self) -> SilentConnection:
+        self.connections.append(SilentConnection())
         return self.connections[-1]
 
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         self.before_publish()
         if self.down:
             raise LinkDown("the test says so")
-        self.said.append(list(post.bodies))
+        self.published.append(list(post.bodies))
         self.posts.append(post)
-        return Accepted(f"{len(self.said)}-0", 7)
+        return Accepted(f"{len(self.published)}-0", 7)
 
     def open_journal(self, names: RedisNames, journal_length: int) -> Command:
         return ("OPEN", names.journal, names.epoch)
@@ -118,17 +116,17 @@ class DeafLink:
         self.closed = True
 
     @property
-    def names_said(self) -> list[str]:
-        """Every key and tag that was published, in order; a clear is "*"."""
-        said = []
-        for bodies in self.said:
+    def names_published(self) -> list[str]:
+        """Every key and tag that was accepted, in order; a clear is "*"."""
+        names = []
+        for bodies in self.published:
             for body in map(decode, bodies):
-                said += ["*"] if body.op == "clear" else [*body.keys, *body.tags]
-        return said
+                names += ["*"] if body.op == "clear" else [*body.keys, *body.tags]
+        return names
 
 
 class Thread(threading.Thread):
-    """A thread whose `outcome` returns the result of the call, or raises its exception."""
+    """A thread that hands its result, or its exception, to the caller of `outcome`."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         super().__init__(daemon=True)

@@ -9,7 +9,7 @@ import pytest
 from invalidator.bus import Invalidator
 from invalidator.names import name_slots
 from invalidator.near_cache import NearCache
-from tests.support import Clock, DeafLink
+from tests.support import Clock, SilentLink
 
 
 class Fixture:
@@ -17,7 +17,7 @@ class Fixture:
 
     def __init__(self, kind: type[NearCache], clock: Clock, bus_options: dict[str, Any], **options: Any) -> None:
         self.clock = clock
-        self.link = DeafLink()
+        self.link = SilentLink()
         self.evicted: list[tuple[str, object, str]] = []
         self.bus = Invalidator("memory://", namespace="shop", clock=clock, link=self.link, **bus_options)
         options = {"on_evict": lambda *facts: self.evicted.append(facts), **options}

@@ -10,12 +10,12 @@ import pytest
 from invalidator.any_key import AnyKeyCache
 from invalidator.bus import Invalidator
 from invalidator.errors import InvalidName
-from tests.support import Clock, DeafLink, Thread
+from tests.support import Clock, SilentLink, Thread
 
 
 @pytest.fixture
 def bus(clock: Clock) -> Iterator[Invalidator]:
-    with Invalidator("memory://", namespace="shop", clock=clock, link=DeafLink(), close_timeout=0) as bus:
+    with Invalidator("memory://", namespace="shop", clock=clock, link=SilentLink(), close_timeout=0) as bus:
         bus.ledger.prove(clock())
         clock.advance(0.001)
         yield bus

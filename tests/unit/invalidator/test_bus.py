@@ -20,16 +20,16 @@ from invalidator.names import key_slot, tag_slot
 from invalidator.near_cache import NearCache
 from invalidator.protocol.frames import Push
 from invalidator.status import Invalidation
-from tests.support import PATIENCE_S, Clock, DeafLink, Thread, in_child, wait_until
+from tests.support import PATIENCE_S, Clock, SilentLink, Thread, in_child, wait_until
 
 
 @pytest.fixture
-def link() -> DeafLink:
-    return DeafLink()
+def link() -> SilentLink:
+    return SilentLink()
 
 
 @pytest.fixture
-def make(clock: Clock, link: DeafLink) -> Iterator[Callable[..., Invalidator]]:
+def make(clock: Clock, link: SilentLink) -> Iterator[Callable[..., Invalidator]]:
     made: list[Invalidator] = []
 
     def make(**options: Any) -> Invalidator:
@@ -116,7 +116,7 @@ class TestInvalidating:
     def test_one_call_is_one_message(self, bus, link) -> None:
         receipt = bus.invalidate("a", "b", "a", tags=["t", "t"])
         assert receipt.accepted
-        [[body]] = link.said
+        [[body]] = link.published
         assert decode(body) == Body(v=1, node=bus.node, keys=("a", "b"), tags=("t",))
 
     def test_it_voids_key_and_tags(self, bus, clock) -> None:
@@ -139,7 +139,7 @@ class TestInvalidating:
         for use in (lambda: bus.invalidate(*keys, tags=tags), lambda: asyncio.run(bus.ainvalidate(*keys, tags=tags))):
             with pytest.raises(InvalidName, match=says):
                 use()
-        assert link.said == []
+        assert link.published == []
         assert stamp_of(bus, "a") == 0
 
     def test_async_is_in_force_at_once_and_does_not_block_the_loop(self, bus, link, clock) -> None:
@@ -163,7 +163,7 @@ class TestInvalidating:
     def test_clear_voids_everything_here_and_is_published(self, bus, link, clock) -> None:
         assert bus.clear().accepted
         assert stamp_of(bus, "anything") == clock()
-        assert link.names_said == ["*"]
+        assert link.names_published == ["*"]
 
     def test_while_redis_is_away_it_is_in_force_here_and_waits(self, make, link, clock) -> None:
         link.down = True
@@ -308,7 +308,7 @@ class TestCallbacks:
         """No lock is held while it runs."""
         end = bus.on_invalidate(lambda it: [bus.invalidate("b"), bus.status(), end()])
         bus.invalidated(Body(v=1, keys=("a",)), "1-0", 0)
-        assert link.names_said == ["b"]
+        assert link.names_published == ["b"]
 
     @pytest.mark.parametrize("names", [{"keys": "a"}, {"tags": "t"}, {"keys": [""]}, {"keys": [7]}])
     def test_bad_names_are_refused(self, bus, names) -> None:
@@ -475,7 +475,7 @@ class TestFork:
         def child() -> None:
             assert bus.node != parent
             bus.invalidate("a")
-            assert decode(bus._link.said[-1][0]).node == bus.node
+            assert decode(bus._link.published[-1][0]).node == bus.node
 
         in_child(child)
         assert bus.node == parent

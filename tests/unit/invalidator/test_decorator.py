@@ -18,12 +18,12 @@ from invalidator.decorator import CachedFunction, Front, cached_function
 from invalidator.errors import InvalidName
 from invalidator.loaded import Loaded
 from invalidator.near_cache import NearCache
-from tests.support import Clock, DeafLink
+from tests.support import Clock, SilentLink
 
 
 @pytest.fixture
 def cache(clock: Clock) -> Iterator[NearCache]:
-    with Invalidator("memory://", namespace="shop", clock=clock, link=DeafLink(), close_timeout=0) as bus:
+    with Invalidator("memory://", namespace="shop", clock=clock, link=SilentLink(), close_timeout=0) as bus:
         bus.ledger.prove(clock())
         yield NearCache(bus)
 

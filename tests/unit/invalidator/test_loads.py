@@ -17,7 +17,11 @@ class SomeLoads(Loads):
 
     def __init__(self) -> None:
         self.valid: Callable[[tuple[int, ...], int], bool] = lambda slots, at: True
-        super().__init__(now=lambda: 500, is_valid=self._ask_test)
+        self.failures = 0
+        super().__init__(now=lambda: 500, is_valid=self._ask_test, on_failure=self._count_failure)
+
+    def _count_failure(self) -> None:
+        self.failures += 1
 
     def _ask_test(self, slots: tuple[int, ...], loaded_at: int) -> bool:
         return self.valid(slots, loaded_at)
@@ -110,6 +114,7 @@ class TestLeading:
         with pytest.raises(LookupError), loads.lead("k", load):
             raise LookupError
         assert isinstance(load.wait().error, LookupError)
+        assert loads.failures == 1
 
     def test_a_load_that_is_given_up_has_no_result(self, loads) -> None:
         """Neither an entry nor an error: what interrupted the leader is no affair of those who wait."""
@@ -117,7 +122,7 @@ class TestLeading:
         with pytest.raises(KeyboardInterrupt), loads.lead("k", load):
             raise KeyboardInterrupt
         assert load.wait() == Result()
-        assert len(loads) == 0
+        assert (len(loads), loads.failures) == (0, 0)
 
 
 class TestWaiting:

@@ -23,16 +23,16 @@ from invalidator.bus import Invalidator
 from invalidator.errors import InvalidName, InvalidSetting
 from invalidator.loaded import Loaded
 from invalidator.lru import UNBOUNDED_MAXSIZE, CacheInfo, coherent_lru_cache
-from tests.support import Clock, DeafLink, Thread
+from tests.support import Clock, SilentLink, Thread
 
 
 @pytest.fixture
-def link() -> DeafLink:
-    return DeafLink()
+def link() -> SilentLink:
+    return SilentLink()
 
 
 @pytest.fixture
-def bus(clock: Clock, link: DeafLink) -> Iterator[Invalidator]:
+def bus(clock: Clock, link: SilentLink) -> Iterator[Invalidator]:
     with Invalidator("memory://", namespace="shop", clock=clock, link=link, close_timeout=0) as bus:
         bus.ledger.prove(clock())
         clock.advance(0.001)
@@ -68,7 +68,7 @@ class TestAsInFunctools:
         def function(*args: Any, **kwargs: Any) -> Any:
             return args, tuple(kwargs.items())
 
-        with Invalidator("memory://", namespace="any", link=DeafLink(), close_timeout=0) as bus:
+        with Invalidator("memory://", namespace="any", link=SilentLink(), close_timeout=0) as bus:
             theirs = functools.lru_cache(maxsize=None, typed=typed)(function)
             ours = coherent_lru_cache(maxsize=None, typed=typed, bus=bus)(function)
             for args, kwargs in calls:
@@ -230,7 +230,7 @@ class TestWhatFunctoolsDoesNot:
 
         first = rates()
         assert rates.cache_clear().accepted
-        assert link.names_said == ["rates"]
+        assert link.names_published == ["rates"]
         assert rates.cache_info() == CacheInfo(0, 0, 128, 0)
         assert rates() is not first
 
@@ -354,7 +354,7 @@ class TestWhatFunctoolsDoesNot:
 
         first = value()
         assert value() is first
-        with Invalidator("memory://", namespace="other", link=DeafLink(), close_timeout=0) as now[0]:
+        with Invalidator("memory://", namespace="other", link=SilentLink(), close_timeout=0) as now[0]:
             assert value() is not first
             assert value.cache_info()[:2] == (0, 1)
 
@@ -419,7 +419,7 @@ class TestOneCall:
         f.cache_invalidate(value)
         assert f(value) is not first
         assert f("another") is other
-        assert all(name.isascii() for name in link.names_said), "what is printable depends on Python's version"
+        assert all(name.isascii() for name in link.names_published), "what is printable depends on Python's version"
 
     @pytest.mark.parametrize("equal", [1, 1.0, True, Decimal(1), Currency.EURO, 1 + 0j])
     def test_arguments_that_are_equal_are_one_call(self, f, clock, equal) -> None:

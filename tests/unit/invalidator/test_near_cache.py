@@ -45,7 +45,7 @@ class TestGetAndSet:
     def test_setting_publishes_nothing(self, it) -> None:
         """`set` is a fill; `invalidate` publishes."""
         it.cache.set("a", "value")
-        assert it.link.said == []
+        assert it.link.published == []
 
     def test_many(self, it) -> None:
         assert it.cache.set_many({"a": 1, "b": 2}, tags=["t"]) == []
@@ -76,7 +76,7 @@ class TestGetAndSet:
         assert it.cache.evict("a", "absent") == 1
         assert it.cache.get_many(["a", "b"]) == {"b": 2}
         assert it.evicted == [("a", 1, "hand")]
-        assert it.link.said == []
+        assert it.link.published == []
 
 
 class TestInvalidation:
@@ -92,7 +92,7 @@ class TestInvalidation:
         it.cache.invalidate(tags=["t"])
         assert it.cache.get("a") is None
         assert it.cache.get("b") == "other"
-        assert it.link.names_said == ["t"]
+        assert it.link.names_published == ["t"]
 
     def test_an_exact_key_leaves_at_once(self, it) -> None:
         """So that an eviction can be seen and counted the moment it happens."""
@@ -212,7 +212,7 @@ class TestBadInput:
             with pytest.raises(InvalidName, match="a key "):
                 use()
         assert len(it.cache) == 0
-        assert it.link.said == []
+        assert it.link.published == []
 
     @pytest.mark.parametrize("bad", ["prices", b"prices", 42, None, [42], [""]])
     def test_bad_tags_are_refused(self, it, bad) -> None:

@@ -12,7 +12,7 @@ from invalidator.loaded import Loaded
 from invalidator.names import name_slots
 from invalidator.source import NoTransactions
 from invalidator.writable_cache import WritableCache
-from tests.support import Clock, DeafLink, Thread, wait_until
+from tests.support import Clock, SilentLink, Thread, wait_until
 
 SLOTS = 2**17
 
@@ -59,7 +59,7 @@ def view(clock: Clock) -> View:
 
 @pytest.fixture
 def cache(clock: Clock, view: View) -> Iterator[WritableCache]:
-    with Invalidator("memory://", namespace="shop", clock=clock, link=DeafLink(), slots=SLOTS) as bus:
+    with Invalidator("memory://", namespace="shop", clock=clock, link=SilentLink(), slots=SLOTS) as bus:
         bus.ledger.prove(clock())
         yield WritableCache(bus, source=view)
 

@@ -27,10 +27,10 @@ class TestChanges:
         it.cache.set("a", "old")
         change = it.cache.replace({"a": "new", "b": "new"})
         assert it.cache.get_many(["a", "b"]) == {"a": "new", "b": "new"}
-        assert it.link.said == []
+        assert it.link.published == []
         change.publish()
-        assert it.link.names_said == ["a", "b"]
-        assert len(it.link.said) == 1
+        assert it.link.names_published == ["a", "b"]
+        assert len(it.link.published) == 1
         assert it.cache.get_many(["a", "b"]) == {"a": "new", "b": "new"}
 
     def test_what_another_server_publishes_later_voids_it(self, it) -> None:
@@ -67,7 +67,7 @@ class TestChanges:
             await it.cache.replace({"a": "new"}).apublish()
 
         asyncio.run(main())
-        assert it.link.names_said == ["a"]
+        assert it.link.names_published == ["a"]
         assert it.cache.get("a") == "new"
 
     def test_a_value_in_doubt_is_published_and_kept_if_nothing_happened(self, it) -> None:
@@ -79,13 +79,13 @@ class TestChanges:
         it.receive("a")
         it.cache.replace({"a": "old"}, since={"a": since}).publish()
         assert it.cache.get("a") is None
-        assert it.link.names_said == ["a", "a"]
+        assert it.link.names_published == ["a", "a"]
 
     def test_a_ttl_of_zero_is_published_and_not_kept(self, it) -> None:
         it.cache.set("a", "old")
         it.cache.replace({"a": "new"}, ttl=0).publish()
         assert it.cache.get("a") is None
-        assert it.link.names_said == ["a"]
+        assert it.link.names_published == ["a"]
 
     def test_claiming_a_miss(self, it) -> None:
         missed_at = it.clock()
@@ -104,14 +104,14 @@ class TestAdding:
         assert it.cache.fill_if_absent("a", 2, loaded_at=now) is False
         assert it.cache.replace_if_absent("a", 2) is None
         assert it.cache.get("a") == 1
-        assert it.link.said == []
+        assert it.link.published == []
 
     def test_what_may_not_be_served_is_absent(self, it) -> None:
         it.cache.set("a", 1)
         it.receive("a")
         it.cache.replace_if_absent("a", 2).publish()
         assert it.cache.get("a") == 2
-        assert it.link.names_said == ["a"]
+        assert it.link.names_published == ["a"]
 
     def test_a_fill_that_was_invalidated_meanwhile_is_not_added(self, it) -> None:
         now = it.clock()
@@ -181,7 +181,7 @@ class TestUpdating:
         value, change = it.cache.update("a", lambda value: value + 1)
         change.publish()
         assert (value, it.cache.get("a")) == (2, 2)
-        assert it.link.names_said == ["a"]
+        assert it.link.names_published == ["a"]
         entry = it.cache.peek("a")
         assert entry.tags == ("t",)
         it.clock.advance(10)
@@ -199,7 +199,7 @@ class TestUpdating:
     def test_nothing_cannot_be_updated(self, it) -> None:
         with pytest.raises(KeyError):
             it.cache.update("a", lambda value: value)
-        assert it.link.said == []
+        assert it.link.published == []
 
     def test_no_update_is_lost(self, it) -> None:
         """Another thread came in between: what it stored is what is updated."""

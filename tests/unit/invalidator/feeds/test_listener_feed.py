@@ -13,7 +13,7 @@ from invalidator.message import Body
 from invalidator.protocol.journal import Journal, write_journal
 from invalidator.protocol.states import State
 from invalidator.receipt import Receipt
-from tests.support import PATIENCE_S, Clock, DeafLink
+from tests.support import PATIENCE_S, Clock, SilentLink
 
 CONFIG = Config(namespace="shop")
 JOURNAL = Journal("5-0", server=1, epoch=2)
@@ -30,7 +30,7 @@ class Audience:
 class Maker:
     """Makes listeners, and keeps them."""
 
-    def __init__(self, link: DeafLink, clock: Clock) -> None:
+    def __init__(self, link: SilentLink, clock: Clock) -> None:
         self.made: list[Listener] = []
         self._make = partial(make_listener, CONFIG, link, audience=Audience(), node="me", clock=clock)
 
@@ -46,7 +46,7 @@ def ledger() -> Ledger:
 
 @pytest.fixture
 def maker(clock: Clock) -> Iterator[Maker]:
-    maker = Maker(DeafLink(), clock)
+    maker = Maker(SilentLink(), clock)
     yield maker
     for listener in maker.made:
         assert listener.close(PATIENCE_S)

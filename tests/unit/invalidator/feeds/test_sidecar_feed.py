@@ -26,12 +26,12 @@ from invalidator.message import decode
 from invalidator.names import RedisNames, key_slot
 from invalidator.near_cache import NearCache
 from invalidator.writable_cache import WritableCache
-from tests.support import Clock, DeafLink, S, Thread, in_child, wait_until
+from tests.support import Clock, S, SilentLink, Thread, in_child, wait_until
 
 SLOTS = 1024
 
 
-class Host(DeafLink):
+class Host(SilentLink):
     """
     The server and the sidecar. While `prompt`, what is published is in the ledger before the answer comes.
 
@@ -70,8 +70,8 @@ class Host(DeafLink):
         with self._lock:
             if self.down:
                 raise LinkDown("the test says so")
-            self.said.append(list(post.bodies))
-            accepted = Accepted(f"{len(self.said)}-0", 1)
+            self.published.append(list(post.bodies))
+            accepted = Accepted(f"{len(self.published)}-0", 1)
             if self.prompt:
                 self.apply()
         return accepted
@@ -79,8 +79,8 @@ class Host(DeafLink):
     def apply(self, most: int = 10**9) -> None:
         """Let the sidecar apply what was published."""
         with self._lock:
-            for number in range(self.applied, min(self.applied + most, len(self.said))):
-                for body in map(decode, self.said[number]):
+            for number in range(self.applied, min(self.applied + most, len(self.published))):
+                for body in map(decode, self.published[number]):
                     apply_to_ledger(self.ledger, body, self.clock())
                 self.applied = number + 1
                 self.ledger.move((self.applied, 0), 1, 1)
@@ -175,7 +175,7 @@ class TestReadingWhatOneWrote:
         host.prompt = False
         cache.set("a", 1)
         saying = Thread(lambda: bus.invalidate("a"))
-        wait_until(lambda: host.said)
+        wait_until(lambda: host.published)
         assert saying.is_alive()
         host.apply()
         assert saying.outcome().accepted
@@ -196,7 +196,7 @@ class TestReadingWhatOneWrote:
         cache.set("b", 2)
         assert (cache.get("a"), cache.get("b")) == (1, 2)
         saying = Thread(lambda: bus.invalidate(tags=["t"]))
-        wait_until(lambda: host.said)
+        wait_until(lambda: host.published)
         assert (cache.get("a"), cache.get("b")) == (None, 2)
         host.apply()
         saying.outcome()
@@ -208,7 +208,7 @@ class TestReadingWhatOneWrote:
 
         def load() -> str:
             saying.append(Thread(lambda: bus.invalidate("a")))
-            wait_until(lambda: host.said)
+            wait_until(lambda: host.published)
             return "old"
 
         assert cache.get_or_set("a", load) == "old"
@@ -250,7 +250,7 @@ class TestReadingWhatOneWrote:
         """A sidecar that lost its position voids everything and goes on from the journal's end."""
         host.prompt = False
         saying = Thread(lambda: bus.invalidate("a"))
-        wait_until(lambda: host.said and len(bus._feed._unsettled))
+        wait_until(lambda: host.published and len(bus._feed._unsettled))
         host.ledger.flush(clock.advance(0.1))
         host.ledger.prove(clock.advance(0.1))  # only then is the flush known to be counted
         assert saying.outcome().accepted
@@ -343,7 +343,7 @@ class TestWithoutRedis:
         assert bus.invalidate("b").queued
         host.down = False
         wait_until(lambda: not bus.status().queued)
-        assert sorted(host.names_said) == ["a", "b"]
+        assert sorted(host.names_published) == ["a", "b"]
 
     def test_an_interrupted_publish_leaves_no_doubt_behind(self, host, bus, cache) -> None:
         """A worker's time-out, Ctrl-C: nobody knows whether it was said, so it is orphaned."""
@@ -370,7 +370,7 @@ class TestWithoutRedis:
                 await saying
 
         asyncio.run(main())
-        assert host.names_said == ["a"]
+        assert host.names_published == ["a"]
         assert is_sure(bus)
 
 

@@ -10,16 +10,16 @@ from invalidator.ledger import LedgerView
 from invalidator.message import decode
 from invalidator.names import key_slot, tag_slot
 from invalidator.publishing.hold import MARGIN
-from tests.support import Clock, DeafLink, S
+from tests.support import Clock, S, SilentLink
 
 
 @pytest.fixture
-def link() -> DeafLink:
-    return DeafLink()
+def link() -> SilentLink:
+    return SilentLink()
 
 
 @pytest.fixture
-def bus(clock: Clock, link: DeafLink) -> Iterator[Invalidator]:
+def bus(clock: Clock, link: SilentLink) -> Iterator[Invalidator]:
     with Invalidator("memory://", namespace="shop", clock=clock, link=link, close_timeout=0) as bus:
         yield bus
 
@@ -32,7 +32,7 @@ def test_it_is_announced_and_in_force_here_until_its_end(bus, link, clock) -> No
     hold = bus.hold("a", tags=["t"], duration=30)
     assert stamp_of(bus.ledger, "a") == clock() + 30 * S
     assert bus.ledger.newest_stamp([tag_slot("t", bus.ledger.slots)]) == clock() + 30 * S
-    [[body]] = link.said
+    [[body]] = link.published
     assert (decode(body).op, decode(body).owner, decode(body).for_ms) == ("hold", hold.owner, 30_000)
 
 
@@ -41,7 +41,7 @@ def test_releasing_it_invalidates(bus, link, clock) -> None:
     clock.advance(1)
     assert hold.release().accepted
     assert stamp_of(bus.ledger, "a") == clock()
-    assert decode(link.said[-1][0]).op == "release"
+    assert decode(link.published[-1][0]).op == "release"
 
 
 def test_releasing_it_again_has_no_effect(bus, link, clock) -> None:
@@ -49,7 +49,7 @@ def test_releasing_it_again_has_no_effect(bus, link, clock) -> None:
     receipt = hold.release()
     clock.advance(1)
     assert hold.release() is receipt
-    assert len(link.said) == 2
+    assert len(link.published) == 2
     assert stamp_of(bus.ledger, "a") < clock()
 
 
@@ -77,7 +77,7 @@ def test_more_names_are_held_until_the_same_moment_or_longer(bus, link, clock) -
     hold.extend("b")
     assert stamp_of(bus.ledger, "b") >= stamp_of(bus.ledger, "a")
     hold.release()
-    assert set(decode(link.said[-1][0]).keys) == {"a", "b"}
+    assert set(decode(link.published[-1][0]).keys) == {"a", "b"}
 
 
 def test_it_must_be_committed_well_before_its_end(bus, clock) -> None:
@@ -103,14 +103,14 @@ def test_a_released_one_is_no_use(bus) -> None:
 def test_a_bad_duration_is_refused(bus, link, bad) -> None:
     with pytest.raises(InvalidSetting, match="duration must be"):
         bus.hold("a", duration=bad)
-    assert link.said == []
+    assert link.published == []
 
 
 def test_bad_names_are_refused(bus, link) -> None:
     for names in ({"keys": ()}, {"keys": ("",)}, {"keys": ("a",), "tags": "t"}):
         with pytest.raises(InvalidName):
             bus.hold(*names["keys"], tags=names.get("tags", ()))
-    assert link.said == []
+    assert link.published == []
 
 
 def test_a_closed_bus_holds_nothing(bus) -> None:

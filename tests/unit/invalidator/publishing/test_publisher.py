@@ -13,7 +13,7 @@ from invalidator.names import redis_names
 from invalidator.publishing.hold import Hold
 from invalidator.publishing.publisher import BODIES_AT_ONCE, Publisher
 from invalidator.receipt import Receipt
-from tests.support import DeafLink, Thread, wait_until
+from tests.support import SilentLink, Thread, wait_until
 
 
 class Hasty(Random):
@@ -24,12 +24,12 @@ class Hasty(Random):
 
 
 @pytest.fixture
-def link() -> DeafLink:
-    return DeafLink()
+def link() -> SilentLink:
+    return SilentLink()
 
 
 @pytest.fixture
-def make(link: DeafLink) -> Iterator[Callable[..., Publisher]]:
+def make(link: SilentLink) -> Iterator[Callable[..., Publisher]]:
     made: list[Publisher] = []
 
     def make(**options: Any) -> Publisher:
@@ -46,21 +46,21 @@ class TestWhileRedisIsThere:
     def test_the_caller_publishes_itself_and_returns_accepted(self, make, link) -> None:
         receipt = make().publish(["a"], ["t"])
         assert (receipt.accepted, receipt.id, receipt.listeners) == (True, "1-0", 7)
-        [[body]] = link.said
+        [[body]] = link.published
         assert (decode(body).node, decode(body).keys, decode(body).tags) == ("me", ("a",), ("t",))
 
     def test_a_clear(self, make, link) -> None:
         assert make().publish((), (), clear=True).accepted
-        assert link.names_said == ["*"]
+        assert link.names_published == ["*"]
 
     def test_many_names_are_several_messages_and_few_calls(self, make, link) -> None:
         """One script call holds up to a megabyte."""
         publisher = make()
         names = [f"product:{number:06}" for number in range(100_000)]
         publisher.publish(names, ())
-        assert link.names_said == names
-        assert max(map(len, link.said)) == BODIES_AT_ONCE
-        assert publisher.published == sum(map(len, link.said))
+        assert link.names_published == names
+        assert max(map(len, link.published)) == BODIES_AT_ONCE
+        assert publisher.published == sum(map(len, link.published))
 
     def test_no_thread_is_started(self, make) -> None:
         """The courier lives only as long as there is something to deliver."""
@@ -84,7 +84,7 @@ class TestWhileRedisIsAway:
         receipts = [publisher.publish([key], ()) for key in "abc"]
         link.down = False
         assert all(receipt.wait(30) for receipt in receipts)
-        assert link.names_said == ["a", "b", "c"]
+        assert link.names_published == ["a", "b", "c"]
         wait_until(lambda: publisher._courier is None)
         assert (publisher.waiting, publisher.last_error) == (0, None)
 
@@ -106,7 +106,7 @@ class TestWhileRedisIsAway:
         assert second.queued
         go_on.set()
         assert second.wait(30)
-        assert link.names_said == ["first", "second"]
+        assert link.names_published == ["first", "second"]
 
     def test_a_lost_answer_is_tried_again(self, make, link) -> None:
         """Names may be said twice, never not at all."""
@@ -120,7 +120,7 @@ class TestWhileRedisIsAway:
         link.before_publish = lose_the_answer
         receipt = publisher.publish(["a"], ())
         assert receipt.wait(30)
-        assert link.names_said == ["a"]
+        assert link.names_published == ["a"]
 
     def test_the_queue_is_bounded(self, make, link) -> None:
         """What does not fit becomes one clear: nothing is lost."""
@@ -131,7 +131,7 @@ class TestWhileRedisIsAway:
         assert publisher.overflows >= 1
         link.down = False
         assert all(receipt.wait(30) for receipt in receipts)
-        assert "*" in link.names_said
+        assert "*" in link.names_published
 
     def test_an_outage_is_logged_once(self, make, link, caplog) -> None:
         link.down = True
@@ -210,7 +210,7 @@ class TestHolds:
         receipt = make().publish_release(self.hold())
         link.down = False
         assert receipt.wait(30)
-        assert link.names_said == ["a"]
+        assert link.names_published == ["a"]
 
 
 class TestClose:
@@ -289,5 +289,5 @@ class TestFork:
         assert (publisher.waiting, publisher._courier) == (0, None)
         link.down = False
         assert publisher.publish(["childs"], ()).accepted
-        assert decode(link.said[-1][0]).node == "child"
+        assert decode(link.published[-1][0]).node == "child"
         courier.join(30)
