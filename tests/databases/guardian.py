@@ -10,6 +10,8 @@ Rule 1: only the test process, its owner, holds the other end of its standard in
 or otherwise, the kernel closes that end; then the guardian ends what runs and removes the directory.
 Rule 2: the guardian sends a server the signal `end`, upon which the server removes its shared memory. If the server
 still runs after `PATIENCE_S`, the guardian kills its whole process group.
+Rule 3: only the end of its owner or of the server ends the guardian. A signal to all processes of a test run must not
+leave a server without one.
 """
 
 import contextlib
@@ -69,6 +71,8 @@ def _kill_group(pid: int) -> None:
 def main(what: dict[str, Any]) -> int:
     """Prepare and serve. Returns the exit code of the command that ended it."""
     identity = {"user": what["user"], "group": what["group"], "extra_groups": []} if what["user"] is not None else {}
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, this is not inherited by the server
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     code = 0

@@ -54,6 +54,15 @@ def test_stopped_it_is_gone(kind: type[DatabaseServer]) -> None:
     assert processes_in(directory) == []
 
 
+def test_a_signal_to_every_process_of_a_run_leaves_nothing(kind: type[DatabaseServer]) -> None:
+    """Its guardian gets the signal, too, and must outlive it: the server ends with its owner."""
+    with kind() as server:
+        directory = server.directory
+        assert server._guardian is not None
+        server._guardian.send_signal(signal.SIGTERM)
+    assert processes_in(directory) == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_it_dies_with_its_owner(kind: type[DatabaseServer], how: signal.Signals) -> None:
     with subprocess.Popen(
@@ -76,22 +85,22 @@ def test_an_owner_killed_while_it_prepares_leaves_nothing(kind: type[DatabaseSer
     wait_until(lambda: not processes_in(tmp_path) and not list(tmp_path.iterdir()))
 
 
-def test_an_owner_that_hears_nothing_any_more_leaves_nothing(tmp_path: Path) -> None:
+def test_an_owner_that_reads_nothing_any_more_leaves_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     directory.mkdir()
     log = directory / "server.log"
     log.touch()
     what = {"directory": str(directory), "user": None, "group": None, "prepare": []}
     what |= {"serve": ["tail", "-f", str(log)], "end": signal.SIGKILL}
-    unheard, said = os.pipe()
-    os.close(unheard)
+    reading, writing = os.pipe()
+    os.close(reading)
     with subprocess.Popen(
         [sys.executable, "-I", "-S", GUARDIAN, json.dumps(what)],
         stdin=subprocess.PIPE,
-        stdout=said,
+        stdout=writing,
         stderr=subprocess.DEVNULL,
     ) as guardian:
-        os.close(said)
+        os.close(writing)
         wait_until(lambda: len(processes_in(directory)) >= 2 or guardian.poll() is not None)
     assert not directory.exists()
     assert not processes_in(directory)
