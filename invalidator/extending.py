@@ -5,6 +5,8 @@ An integration makes near caches coherent with a framework, an ORM or another ca
 docs/extending.md explains the parts and shows a small integration; in short:
 
 - The **source**: a `SourceView` knows how the calling thread or task sees the database, and learns what it reads.
+- **Copies**: `keep` and `hand_out`; `add_kind` and a `Draft` for kinds of objects of the framework's own; `add_parts`,
+  `add_shared_kind`, `add_unchanging` and `add_cached_property`.
 - **Functions**: `CachedFunction` with a `Front`, `plain_key` and `ABOUT_TO_LOAD`, to decorate before a cache exists.
 - **Writes to a cache**: `WritableCache`, whose operations distinguish a fill from a `Change`.
 - **Observing**: an `Observer` sees what callers of a near cache hit, miss and load.
@@ -18,6 +20,23 @@ What is here is public: a change of it is in the changelog.
 """
 
 from .config import CONFIG_OPTIONS, OPTIONS, Check, Option
+from .copying import (
+    COPIES,
+    Copy,
+    Draft,
+    Kept,
+    Node,
+    add_cached_property,
+    add_kind,
+    add_parts,
+    add_shared_kind,
+    add_unchanging,
+    as_it_is,
+    attributes_of,
+    hand_out,
+    keep,
+    may_do_io,
+)
 from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_tags_spec, plain_key
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
 from .ledger import now_ns
@@ -32,19 +51,24 @@ from .writable_cache import Change, WritableCache
 __all__ = [
     "ABOUT_TO_LOAD",
     "CONFIG_OPTIONS",
+    "COPIES",
     "DEFAULT",
     "LEAST_HIREDIS",
     "OPTIONS",
     "AsyncLoader",
     "Change",
     "Check",
+    "Copy",
     "Describe",
+    "Draft",
     "ForkOwner",
     "FreshLock",
     "FreshRLock",
     "Front",
+    "Kept",
     "KeySpec",
     "Loader",
+    "Node",
     "Observer",
     "Option",
     "SourceView",
@@ -52,10 +76,20 @@ __all__ = [
     "Ttl",
     "WeakList",
     "WritableCache",
+    "add_cached_property",
+    "add_kind",
+    "add_parts",
+    "add_shared_kind",
+    "add_unchanging",
+    "as_it_is",
+    "attributes_of",
     "check_key",
     "check_tag",
     "check_tags",
     "check_tags_spec",
+    "hand_out",
+    "keep",
+    "may_do_io",
     "name_slots",
     "now_ns",
     "on_fork_in_child",

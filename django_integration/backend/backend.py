@@ -38,11 +38,10 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import InvalidName
-from invalidator.extending import check_tags
+from invalidator.extending import COPIES, Kept, check_tags, hand_out
 
 from .. import conf as configuration
 from .. import observing
-from .copies import COPIES, Kept, hand_out
 from .keys import CacheWithNames
 from .levels import MISSING, Levels, Pending
 from .one_level import OneLevel
@@ -64,7 +63,7 @@ class NearCacheBackend(CacheWithNames):
 
     Options, besides MAX_ENTRIES (default: INVALIDATOR["MAXSIZE"]) and CULL_FREQUENCY:
 
-        COPY          "pickle" (default), "deep" or "none": how to keep what can be changed, see `copies.py`
+        COPY          "clone" (default), "deep", "pickle" or "none": what a hit hands out, see docs/values.md
         L2            the alias of the cache in which values live, see `second_level.py`
         TAGS          tags that every entry carries, such as those of models: ["shop.price"]; not with L2
         NEAR_TIMEOUT  seconds that a near copy may be served of which only L2 knows when it expires; default 10
@@ -90,7 +89,7 @@ class NearCacheBackend(CacheWithNames):
             self._max_entries = given if isinstance(given, int) else configuration.KEYS["MAXSIZE"].default
         self.tags = (self._place.tag, *_own_tags(options))
         self.second_level = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
-        self._levels = self._make_levels(options.get("COPY", "pickle"))
+        self._levels = self._make_levels(options.get("COPY", "clone"))
 
     def _make_levels(self, copying: Any) -> Levels:
         if self.second_level is not None:
@@ -302,7 +301,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise ImproperlyConfigured(
             f"OPTIONS {', '.join(unknown)} of NearCacheBackend are not known; known are: {', '.join(sorted(_OPTIONS))}"
         )
-    copying = options.get("COPY", "pickle")
+    copying = options.get("COPY", "clone")
     if copying not in COPIES:
         raise ImproperlyConfigured(
             f"OPTIONS['COPY'] of NearCacheBackend must be one of {', '.join(COPIES)}, not {copying!r}"

@@ -179,6 +179,7 @@ class Recorder:
             ttl=value.ttl if self.is_kept else 0,
             tags=(*value.tags, *self.tags()),
             made_from=(*value.made_from, *self.made_from.values()),
+            copy=value.copy,
         )
 
     def tags(self) -> list[str]:

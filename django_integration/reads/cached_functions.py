@@ -21,7 +21,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 
 from invalidator import CachedFunction, Loaded, NearCache, Receipt, Tag, tag
-from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, KeySpec, TagsSpec, Ttl, check_tags_spec
+from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, OPTIONS, Copy, KeySpec, TagsSpec, Ttl, check_tags_spec
 
 from ..dependencies.loading import aload, load
 from ..transactions.outgoing import invalidate
@@ -72,6 +72,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     @overload
     def get_or_set(
@@ -82,6 +83,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     def get_or_set(
         self,
@@ -91,17 +93,20 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> Any:
         """
         See `NearCache.get_or_set`.
 
         Args:
             track: whether what *loader* reads through the ORM is recorded, and becomes tags of the value.
+            copy: what a hit hands out of a value that can be changed: "clone", "deep" or "pickle", or "none", the live
+                object; without it, as INVALIDATOR["COPY"] says. See docs/values.md.
         """
         value = self.get(key, ABOUT_TO_LOAD)
         if value is not ABOUT_TO_LOAD:
             return value
-        return load(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
+        return load(default_cache(), key, loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
     @overload
     async def aget_or_set(
@@ -112,6 +117,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     @overload
     async def aget_or_set(
@@ -122,6 +128,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     async def aget_or_set(
         self,
@@ -131,12 +138,13 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> Any:
         """`get_or_set` with an async *loader*."""
         value = self.get(key, ABOUT_TO_LOAD)
         if value is not ABOUT_TO_LOAD:
             return value
-        return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
+        return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
     def cached(
         self,
@@ -146,6 +154,7 @@ class DefaultCache(_NearCache):
         key: KeySpec | None = None,
         version: int | str = 1,
         track: bool = True,
+        copy: Copy | None = None,
     ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """
         Decorate a function, sync or async, so that its results are cached; options as for `NearCache.cached`.
@@ -154,11 +163,14 @@ class DefaultCache(_NearCache):
 
         Args:
             track: whether what the function reads through the ORM is recorded, and becomes tags of its result.
+            copy: as for `get_or_set`.
 
         Decorating starts nothing, so it is safe at import.
         """
         check_tags_spec(tags)
-        return lambda function: TrackedFunction(function, ttl, tags, key, version, track=track)
+        if copy is not None:
+            OPTIONS["copy"].validate("copy", copy)
+        return lambda function: TrackedFunction(function, ttl, tags, key, version, track=track, copy=copy)
 
 
 class TrackedFunction(CachedFunction[P, R]):
@@ -173,9 +185,11 @@ class TrackedFunction(CachedFunction[P, R]):
         version: int | str,
         *,
         track: bool,
+        copy: Copy | None = None,
     ) -> None:
         super().__init__(function, default_cache, ttl, tags, key, version, arguments.describe, front)
         self._track = track
+        self._copy = copy
 
     def _load(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return load(
@@ -185,6 +199,7 @@ class TrackedFunction(CachedFunction[P, R]):
             ttl=self._ttl,
             tags=self._make_tags(args, kwargs),
             track=self._track,
+            copy=self._copy,
         )
 
     def _fresh_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -204,6 +219,7 @@ class TrackedFunction(CachedFunction[P, R]):
             ttl=self._ttl,
             tags=self._make_tags(args, kwargs),
             track=self._track,
+            copy=self._copy,
         )
 
     async def _afresh_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

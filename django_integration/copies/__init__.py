@@ -1,0 +1,13 @@
+"""
+What a hit hands out, for Django's kinds of values: rows, query sets, lazy objects.
+
+Importing this package lets `invalidator.copying` know them (`rows.py`, `query_sets.py`, `fixtures.py`), and what to do
+with rows that are handed out live (`live_rows.py`).
+"""
+
+from . import fixtures, live_rows, query_sets, rows
+
+fixtures.install()
+rows.install()
+query_sets.install()
+live_rows.install()
