@@ -191,7 +191,7 @@ def look_through(value: Any) -> Seen | None:
     while ahead:
         path, at = ahead.pop()
         found = parts_of(at)
-        if found is None or isinstance(at, set | frozenset):
+        if found is None or issubclass(type(at), set | frozenset):
             seen[path] = _number(at)
         else:
             seen[path] = hash(type(at))
@@ -219,7 +219,7 @@ def difference(seen: Seen, value: Any) -> str | None:
 
 def _number(value: Any) -> int:
     try:
-        if isinstance(value, set):
+        if issubclass(type(value), set):
             return hash(frozenset(value))
         if is_unchanging(value):
             return hash((type(value), value))

@@ -76,7 +76,7 @@ def _copied(loaded: Any, copy: Copy | None) -> Any:
     """*loaded*, with what its caller says of copies, unless the loader says it itself."""
     if copy is None:
         return loaded
-    if not isinstance(loaded, Loaded):
+    if not issubclass(type(loaded), Loaded):
         return Loaded(loaded, copy=copy)
     return loaded if loaded.copy is not None else dataclasses.replace(loaded, copy=copy)
 

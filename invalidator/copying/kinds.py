@@ -171,7 +171,7 @@ def _is_all_attributes(value: object) -> bool:
 
 
 def _draw_by_its_class(value: Any, draft: Draft, node: Node) -> Node | None:
-    if is_unchanging(value) or isinstance(value, type):
+    if is_unchanging(value) or issubclass(type(value), type):
         return None
     inside = _as_plain(value)
     return draft.opaque(node, value) if inside is None else draft.node_of(inside)
@@ -179,7 +179,7 @@ def _draw_by_its_class(value: Any, draft: Draft, node: Node) -> Node | None:
 
 def _as_plain(value: Any) -> Any:
     """The dict, list, set or tuple that *value* says it becomes when it is pickled; else None."""
-    if isinstance(value, dict | list | set | tuple):
+    if issubclass(type(value), dict | list | set | tuple):
         match value.__reduce_ex__(4):
             case (make, (inside,)) if make in (dict, list, set, tuple) and type(inside) is make:
                 return inside
