@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, Literal, TypeVar
 
 from .config import WhenUnleased
-from .copying import Kept
+from .copying import Kept, clone_watchers
 from .ledger import FLUSHED_AT, FOREVER, HEADER_WORDS, IN_ORDER, NEVER, Clock, LedgerView, Words, fence
 
 V = TypeVar("V")
@@ -135,14 +135,15 @@ AnyEntry = Entry[Any]
 
 class KeptEntry(Entry[Any]):
     """
-    Stands in for an entry whose value was kept: `value` is another clone each time, whoever looks.
+    Stands in for the entry of *key* whose value was kept: `value` is another clone each time, whoever looks.
 
     Other entries cost nothing more for that.
     """
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_kept", "key")
 
-    def __init__(self, entry: AnyEntry, kept: Kept) -> None:
+    def __init__(self, key: str, entry: AnyEntry, kept: Kept) -> None:
+        self.key = key
         self._kept = kept
         self._stand_in(entry)
 
@@ -150,7 +151,11 @@ class KeptEntry(Entry[Any]):
     def value(self) -> Any:  # others read it as fast as an attribute
         """A clone for the caller to keep."""
         kept = self._kept
-        return kept.copy(kept.value)
+        value = kept.copy(kept.value)
+        if clone_watchers:
+            for watch in tuple(clone_watchers):
+                watch(self.key, value)
+        return value
 
 
 def parts_of(entries: Iterable[AnyEntry]) -> Parts:

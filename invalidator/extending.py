@@ -33,9 +33,11 @@ from .copying import (
     add_unchanging,
     as_it_is,
     attributes_of,
+    clone_watchers,
     hand_out,
     keep,
     may_do_io,
+    parts_of,
 )
 from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_tags_spec, plain_key
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
@@ -87,12 +89,14 @@ __all__ = [
     "check_tag",
     "check_tags",
     "check_tags_spec",
+    "clone_watchers",
     "hand_out",
     "keep",
     "may_do_io",
     "name_slots",
     "now_ns",
     "on_fork_in_child",
+    "parts_of",
     "plain_key",
     "register_for_forks",
     "version_numbers",

@@ -561,7 +561,7 @@ class NearCache:
         except Exception as error:  # noqa: BLE001 - the application's classes may raise anything
             self._refuse(key, entry.value, error)
             return None
-        return KeptEntry(entry, kept) if type(kept) is Kept else entry
+        return KeptEntry(key, entry, kept) if type(kept) is Kept else entry
 
     def _refuse(self, key: str, value: Any, error: Exception) -> None:
         """Say, once for each type, that *value* is not cached."""

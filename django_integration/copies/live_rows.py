@@ -24,6 +24,8 @@ from django.db.models.base import ModelState
 
 from invalidator.extending import add_shared_kind
 
+from .followed import OwnRelations, follow
+
 PREFETCHED = "_prefetched_objects_cache"
 
 READ_BACK_S = 0.5
@@ -36,52 +38,45 @@ _READS_BACK = hasattr(ModelState, "fetch_mode")
 """Whether this Django looks into the cache for what it has just put there (6.1)."""
 
 
-class LoadedRelations(dict[str, Any]):
+class LoadedRelations(OwnRelations):
     """
     The related rows that a loader has loaded. What is put in later is not kept.
 
     Args:
+        model: of the row.
         is_read_back: whether rule 2 is for this cache.
     """
 
-    def __init__(self, loaded: Mapping[str, Any], *, is_read_back: bool) -> None:
+    def __init__(self, loaded: Mapping[str, Any], model: type[Model], *, is_read_back: bool) -> None:
         super().__init__(loaded)
+        self._model = model
         self._is_read_back = is_read_back
         self._fetched = threading.local()
 
     def __missing__(self, name: str) -> Any:
-        if self._is_read_back:
-            fetched = vars(self._fetched)
-            value, at = fetched.pop(name, _NOTHING)
-            if time.monotonic() - at < READ_BACK_S:
-                return value
-            fetched[name] = _NOTHING
+        fetched = vars(self._fetched)
+        value, at = fetched.pop(name, _NOTHING)
+        if time.monotonic() - at < READ_BACK_S:
+            return value
+        fetched[name] = _NOTHING
         raise KeyError(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name in self:
             super().__setitem__(name, value)  # a change by the application, of which the guard tells
-        elif name in (fetched := vars(self._fetched)):
-            fetched[name] = (value, time.monotonic())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self),)
-
-    def copy(self) -> dict[str, Any]:
-        """A plain one: for a copy of the row, which is somebody's own."""
-        return dict(self)
-
-    __copy__ = copy
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        return dict(self)
+            return
+        fetched = vars(self._fetched)
+        if fetched.pop(name, None) is not None:  # this thread has missed it: else it was prefetched, or assigned
+            if self._is_read_back:
+                fetched[name] = (value, time.monotonic())
+            follow(self._model, name, value)
 
 
 def _prepare(row: Model) -> None:
     state = row._state
     if not isinstance(state.fields_cache, LoadedRelations):
-        state.fields_cache = LoadedRelations(state.fields_cache, is_read_back=_READS_BACK)
-        vars(row)[PREFETCHED] = LoadedRelations(vars(row).get(PREFETCHED, {}), is_read_back=False)
+        state.fields_cache = LoadedRelations(state.fields_cache, type(row), is_read_back=_READS_BACK)
+        vars(row)[PREFETCHED] = LoadedRelations(vars(row).get(PREFETCHED, {}), type(row), is_read_back=False)
     vars(state).pop("peers", None)
 
 

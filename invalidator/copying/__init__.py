@@ -15,7 +15,7 @@ makes clones of it. docs/values.md has a table of what happens to each kind of v
 """
 
 from .drafts import Draft, Node
-from .keeping import COPIES, Copy, Kept, hand_out, keep, may_do_io
+from .keeping import COPIES, Copy, Kept, clone_watchers, hand_out, keep, may_do_io
 from .kinds import add_kind, as_it_is
 from .parts import add_parts, attributes_of, may_appear, parts_of
 from .sharing import add_shared_kind, share
@@ -34,6 +34,7 @@ __all__ = [
     "add_unchanging",
     "as_it_is",
     "attributes_of",
+    "clone_watchers",
     "hand_out",
     "is_unchanging",
     "keep",

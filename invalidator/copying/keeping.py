@@ -13,7 +13,7 @@ Keeping a value for several readers, each of whom is handed out a clone.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 from .drafts import CannotDrawError, Draft
@@ -36,6 +36,10 @@ class Kept:
     def __init__(self, copy: Copier, value: Any) -> None:
         self.copy = copy
         self.value = value
+
+
+clone_watchers: list[Callable[[str, Any], object]] = []
+"""Called with the key and the value when a reader of a near cache is handed out a clone: for those who show that."""
 
 
 def keep(value: Any, how: Copy = "clone", *, fetch: bool = False) -> Any:

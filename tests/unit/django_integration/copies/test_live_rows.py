@@ -121,7 +121,7 @@ class TestWhatTheLoaderHasLoaded:
 
 class TestTheCache:
     def test_a_copy_of_it_is_an_ordinary_one(self) -> None:
-        relations = LoadedRelations({"a": 1}, is_read_back=True)
+        relations = LoadedRelations({"a": 1}, Animal, is_read_back=True)
         for plain in (
             *(relations.copy(), copy.copy(relations), copy.deepcopy(relations)),
             pickle.loads(pickle.dumps(relations)),
@@ -130,12 +130,12 @@ class TestTheCache:
             assert plain == {"a": 1}
 
     def test_a_change_of_what_is_there_is_a_change(self) -> None:
-        relations = LoadedRelations({"a": 1}, is_read_back=True)
+        relations = LoadedRelations({"a": 1}, Animal, is_read_back=True)
         relations["a"] = 2
         assert relations == {"a": 2}
 
     def test_who_has_missed_and_fetched_finds_it_once(self) -> None:
-        relations = LoadedRelations({}, is_read_back=True)
+        relations = LoadedRelations({}, Animal, is_read_back=True)
         with pytest.raises(KeyError):
             relations["a"]
         relations["a"] = 1
@@ -144,7 +144,7 @@ class TestTheCache:
             relations["a"]
 
     def test_who_has_not_missed_it_finds_nothing(self) -> None:
-        relations = LoadedRelations({}, is_read_back=True)
+        relations = LoadedRelations({}, Animal, is_read_back=True)
         relations["a"] = 1
         with pytest.raises(KeyError):
             relations["a"]
@@ -152,7 +152,7 @@ class TestTheCache:
     def test_what_nobody_has_read_back_at_once_is_forgotten(self, monkeypatch) -> None:
         now = [1.0]
         monkeypatch.setattr(live_rows.time, "monotonic", lambda: now[0])
-        relations = LoadedRelations({}, is_read_back=True)
+        relations = LoadedRelations({}, Animal, is_read_back=True)
         with pytest.raises(KeyError):
             relations["a"]
         relations["a"] = 1
@@ -161,7 +161,7 @@ class TestTheCache:
             relations["a"]
 
     def test_a_cache_that_is_not_read_back_keeps_nothing(self) -> None:
-        relations = LoadedRelations({}, is_read_back=False)
+        relations = LoadedRelations({}, Animal, is_read_back=False)
         with pytest.raises(KeyError):
             relations["a"]
         relations["a"] = 1
