@@ -37,8 +37,7 @@ class TransactionView:
     What this thread's transactions, on every database, have written and not committed, and how old their reads are.
 
     Args:
-        tags_are_complete: whether the tags of a value name all that it was computed from, if it has any. Those of the
-            cache backend do not.
+        tags_are_complete: whether the tags of a value name all that it was computed from, if it has any.
     """
 
     slow_path: Sized = slow_path.reasons
@@ -60,8 +59,11 @@ class TransactionView:
 
     def may_share(self, entry: Entry[Any]) -> bool:
         """Whether *entry* holds nothing that a transaction has written, and not committed."""
-        is_known = self._tags_are_complete and (entry.tags or entry.parts)
-        return not (self.has_changed(entry) if is_known else has_written())
+        return not (self.has_changed(entry) if self.knows_sources(entry) else has_written())
+
+    def knows_sources(self, entry: Entry[Any]) -> bool:
+        """Whether the names of *entry* say all that it was computed from."""
+        return self._tags_are_complete and bool(entry.tags or entry.parts)
 
     def has_read(self, entry: Entry[Any]) -> None:
         """Note for the cached function being computed, if there is one, that its value is made from *entry*."""
