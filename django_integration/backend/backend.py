@@ -308,7 +308,5 @@ def _without(names: Iterable[str], found: Mapping[str, Any]) -> list[str]:
 
 def _hand_out_all(names: Mapping[str, Any], found: Mapping[str, Any]) -> dict[Any, Any]:
     """Return the values *found* by key, of the keys that *names* has by name."""
-    values = [kept.copy(kept.value) if type(kept) is Kept else kept for kept in found.values()]
-    if len(found) == len(names):  # both in the order of the question
-        return dict(zip(names.values(), values, strict=True))
-    return dict(zip(map(names.__getitem__, found), values, strict=True))
+    # By name, never by place: what is near is found before what lies in the second level, whatever was asked for first.
+    return {names[name]: kept.copy(kept.value) if type(kept) is Kept else kept for name, kept in found.items()}
