@@ -8,7 +8,10 @@ Rule 1: a statement is taken for what it says after the database has run it with
 the database may have run a part of it, what was changed counts as committed and as rolled back.
 Rule 2: SQL that ends the transaction of an atomic block is obeyed, not refused: migrations do it. What is written in
 the rest of the block may be committed at once or at its end, and is published both times.
-Rule 3: a transaction that is prepared here may be committed anywhere. So it counts as rolled back when it is prepared,
+Rule 3: a transaction that was begun in SQL may end unseen: in a procedure, by the driver, by a time-out. Where the
+driver knows, it is asked, before a write waits for the COMMIT; otherwise what may have ended it makes its writes count
+twice, as in rule 2.
+Rule 4: a transaction that is prepared here may be committed anywhere. So it counts as rolled back when it is prepared,
 and whoever commits a prepared transaction invalidates everything.
 """
 
@@ -56,6 +59,27 @@ class Step:
     kind: Kind
     name: str = ""
     chains: bool = False
+
+
+def look_again(connection: BaseDatabaseWrapper) -> None:
+    """If the transaction that was begun in SQL has ended unseen, nobody knows how (rule 3)."""
+    changed = uncommitted.of(connection)
+    if changed.by_sql and not changed.stays_by_sql and _is_really_in_transaction(connection) is False:
+        send_in_doubt(connection)
+        changed.roll_back()
+        changed.ended()
+
+
+def _is_really_in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
+    """What the driver of *connection* says, without asking the database; None if it says nothing."""
+    driver = connection.connection
+    if connection.vendor == "sqlite":
+        return bool(driver.in_transaction)
+    status = getattr(getattr(driver, "info", None), "transaction_status", None)  # psycopg and psycopg2
+    return None if status is None or status == _UNKNOWN else status != _IDLE
+
+
+_IDLE, _UNKNOWN = 0, 4
 
 
 def run(connection: BaseDatabaseWrapper, steps: Sequence[Step], original: Callable[[], T]) -> T:
@@ -109,8 +133,10 @@ def _apply(connection: BaseDatabaseWrapper, step: Step) -> None:
             _roll_back(connection, step)
         case "commit prepared":
             send(Names(everything=True))
-        case "may commit" if changed.batches:
-            send_in_doubt(connection)
+        case "may commit":
+            if changed.batches:
+                send_in_doubt(connection)
+            changed.is_loose = changed.by_sql or changed.is_loose
 
 
 def _begin(connection: BaseDatabaseWrapper, step: Step) -> None:

@@ -15,7 +15,7 @@ from django.db.models import Model
 from invalidator import Receipt
 
 from ..names import Names, Target, add_target, is_model, plan_of_row
-from . import strict, uncommitted
+from . import in_sql, strict, uncommitted
 from .progress import (
     connections_in_view,
     counts_as_in_transaction,
@@ -115,10 +115,11 @@ def own_transaction(using: str) -> contextlib.AbstractContextManager[object]:
 
 def _keep_for_commit(names: Names, using: str) -> bool:
     """Keep *names* if a transaction is in progress on *using*; False if there is none."""
-    if not counts_as_in_transaction(using):
+    connection = connections[using]
+    in_sql.look_again(connection)
+    if not is_in_own_transaction(connection):
         return False
     if names:
-        connection = connections[using]
         # Kept first: if the announcement raises and the application ignores it, the commit announces them again.
         _open_batch(connection).add(names)
         strict.announce(connection, names)

@@ -3,9 +3,9 @@ BEGIN, COMMIT, ROLLBACK, SAVEPOINT and their like in a text of SQL: which there 
 `transactions/in_sql.py`.
 
 Rule 1: Django's own savepoints, of which every name is a new one, are read by one regular expression. All other texts
-that may control a transaction are taken apart like those that may write (`raw_sql.py`), once.
-Rule 2: in doubt a text may have committed: if it is a block with statements of its own, or defines something on a
-database that commits before it does so.
+that may control a transaction are taken apart like those that may write, once.
+Rule 2: in doubt a text may have committed: if it is too long, if databases read it differently, if it is a block with
+statements of its own, or defines something on a database that commits before it does so.
 """
 
 from __future__ import annotations
@@ -15,16 +15,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlparse import lexer
-from sqlparse import tokens as kinds
-
+from ..sql.words import LONGEST_PARSED, Word, is_doubtful, statements
 from ..transactions.in_sql import Step
 
-LONGEST_PARSED = 20_000
-"""Characters of a text that is parsed; a longer one may have committed."""
-
 _MAY_CONTROL = re.compile(
-    r"(?:\A|;|\*/|\n)\s*(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|SAVE|PREPARE|XA|SET)\b",
+    r"(?:\A|;|\*/|\n|/\*M?!\d*)\s*(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|SAVE|PREPARE|XA|SET)\b",
     re.IGNORECASE,
 )
 _SAVEPOINT = re.compile(
@@ -53,22 +48,21 @@ def steps_of(text: str, *, defining_commits: bool) -> Sequence[Step]:
         kind: Any = "savepoint" if found["set"] else "release" if found["release"] else "roll back to"
         return (Step(kind, _folded(found["name"])),)
     if _MAY_CONTROL.search(text):
-        return _MAY_COMMIT if len(text) > LONGEST_PARSED else _steps_of(text)
+        return _MAY_COMMIT if len(text) > LONGEST_PARSED or is_doubtful(text) else _steps_of(text)
     return _MAY_COMMIT if defining_commits and _DEFINES.match(text) else ()
 
 
 @functools.lru_cache(maxsize=200)
 def _steps_of(text: str) -> Sequence[Step]:
-    statements = _statements(text)
-    if any(words[0].upper() in _BLOCKS or _is_block(words) for words in statements):
+    found = list(statements(text))
+    if any(words[0].upper in _BLOCKS or _is_block(words) for words in found):
         return _MAY_COMMIT
-    return tuple(step for words in statements if (step := _step_of([*map(str.upper, words)], words[-1])) is not None)
+    return tuple(step for words in found if (step := _step_of(words)) is not None)
 
 
-def _is_block(words: list[str]) -> bool:
+def _is_block(words: list[Word]) -> bool:
     """MariaDB: BEGIN NOT ATOMIC …; END. Oracle: BEGIN UPDATE …; END."""
-    first, *rest = [word.upper() for word in words[:2]]
-    return first == "BEGIN" and bool(rest) and rest[0] not in _AFTER_BEGIN
+    return words[0].upper == "BEGIN" and len(words) > 1 and words[1].upper not in _AFTER_BEGIN
 
 
 _AFTER_BEGIN = frozenset(
@@ -79,22 +73,8 @@ _AFTER_BEGIN = frozenset(
 )
 
 
-def _statements(text: str) -> list[list[str]]:
-    """The words of each statement, without comments."""
-    statements: list[list[str]] = [[]]
-    for kind, value in lexer.tokenize(text):  # type: ignore[no-untyped-call]
-        if kind in kinds.Whitespace or kind in kinds.Comment:
-            continue
-        if value == ";":
-            statements.append([])
-        else:
-            # sqlparse returns some keywords of several words as one.
-            statements[-1] += value.split() if kind in kinds.Keyword else [value]
-    return [words for words in statements if words]
-
-
-def _step_of(words: list[str], last: str) -> Step | None:
-    """What a statement of these *words*, in upper case, does; its *last* one as it is written may be a name."""
+def _step_of(statement: list[Word]) -> Step | None:
+    words, last = [word.upper for word in statement], statement[-1].text
     first, second = words[0], words[1] if len(words) > 1 else ""
     chains = words[-2:] == ["AND", "CHAIN"]
     match first, second:

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from django_integration import bus, cache, invalidate, row_tags, slow_path
-from django_integration.transactions import uncommitted
+from django_integration.transactions import in_sql, uncommitted
 from django_integration.transactions.progress import is_in_transaction
 
 from ..conftest import WAIT_S, Wire, keys
@@ -167,6 +167,29 @@ def test_with_autocommit_off_commit_in_sql_is_a_commit(wire: Wire) -> None:
     sql("ROLLBACK")
     assert wire.messages() == []
     assert Cage.objects.count() == 1
+
+
+def test_a_transaction_that_has_ended_unseen_is_published_before_the_next_write(wire: Wire) -> None:
+    """A procedure may commit, and so may the driver's own method; the names would wait for ever."""
+    if connection.vendor == "mysql":
+        return  # its driver does not know
+    sql("BEGIN")
+    invalidate("a")
+    connection.connection.commit()
+    assert invalidate("b") is not None
+    assert wire.messages() == [keys("a"), keys("b")]
+    assert not is_in_transaction(connection)
+
+
+def test_what_may_have_ended_a_transaction_is_published_at_once_and_at_the_end(wire: Wire) -> None:
+    sql("BEGIN")
+    invalidate("a")
+    in_sql.run(connection, [in_sql.Step("may commit")], lambda: None)
+    assert wire.messages() == [keys("a")]
+    invalidate("b")
+    assert wire.messages() == [keys("b")]
+    sql("COMMIT")
+    assert wire.messages() == [keys("a", "b")]
 
 
 def test_a_chain_goes_on_with_the_next_transaction(wire: Wire) -> None:

@@ -58,6 +58,8 @@ BEGIN, COMMIT, ROLLBACK, MAY_COMMIT = Step("begin"), Step("commit"), Step("roll 
         ("DO $$ BEGIN UPDATE a SET b = 1; END $$", [MAY_COMMIT]),
         ("CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET b = 1; END", [MAY_COMMIT]),
         ("BEGIN NOT ATOMIC UPDATE a SET b = 1; END", [MAY_COMMIT]),
+        ("COMMIT --note", [MAY_COMMIT]),
+        ("/*!50000 COMMIT */", [MAY_COMMIT]),
         ("BEGIN UPDATE a SET b = 1; END;", [MAY_COMMIT]),
     ],
 )
