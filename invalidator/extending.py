@@ -23,7 +23,7 @@ from .decorator import ABOUT_TO_LOAD, Front, check_options, check_tags_spec, dec
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
 from .keys import Describe, KeySpec, TagsSpec, plain_key
 from .ledger import now_ns
-from .loaded import DEFAULT, Ttl
+from .loaded import DEFAULT, Ttl, check_ttl
 from .names import check_key, check_tag, check_tags, name_slots
 from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
@@ -60,6 +60,7 @@ __all__ = [
     "check_tag",
     "check_tags",
     "check_tags_spec",
+    "check_ttl",
     "decorate",
     "name_slots",
     "now_ns",
