@@ -102,7 +102,7 @@ def cached(parser: Parser, token: Token) -> CachedNode:
             hint = f"did you mean {close[0]}=?" if close else f"its options are {', '.join(OPTIONS)}"
             raise TemplateSyntaxError(f"{{% {tag} %}} has no option {option!r}: {hint}")
     name, ttl, *vary_on = [parser.compile_filter(bit) for bit in bits if not _OPTION.match(bit)]
-    if not isinstance(ttl.var, Variable):  # a number or text in the template itself
+    if not isinstance(ttl.var, Variable) or ttl.var.lookups is None:  # a text or number in the template itself
         _seconds(ttl.resolve(Context()))
     parts = parser.parse((f"end{tag}",))
     parser.delete_first_token()
