@@ -509,7 +509,7 @@ class NearCache:
         """
         tags = load.tags
         parts: Parts = ()
-        if isinstance(loaded, Loaded):
+        if issubclass(type(loaded), Loaded):  # `isinstance` would ask a lazy object for its class, and set it up
             more = check_tags(loaded.tags)
             tags = tuple(dict.fromkeys((*tags, *more))) if tags else more
             ttl = ttl if isinstance(loaded.ttl, Default) else check_ttl(loaded.ttl)

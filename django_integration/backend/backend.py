@@ -14,7 +14,8 @@ Rule 2: a miss makes a fill for a while (`fills.py`), and not beyond the request
 same key by the same thread or task: a later `set` is a change.
 Rule 3: backend objects come and go with threads and tasks. What outlives them, the store, belongs to the process and to
 a LOCATION (`places.py`).
-Rule 4: an async method does on the event loop what is in memory, and nothing that waits (`levels.py`).
+Rule 4: an async method does on the event loop what is in memory, and nothing that waits (`levels.py`). Copying a value
+that is stored may wait for the database, so it leaves the loop; a hit does not.
 Rule 5: in a transaction that has written (`transactions/view.py`) nobody knows what a value was computed from: what
 follows a miss is stored nowhere, an `add` is a change, and a key that the transaction invalidates is read from nowhere.
 Rule 6: a write changes the values of this alias alone. It publishes the name of its key, so that a LOCATION with an
@@ -196,13 +197,13 @@ class NearCacheBackend(CacheWithNames):
         async def load() -> Any:
             if observing.is_reloading():
                 value = observing.loader_of(default)()
-                return levels.keep(await value if isinstance(value, Awaitable) else value)
+                return await levels.keeping(await value if _is_awaitable(value) else value).afinish()
             since = levels.near.as_of()
             found = await levels.find(name).afinish()
             if found is not MISSING:
                 return found
             value = default() if callable(default) else default
-            if iscoroutinefunction(default) or isinstance(value, Awaitable):
+            if (callable(default) and iscoroutinefunction(default)) or _is_awaitable(value):
                 value = await value
             return await levels.fill(name, value, ttl, since).afinish()
 
@@ -317,6 +318,11 @@ def _own_tags(options: Mapping[str, Any]) -> tuple[str, ...]:
     if tags and options.get("L2"):
         raise ImproperlyConfigured("OPTIONS['TAGS'] of NearCacheBackend cannot go with L2, which knows no tags")
     return tags
+
+
+def _is_awaitable(value: object) -> bool:
+    # By type: `isinstance` asks a lazy object for its class, and that asks the database.
+    return issubclass(type(value), Awaitable)
 
 
 def _without(names: Iterable[str], found: Mapping[str, Any]) -> list[str]:
