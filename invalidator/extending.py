@@ -7,7 +7,8 @@ docs/extending.md explains the parts and shows a small integration; in short:
 - The **source**: a `SourceView` knows how the calling thread or task sees the database, and learns what it reads.
 - **Copies**: `keep` and `hand_out`; `add_kind` and a `Draft` for kinds of objects of the framework's own; `add_parts`,
   `add_shared_kind`, `add_unchanging` and `add_cached_property`.
-- **Functions**: `CachedFunction` with a `Front`, `plain_key` and `ABOUT_TO_LOAD`, to decorate before a cache exists.
+- **Functions**: `CachedFunction` with a `Front`, `plain_key`, `within` and `ABOUT_TO_LOAD`, to decorate before a cache
+  exists; `decorate`, `check_options` and `refuse_unknown` for a decorator's options.
 - **Writes to a cache**: `WritableCache`, whose operations distinguish a fill from a `Change`.
 - **Observing**: an `Observer` sees what callers of a near cache hit, miss and load.
 - **Names**: `check_key`, `check_tag`, `check_tags`, `check_tags_spec` and `name_slots`.
@@ -39,14 +40,16 @@ from .copying import (
     may_do_io,
     parts_of,
 )
-from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_tags_spec, plain_key
+from .decorator import ABOUT_TO_LOAD, Front, check_options, check_tags_spec, decorate, refuse_unknown
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
+from .keys import Describe, KeySpec, TagsSpec, plain_key
 from .ledger import now_ns
-from .loaded import DEFAULT, Ttl
+from .loaded import DEFAULT, Ttl, check_ttl
 from .names import check_key, check_tag, check_tags, name_slots
 from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
 from .source import SourceView
+from .variants import within
 from .weak_list import WeakList
 from .writable_cache import Change, WritableCache
 
@@ -86,10 +89,13 @@ __all__ = [
     "as_it_is",
     "attributes_of",
     "check_key",
+    "check_options",
     "check_tag",
     "check_tags",
     "check_tags_spec",
+    "check_ttl",
     "clone_watchers",
+    "decorate",
     "hand_out",
     "keep",
     "may_do_io",
@@ -98,6 +104,8 @@ __all__ = [
     "on_fork_in_child",
     "parts_of",
     "plain_key",
+    "refuse_unknown",
     "register_for_forks",
     "version_numbers",
+    "within",
 ]

@@ -25,6 +25,7 @@ from .config import GUARD
 from .copying import Kept, is_unchanging, may_appear, parts_of
 from .entry import NOT_LOOKED_AT, AnyEntry, Entry
 from .ledger import NEVER
+from .variants import is_variant, name_of
 
 log = logging.getLogger("invalidator.guard")
 
@@ -101,7 +102,8 @@ class Guard:
                 log.exception("guard_failed key=%r", key)
                 return True
             if where is not None:
-                self._report(Changed(key, where, entry.handed_out_at, _name(entry.value)))
+                name = name_of(key) if is_variant(key) else key
+                self._report(Changed(name, where, entry.handed_out_at, _name(entry.value)))
                 return False
         entry.handed_out_at = self._place()
         return True

@@ -21,7 +21,18 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 
 from invalidator import CachedFunction, Loaded, NearCache, Receipt, Tag, tag
-from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, OPTIONS, Copy, KeySpec, TagsSpec, Ttl, check_tags_spec
+from invalidator.extending import (
+    ABOUT_TO_LOAD,
+    DEFAULT,
+    Copy,
+    KeySpec,
+    TagsSpec,
+    Ttl,
+    check_options,
+    check_tags_spec,
+    decorate,
+    refuse_unknown,
+)
 
 from ..dependencies.loading import aload, load
 from ..transactions.outgoing import invalidate
@@ -146,8 +157,24 @@ class DefaultCache(_NearCache):
             return value
         return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
+    @overload
+    def cached(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
+    @overload
     def cached(
         self,
+        function: None = None,
+        /,
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: TagsSpec = (),
+        key: KeySpec | None = None,
+        version: int | str = 1,
+        track: bool = True,
+    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
+    def cached(
+        self,
+        function: Any = None,
+        /,
         *,
         ttl: Ttl = DEFAULT,
         tags: TagsSpec = (),
@@ -155,9 +182,11 @@ class DefaultCache(_NearCache):
         version: int | str = 1,
         track: bool = True,
         copy: Copy | None = None,
-    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
+        **unknown: Any,
+    ) -> Any:
         """
-        Decorate a function, sync or async, so that its results are cached; options as for `NearCache.cached`.
+        Decorate a function, sync or async, so that its results are cached: `@cached`, or with options, which are those
+        of `NearCache.cached` and *track*.
 
         Rows, query sets and model classes may be arguments, too.
 
@@ -166,11 +195,16 @@ class DefaultCache(_NearCache):
             copy: as for `get_or_set`.
 
         Decorating starts nothing, so it is safe at import.
+
+        Raises:
+            InvalidName, InvalidSetting, TypeError: an option cannot work; the message says what would.
         """
-        check_tags_spec(tags)
-        if copy is not None:
-            OPTIONS["copy"].validate("copy", copy)
-        return lambda function: TrackedFunction(function, ttl, tags, key, version, track=track, copy=copy)
+        refuse_unknown(unknown, ("ttl", "tags", "key", "version", "track", "copy"))
+        check_options(ttl=ttl, key=key, version=version, copy=copy)
+        tags = check_tags_spec(tags)
+        return decorate(
+            function, lambda function: TrackedFunction(function, ttl, tags, key, version, track=track, copy=copy)
+        )
 
 
 class TrackedFunction(CachedFunction[P, R]):
