@@ -13,6 +13,7 @@ Rule 3: rows that fetch for each other (`FETCH_PEERS`, Django 6.1) have their fe
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 from weakref import ref
 
@@ -24,7 +25,7 @@ from invalidator.extending import Draft, Node, add_kind, add_parts, attributes_o
 
 
 def _draw_row(row: Model, draft: Draft, node: Node) -> Node:
-    attributes = {name: _name_of_file(row, name, value) for name, value in vars(row).items()}
+    attributes = _without_files(row, vars(row).copy())
     if _PREFETCHED in attributes:
         attributes[_PREFETCHED] = dict(attributes[_PREFETCHED])
     draft.object(node, type(row), attributes)
@@ -52,12 +53,20 @@ def _make_peers(*rows: Model) -> None:
         row._state.peers = peers  # Django 6.1
 
 
-def _name_of_file(row: Model, name: str, value: Any) -> Any:
-    """*value*, or the name of a file, of which the row's own descriptor makes another object for the clone."""
-    if not isinstance(value, FieldFile):
-        return value
-    is_own = value.instance is row and isinstance(getattr(type(row), name, None), FileDescriptor)
-    return value.name if is_own and vars(value)["_committed"] else value  # else it is not in its storage
+@functools.lru_cache(maxsize=4096)
+def _file_columns(model: type[Model]) -> tuple[str, ...]:
+    """The columns of which the model's own descriptors make objects that point back at their row."""
+    names = [field.attname for field in model._meta.concrete_fields]
+    return tuple(name for name in names if isinstance(getattr(model, name, None), FileDescriptor))
+
+
+def _without_files(row: Model, attributes: dict[str, Any]) -> dict[str, Any]:
+    """*attributes* of *row* with the names of its files, of which its descriptors make others for the clone."""
+    for name in _file_columns(type(row)):
+        file = attributes.get(name)
+        if isinstance(file, FieldFile) and file.instance is row and vars(file).get("_committed"):  # it is in its storage
+            attributes[name] = file.name
+    return attributes
 
 
 def _draw_file(file: FieldFile, draft: Draft, node: Node) -> Node:
@@ -68,10 +77,10 @@ def _draw_file(file: FieldFile, draft: Draft, node: Node) -> Node:
 
 def _parts_of_row(row: Model) -> list[tuple[str, Any]]:
     """Columns and annotations, and the related rows that are kept in it."""
-    own = [(name, value) for name, value in attributes_of(row) if name not in ("_state", _PREFETCHED)]
-    found = [(name, _name_of_file(row, name, value)) for name, value in own]
-    found += row._state.fields_cache.items()
-    return [*found, *getattr(row, _PREFETCHED, {}).items()]
+    own = _without_files(row, dict(attributes_of(row)))
+    own.pop("_state", None)
+    prefetched = own.pop(_PREFETCHED, {})
+    return [*own.items(), *row._state.fields_cache.items(), *prefetched.items()]
 
 
 def _is_column(row: Model, name: str) -> bool:
