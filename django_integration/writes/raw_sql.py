@@ -37,7 +37,7 @@ from sqlparse import lexer
 from sqlparse import tokens as kinds
 
 from ..conf import SETTING
-from ..names import Names, concrete_of, is_model, is_watched, plan_of
+from ..names import Names, concrete_of, fence, is_model, is_watched, plan_of
 from ..patching import Patches
 from ..transactions.batches import send
 from ..transactions.outgoing import announce, collect, own_transaction
@@ -339,11 +339,12 @@ def _cursor_executemany(original: Any) -> Any:
 
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:
-    text = sql if isinstance(sql, str) else _text_of(sql)
-    reading = read(text)
-    names = Names()
-    if reading.written or reading.in_doubt:
-        _add_names(names, reading, text)
+    names, reading = Names(), Reading()
+    with fence(names, None):
+        text = sql if isinstance(sql, str) else _text_of(sql)
+        reading = read(text)
+        if reading.written or reading.in_doubt:
+            _add_names(names, reading, text)
     if not names:
         return original()
     using = cursor.db.alias
