@@ -24,6 +24,7 @@ from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_
 from .keys import Describe, KeySpec, TagsSpec, plain_key
 from .ledger import now_ns
 from .loaded import DEFAULT, Ttl, check_ttl
+from .lru import LruContext
 from .names import check_key, check_tag, check_tags, name_slots
 from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
@@ -48,6 +49,7 @@ __all__ = [
     "Front",
     "KeySpec",
     "Loader",
+    "LruContext",
     "Observer",
     "Option",
     "SourceView",

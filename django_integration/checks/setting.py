@@ -6,6 +6,7 @@ System checks of the setting INVALIDATOR.
     invalidator.E003  a key that must be there is missing
     invalidator.E004  a key has a value of the wrong kind
     invalidator.E005  the library refuses a value, such as a URL that cannot work
+    invalidator.E006  KEY_CONTEXT names what cannot be imported, or is no function without arguments
     invalidator.W001  strict writes hold for so short a time that many a commit will be refused
     invalidator.W002  a pattern of MODELS matches no model
 """
@@ -19,11 +20,13 @@ from django.apps import apps
 from django.apps.config import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import InvalidatorError, InvalidSetting
 
 from .. import conf, runtime
 from ..names import closest_label, matches
+from ..reads import context
 
 BOUNDS_PER_HOLD = 4
 """A quarter of a hold is kept for the commit; that should be a whole `MAX_STALENESS`, the pause this library reckons
@@ -62,6 +65,21 @@ def check_library(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
         return [Error(f"{conf.SETTING}: {refusal}", hint=f"For example: {conf.EXAMPLE}", id="invalidator.E005")]
     except InvalidatorError:
         pass  # there is no sidecar: the values can work all the same, on another host or in a minute
+    return []
+
+
+def check_context(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """E006: what KEY_CONTEXT names can be asked."""
+    if conf.problems():
+        return []
+    try:
+        context.asks_of(conf.conf.key_context)
+    except ImproperlyConfigured as refusal:
+        hint = (
+            "A function of it takes no arguments and returns a string, a number, a row or a tuple of such. Known by "
+            f"name are {', '.join(map(repr, conf.CONTEXTS))}."
+        )
+        return [Error(f"{refusal}.", hint=hint, id="invalidator.E006")]
     return []
 
 
@@ -111,4 +129,4 @@ def _errors(fault: conf.Fault, check_id: str) -> list[CheckMessage]:
     ]
 
 
-ALL = (check_setting, check_known, check_missing, check_values, check_library, check_hold, check_models)
+ALL = (check_setting, check_known, check_missing, check_values, check_library, check_context, check_hold, check_models)

@@ -9,6 +9,8 @@ which always points at the cache of this moment.
 
 from __future__ import annotations
 
+from typing import Any
+
 from invalidator import NearCache
 from invalidator.extending import FreshLock, Front
 
@@ -16,6 +18,7 @@ from .. import near_caches, runtime
 from ..conf import conf
 from ..near_caches import Opened
 from ..transactions.view import TransactionView
+from .context import context, in_context
 
 _lock = FreshLock()
 _cache: NearCache | None = None
@@ -31,11 +34,28 @@ def default_cache() -> NearCache:
         if _cache is None:
             near = NearCache(runtime.bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=TransactionView())
             near_caches.register(Opened(near))
-            _cache = front.cache = near
+            _cache = near
+            front.cache = near if context.part is None else _InContext(near)
         return _cache
 
 
-front = Front(default_cache)
+class _InContext:
+    """What finds the hits of cached functions while keys have a context."""
+
+    def __init__(self, near: NearCache) -> None:
+        self._near = near
+
+    def get(self, key: str, default: Any) -> Any:
+        """The value of *key* in the context of the caller."""
+        return self._near.get(in_context(key), default)
+
+
+def _made() -> Any:
+    default_cache()
+    return front.cache
+
+
+front = Front(_made)
 """Where hits of cached functions find the default near cache."""
 
 
