@@ -641,6 +641,14 @@ class NearCache:
         """Let the entries of *keys* leave that were loaded before that time: they were invalidated."""
         self._report(self._store.remove_named(keys, "invalidated", loaded_before=loaded_before))
 
+    def evict_loaded_since(self, at: int) -> None:
+        """
+        Let the entries leave that were loaded then or later. What the calling thread or task stores from now on is not
+        taken for older than this, either.
+        """
+        self._report(self._store.remove_if(lambda entry: "hand" if entry.loaded_at >= at else None))
+        self._misses.forget()
+
     def set_hit_words(self, words: Words) -> None:
         """A hit compares with the count of changes, and the stamps, in *words* from now on."""
         self._words = words
