@@ -13,6 +13,7 @@ is an error of the read, not a value of somebody else's.
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -21,13 +22,13 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.utils import timezone, translation
-from django.utils.module_loading import import_string
 
 from invalidator import InvalidName
 from invalidator.extending import LruContext, plain_key, within
 
 from .. import runtime
 from ..conf import CONTEXTS, conf
+from ..transactions.schemas import schemas
 from . import arguments
 
 MOST_TEXTS = 1_000
@@ -54,6 +55,8 @@ class Context(LruContext):
         except ImproperlyConfigured as error:
             self.part = _refusing(error)
         else:
+            if schemas.are_chosen:
+                asks.append(schemas.here)
             self.part = _text_of(asks) if asks else None
 
     def end(self) -> None:
@@ -88,8 +91,8 @@ def _ask(one: Any) -> Ask:
         if one in CONTEXTS:
             return _KNOWN[one]
         try:
-            found = import_string(one)
-        except ImportError as error:
+            found = pkgutil.resolve_name(one)
+        except (ImportError, AttributeError, ValueError) as error:
             raise ImproperlyConfigured(f"INVALIDATOR['KEY_CONTEXT'] names {one!r}: {error}") from None
     else:
         found = one
@@ -171,5 +174,12 @@ _KNOWN: Mapping[str, Ask] = {
     "database": database,
 }
 
+
+def _begin_if_used() -> None:
+    if runtime.made_bus() is not None:
+        context.begin()
+
+
 runtime.on_made(lambda bus: context.begin())
+schemas.on_first.append(_begin_if_used)
 runtime.on_reset(context.end)

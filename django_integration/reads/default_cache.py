@@ -17,6 +17,7 @@ from invalidator.extending import FreshLock, Front
 from .. import near_caches, runtime
 from ..conf import conf
 from ..near_caches import Opened
+from ..transactions.schemas import schemas
 from ..transactions.view import TransactionView
 from .context import context, in_context
 
@@ -35,8 +36,13 @@ def default_cache() -> NearCache:
             near = NearCache(runtime.bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=TransactionView())
             near_caches.register(Opened(near))
             _cache = near
-            front.cache = near if context.part is None else _InContext(near)
+            _face(near)
         return _cache
+
+
+def _face(near: NearCache) -> None:
+    """Let cached functions find their hits in *near*, by the context if there is one."""
+    front.cache = near if context.part is None else _InContext(near)
 
 
 class _InContext:
@@ -69,4 +75,12 @@ def _forget() -> None:
         front.forget()
 
 
+def _face_again() -> None:
+    """There is a context now."""
+    with _lock:
+        if _cache is not None:
+            _face(_cache)
+
+
 runtime.on_reset(_forget)
+schemas.on_first.append(_face_again)

@@ -41,6 +41,7 @@ from ..sql.words import LONGEST_PARSED, Word, is_doubtful, plain_name, statement
 from ..transactions import in_sql
 from ..transactions.in_sql import Step
 from ..transactions.outgoing import announce, collect, own_transaction
+from ..transactions.schemas import schemas
 from ..transactions.sending import send
 from .statements import compiled_statement
 from .transaction_sql import steps_of
@@ -269,7 +270,7 @@ patches = Patches("SQL of the application's own")
 def _cursor_execute(original: Any) -> Any:
     def execute(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
         # First the most frequent kind. Written out, since every query of the application passes here.
-        if type(sql) is str and sql.startswith("SELECT") and ";" not in sql:
+        if type(sql) is str and sql.startswith("SELECT") and ";" not in sql and "set_config" not in sql:
             return original(self, sql, params)
         if (statement := compiled_statement(self.db)) is not None:
             result = original(self, sql, params)
@@ -294,6 +295,16 @@ def _cursor_executemany(original: Any) -> Any:
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:
     text = text_of(sql, cursor.cursor)
+    if not schemas.may_choose(cursor.db, text):
+        return _execute_text(cursor, text, original, many=many)
+    schemas.chosen(cursor.db)
+    try:
+        return _execute_text(cursor, text, original, many=many)
+    finally:
+        schemas.chosen(cursor.db)
+
+
+def _execute_text(cursor: CursorWrapper, text: str, original: Callable[[], Any], *, many: bool) -> Any:
     reading = read(text)
     names = Names()
     if reading.written or reading.in_doubt:
@@ -326,6 +337,7 @@ def _execute_steps(cursor: CursorWrapper, steps: Sequence[Step], names: Names, o
         try:
             return original()
         finally:
+            schemas.ended(cursor.db)
             if names:
                 send(names)
                 collect(names, using)

@@ -288,6 +288,13 @@ class TestWhatCanBeNamed:
                         values.add(cache.get_or_set("menu", lambda pair=(language, name): pair))
             assert len(values) == 4
 
+    def test_a_method_of_a_variable(self) -> None:
+        """Of a `ContextVar`, for one."""
+        with key_context(f"{__name__}.tenant.get"):
+            assert cache.get_or_set("menu", lambda: 1) == 1
+            tenant.set("b")
+            assert cache.get("menu") is None
+
     def test_one_alone(self) -> None:
         with override_settings(INVALIDATOR={**GOOD, "KEY_CONTEXT": "language"}):
             with translation.override("nl"):
