@@ -6,6 +6,7 @@ for each tenant.
 import asyncio
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Self
 
 import pytest
 from django.db import connection, connections, transaction
