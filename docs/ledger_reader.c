@@ -19,7 +19,7 @@
 #define CLOCK_BOOTTIME CLOCK_MONOTONIC /* macOS, where it counts suspended time */
 #endif
 
-enum { MAGIC, LAYOUT, SLOTS, RING = 5, CHANGES = 8, FLUSHED_AT, PROVEN_AT, LISTENING_SINCE, NAMESPACE = 24, HEADER = 64 };
+enum { MAGIC, LAYOUT, SLOTS, RING = 5, FLUSHED_AT = 9, PROVEN_AT, LISTENING_SINCE, NAMESPACE = 24, HEADER = 64 };
 enum { KEY_SEED = 0x6B657973, TAG_SEED = 0x74616773 }; /* "keys", "tags" */
 
 static int64_t load(const int64_t *words, uint64_t index)

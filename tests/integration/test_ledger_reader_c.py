@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
     with writing(path, namespace="shop", slots=SLOTS) as ledger:
-        ledger.words[FLUSHED_AT] = 0
+        ledger.words[FLUSHED_AT] = ledger.words[LISTENING_SINCE] = 0
         yield ledger
 
 
