@@ -78,5 +78,3 @@ def test_a_server_that_is_away_breaks_no_request() -> None:
         request_started.send(sender=WSGIHandler, environ={})
         assert not bus().status().leased
         assert bus().first_moments.are_over
-
-
