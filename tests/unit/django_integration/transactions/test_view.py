@@ -33,7 +33,7 @@ CACHES = {
 
 @pytest.fixture
 def leased() -> Iterator[None]:
-    """The listener's first subscription voids what was filled before it."""
+    """What a test loads is leased from the beginning."""
     with override_settings(CACHES=CACHES):
         assert bus().wait_until_leased(WAIT_S)
         default_cache().evict("cage", "food", "page")
