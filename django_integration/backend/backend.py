@@ -64,6 +64,7 @@ class NearCacheBackend(CacheWithNames):
         COPY          "pickle" (default), "deep" or "none": how to keep what can be changed, see `copies.py`
         DEPENDENCIES  whether `get_or_set` depends on what its callable reads, see `recorded.py`; not with L2
         L2            the alias of the cache in which values live, see `second_level.py`
+        TRANSACTIONS  whether changes follow the transactions in progress, see `following.py`; default True
         TAGS          tags that every entry carries, such as those of models: ["shop.price"]; not with L2
         NEAR_TIMEOUT  seconds that a near copy may be served of which only L2 knows when it expires; default 10
 
@@ -91,11 +92,11 @@ class NearCacheBackend(CacheWithNames):
         self._levels = self._make_levels(options)
 
     def _make_levels(self, options: Options) -> Levels:
-        copying = options.get("COPY", "pickle")
+        copying, follows = options.get("COPY", "pickle"), options.get("TRANSACTIONS", True)
         if self.second_level is not None:
-            return TwoLevels(self._place, copying, self._make_room, second=self.second_level)
+            return TwoLevels(self._place, copying, self._make_room, second=self.second_level, follows=follows)
         kind = Recorded if options.get("DEPENDENCIES") else self._without_second_level
-        return kind(self._place, copying, self._make_room, tags=self.tags)
+        return kind(self._place, copying, self._make_room, tags=self.tags, follows=follows)
 
     def _make_room(self, name: str) -> None:
         """Let entries leave the LOCATION, if one more under *name* would be more than this alias wants there."""

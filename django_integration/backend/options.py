@@ -17,8 +17,10 @@ from invalidator.extending import check_tags
 
 from .copies import COPIES
 
-_KNOWN = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "DEPENDENCIES", "L2", "NEAR_TIMEOUT", "TAGS"})
-_YES_OR_NO = ("DEPENDENCIES",)
+_KNOWN = frozenset(
+    {"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "DEPENDENCIES", "L2", "NEAR_TIMEOUT", "TAGS", "TRANSACTIONS"}
+)
+_YES_OR_NO = ("DEPENDENCIES", "TRANSACTIONS")
 _NOT_WITH_L2 = {"TAGS": "which knows no tags", "DEPENDENCIES": "whose values no change of a model would reach"}
 
 Options = Mapping[str, Any]

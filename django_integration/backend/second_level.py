@@ -167,6 +167,11 @@ class SecondLevel:
         found: dict[str, Any] = self._try(lambda: self.cache.get_many(names), {})
         return found
 
+    def find(self, names: list[str]) -> dict[str, Any]:
+        """Return what lies there under *names*, whoever may read it. Raises what the cache raises."""
+        found: dict[str, Any] = self._call(lambda: self.cache.get_many(names)) if names else {}
+        return found
+
     def _is_changed(self, name: str) -> bool:
         return has_changed(name, (self.place_tag, self.copies_tag(name)))
 
