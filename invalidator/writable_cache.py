@@ -174,10 +174,6 @@ class WritableCache(NearCache):
                 entry.loaded_at = self._clock() + self._rule.replica_lag_ns
                 self._fill(key, entry)
 
-    def is_invalidated(self, entry: AnyEntry) -> bool:
-        """Whether *entry* became stale since it was stored, whether or not it has left."""
-        return self._rule.check(entry) == "invalidated"
-
     def make_room(self, count: int) -> int:
         """Let *count* entries leave, those whose turn it is. Returns how many there were."""
         gone = self._store.make_room(count)

@@ -39,6 +39,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from .. import conf as configuration
 from .. import observing
+from ..transactions import in_tests
 from .copies import Kept, hand_out
 from .keys import CacheWithNames
 from .levels import MISSING, Levels, Pending
@@ -88,15 +89,18 @@ class NearCacheBackend(CacheWithNames):
             given = configuration.given().get("MAXSIZE")
             self._max_entries = given if isinstance(given, int) else configuration.KEYS["MAXSIZE"].default
         self.tags = (self._place.tag, *tags_in(options))
-        self.second_level = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
-        self._levels = self._make_levels(options)
-
-    def _make_levels(self, options: Options) -> Levels:
+        self.second_level = second = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
         copying, follows = options.get("COPY", "pickle"), options.get("TRANSACTIONS", True)
-        if self.second_level is not None:
-            return TwoLevels(self._place, copying, self._make_room, second=self.second_level, follows=follows)
         kind = Recorded if options.get("DEPENDENCIES") else self._without_second_level
-        return kind(self._place, copying, self._make_room, tags=self.tags, follows=follows)
+        self._alone = kind(self._place, copying, self._make_room, tags=self.tags, follows=follows)
+        self._both: TwoLevels | None = None
+        if second is not None:
+            self._both = TwoLevels(self._place, copying, self._make_room, second=second, follows=follows)
+
+    @property
+    def _levels(self) -> Levels:
+        """Where the values live. A TestCase stores nothing in a second level, which would not be rolled back."""
+        return self._alone if self._both is None or in_tests.is_open() else self._both
 
     def _make_room(self, name: str) -> None:
         """Let entries leave the LOCATION, if one more under *name* would be more than this alias wants there."""

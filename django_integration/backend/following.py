@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from threading import get_ident
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -35,18 +36,30 @@ MOST_NAMES = 10_000
 """Of one stretch of a transaction and one alias."""
 
 
+GONE: Any = object()
+"""Stands for what is kept of a value that was deleted."""
+UPDATED: Any = object()
+"""Stands for what is kept in a second level of a value that somebody else has set, and that was updated: it stands."""
+
+
 class Made:
     """
-    A value that a transaction has set.
+    A change that a transaction has made.
 
     Attributes:
-        kept: of it, so that it is known again: its entry, or what the near cache would keep of it.
+        kept: of the new value, so that it is known again: its entry, or what the near cache would keep of it.
+        at: when it was made.
+        is_clean: whether nobody else has invalidated the key between the beginning of the transaction and `at`.
+        thread: which has made it.
     """
 
-    __slots__ = ("__weakref__", "kept")
+    __slots__ = ("__weakref__", "at", "is_clean", "kept", "thread")
 
-    def __init__(self, kept: Any) -> None:
+    def __init__(self, kept: Any, at: int = 0, *, is_clean: bool = False) -> None:
         self.kept = kept
+        self.at = at
+        self.is_clean = is_clean
+        self.thread = get_ident()
 
 
 class Changes(ABC):
@@ -59,8 +72,8 @@ class Changes(ABC):
 
     def __init__(self, place_tag: str) -> None:
         self.place_tag = place_tag
-        self.made: dict[str, Made | None] = {}
-        """By name what was set, or updated; None for what was deleted."""
+        self.made: dict[str, Made] = {}
+        """By name what was set, updated or deleted last."""
         self.falling: dict[str, Made] = {}
         """Those that a rollback voids."""
         self.is_whole = False
@@ -68,9 +81,9 @@ class Changes(ABC):
         self.falls_whole = False
         self._is_rolled_back = False
 
-    def note(self, name: str, made: Made | None, *, falls: bool) -> None:
+    def note(self, name: str, made: Made, *, falls: bool) -> None:
         """The stretch has changed *name*. *falls* says whether a rollback voids the value."""
-        falls = falls or (made is not None and self.falling.get(name) is made)
+        falls = falls or self.falling.get(name) is made
         self.falling.pop(name, None)
         if len(self.made) >= MOST_NAMES and name not in self.made:
             self.is_whole = True
@@ -78,7 +91,7 @@ class Changes(ABC):
             self.made.clear()
             self.falling.clear()
         self.made[name] = made
-        if falls and made is not None:
+        if falls:
             self.falling[name] = made
         if self._is_rolled_back:  # by another thread, while a coroutine made this
             self.rolled_back()
@@ -137,26 +150,40 @@ class Followed:
     def __bool__(self) -> bool:
         return bool(self._followers)
 
-    def have_set(self, kept: Mapping[str, Any]) -> None:
+    def have_set(self, made: Mapping[str, Made]) -> None:
         """They have set these values."""
-        for name, one in kept.items() if self._followers else ():
-            made = Made(one)
+        for name, one in made.items():
+            self._note(name, one, falls=True)
+
+    def have_updated(self, name: str, made: Made) -> None:
+        """They have updated a value, by whomever it was set."""
+        before = _made.get((self._origin, name))
+        # Near, `updating` has handed it over; in a second level nobody knows whose value it was.
+        if before is not None and before.kept is not GONE and (made.kept is before.kept or made.kept is UPDATED):
+            before.at, before.is_clean = made.at, made.is_clean
+            made = before
+        self._note(name, made, falls=False)
+
+    def have_deleted(self, made: Mapping[str, Made]) -> None:
+        """They have deleted these values."""
+        for name, one in made.items():
+            self._note(name, one, falls=False)
+
+    def _note(self, name: str, made: Made, *, falls: bool) -> None:
+        if self._followers:
             _made[self._origin, name] = made
             for changes, has_written in self._followers:
-                changes.note(name, made, falls=has_written)
+                changes.note(name, made, falls=falls and has_written)
 
-    def have_updated(self, name: str, kept: Any) -> None:
-        """They have updated a value, by whomever it was set."""
-        if self._followers:
-            made = _made.get((self._origin, name)) or Made(kept)
-            for changes, _ in self._followers:
-                changes.note(name, made, falls=False)
-
-    def have_deleted(self, names: Iterable[str]) -> None:
-        """They have deleted these values."""
-        for name in names if self._followers else ():
-            for changes, _ in self._followers:
-                changes.note(name, None, falls=False)
+    def since(self, name: str, since: int) -> int:
+        """
+        Since when *name* must not have become stale for a value that this thread has computed after *since*: its own
+        changes in the same transaction do not make it so.
+        """
+        made = _made.get((self._origin, name)) if self._followers else None
+        if made is None or not made.is_clean or made.thread != get_ident():
+            return since
+        return max(since, made.at + 1)
 
     def have_cleared(self) -> None:
         """They have deleted everything."""
@@ -176,7 +203,7 @@ NOBODY = Followed(None, ())
 """For an alias that follows no transaction."""
 
 _made: WeakValueDictionary[tuple[Hashable, str], Made] = WeakValueDictionary()
-"""What the transactions in progress have set last, by origin and name."""
+"""The last change of each name by a transaction in progress."""
 changing = FreshLock()
 """Held where a value of `_made` falls, or is replaced by what was made of it."""
 
@@ -187,7 +214,7 @@ def updating(origin: Hashable, name: str, update: Callable[[], tuple[Any, Change
     new value falls with that.
     """
     made = _made.get((origin, name))
-    if made is None:
+    if made is None or made.kept is GONE:
         return update()
     with changing:
         value, change = update()
@@ -198,5 +225,5 @@ def updating(origin: Hashable, name: str, update: Callable[[], tuple[Any, Change
 
 def has_updated(origin: Hashable, name: str, kept: Any) -> None:
     """`updating` for a second level, where a value is what it is equal to."""
-    if (made := _made.get((origin, name))) is not None:
+    if (made := _made.get((origin, name))) is not None and made.kept is not GONE:
         made.kept = kept

@@ -21,7 +21,7 @@ from invalidator import Receipt
 from ..names import Names
 from ..transactions.uncommitted import Again
 from .copies import hand_out
-from .following import Changes, Made
+from .following import GONE, UPDATED, Changes, Made
 from .second_level import SecondLevel
 from .settling import are_surely_equal, surely_differ
 
@@ -29,8 +29,6 @@ MOST_VALUES = 1000
 """Of one stretch of a transaction, to compare with; what is set beyond that counts as unknown."""
 UNKNOWN: Any = object()
 """Stands for what is kept of a value of which nothing is: it is deleted."""
-UPDATED: Any = object()
-"""Stands for what is kept of a value that was set by somebody else, and updated here: it stands."""
 
 
 class ChangesBelow(Changes):
@@ -42,9 +40,9 @@ class ChangesBelow(Changes):
         self._deleted: list[str] = []
         self._begun = 0
 
-    def note(self, name: str, made: Made | None, *, falls: bool) -> None:
+    def note(self, name: str, made: Made, *, falls: bool) -> None:
         """See `Changes`."""
-        if made is not None and made.kept is not UPDATED and len(self.made) >= MOST_VALUES:
+        if len(self.made) >= MOST_VALUES and made.kept is not UPDATED and made.kept is not GONE:
             made.kept = UNKNOWN
         super().note(name, made, falls=falls)
 
@@ -55,8 +53,10 @@ class ChangesBelow(Changes):
             self._second.clear_or_owe()
             self._deleted = []
             return Again(self.names())
-        compared = {name: made for name, made in self.made.items() if made is not None and made.kept is not UPDATED}
-        self._deleted = [name for name, made in self.made.items() if made is None]
+        self._deleted = [name for name, made in self.made.items() if made.kept is GONE]
+        compared = {
+            name: made for name, made in self.made.items() if made.kept is not GONE and made.kept is not UPDATED
+        }
         self._deleted += self._unless(are_surely_equal, compared)
         if self._deleted:
             self._second.delete_or_owe(self._deleted)

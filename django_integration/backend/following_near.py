@@ -52,8 +52,8 @@ class NearChanges(Changes):
 
     def _find_survivors(self) -> dict[str, Entry[Any]]:
         """Return those of the new values that are still the ones in force."""
-        entries: dict[str, Entry[Any]] = {name: made.kept for name, made in self.made.items() if made is not None}
-        return {name: entry for name, entry in entries.items() if self._near.peek(name) is entry}
+        in_force = {name: self._near.peek(name) for name in self.made}
+        return {name: entry for name, entry in in_force.items() if entry is not None and entry is self.made[name].kept}
 
     def published(self, receipt: Receipt | None) -> None:
         """See `Follower`, and rule 2."""

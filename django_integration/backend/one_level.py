@@ -11,15 +11,15 @@ an equal key is that cache's own value, and has not changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from invalidator.extending import DEFAULT, Ttl
+from invalidator.extending import DEFAULT, Change, Ttl
 
 from ..transactions.view import has_written
 from .copies import Copy, hand_out
 from .fills import claim
-from .following import NOBODY, Changes, Followed, updating
+from .following import GONE, NOBODY, Changes, Followed, Made, updating
 from .following_near import NearChanges
 from .levels import MISSING, Done, Keep, Levels, Pending, Publish
 from .places import Place
@@ -103,12 +103,22 @@ class OneLevel(Levels):
             if is_fill:
                 near.set(name, kept[name], ttl=ttl, tags=self.tags, loaded_at=since)
             else:
-                changed[name] = since
+                changed[name] = followed.since(name, since)
         if not changed:
             return _NOTHING_LEFT
+        clean = self._clean(followed, changed)
         change = near.replace({name: kept[name] for name in changed}, ttl=ttl, tags=self.tags, since=changed)
-        followed.have_set(change.entries)
+        followed.have_set(_made_by(change, clean))
         return Publish(change.publish, None)
+
+    def _clean(self, followed: Followed, names: Iterable[str]) -> frozenset[str]:
+        """Return those of *names* that nobody else has invalidated since the caller's transaction began."""
+        if not followed:
+            return frozenset()
+        since, was_invalidated = self.near.as_of(), self.near.bus.was_invalidated
+        return frozenset(
+            name for name in names if not was_invalidated((name,), self.tags, since=followed.since(name, since))
+        )
 
     def add(self, name: str, value: Any, ttl: float | None) -> Pending[bool]:
         """See `Levels`, and rules 1 and 2."""
@@ -130,10 +140,11 @@ class OneLevel(Levels):
         if ttl == 0:
             return Done(True)
         self.make_room(name)
+        clean = self._clean(followed, [name])
         change = self.near.replace_if_absent(name, kept, ttl=ttl, tags=self.tags)
         if change is None:
             return Done(False)
-        followed.have_set(change.entries)
+        followed.have_set(_made_by(change, clean))
         return Publish(change.publish, True)
 
     def touch(self, name: str, ttl: float | None) -> Pending[bool]:
@@ -152,28 +163,30 @@ class OneLevel(Levels):
         return Publish(publish, hand_out(kept))
 
     def _update(self, name: str, change: Callable[[Any], Any], ttl: Ttl = DEFAULT) -> tuple[Any, Callable[[], object]]:
-        near = self.near
+        near, followed = self.near, self.follow()
         near.drop_misses(name)
+        clean = self._clean(followed, [name])
         kept, made = updating(self.origin, name, lambda: near.update(name, change, ttl=ttl))
-        self.follow().have_updated(name, made.entries[name])
+        followed.have_updated(name, _made_by(made, clean)[name])
         return kept, made.publish
 
     def delete(self, name: str) -> Pending[bool]:
         """See `Levels`, and rule 3."""
-        near = self.near
-        near.drop_misses(name)
-        was_there = near.peek(name) is not None
-        publish = near.bus.announce(name)
-        self.follow().have_deleted([name])
-        return Publish(publish, was_there)
+        was_there = self.near.peek(name) is not None
+        return Publish(self._delete([name]), was_there)
 
     def delete_many(self, names: list[str]) -> Pending[None]:
         """See `Levels`, and rule 3."""
-        near = self.near
+        return Publish(self._delete(names), None)
+
+    def _delete(self, names: list[str]) -> Callable[[], object]:
+        near, followed = self.near, self.follow()
         near.drop_misses(*names)
-        publish = near.bus.announce(*names)
-        self.follow().have_deleted(names)
-        return Publish(publish, None)
+        clean = self._clean(followed, names)
+        at = near.bus.clock()
+        publish = near.bus.announce(*names, at=at)
+        followed.have_deleted({name: Made(GONE, at, is_clean=name in clean) for name in names} if followed else {})
+        return publish
 
     def clear(self) -> Pending[None]:
         """See `Levels`. Publishes the tag of the LOCATION, and no key."""
@@ -187,3 +200,7 @@ class OneLevel(Levels):
             near.sweep()
 
         return Publish(publish_and_sweep, None)
+
+
+def _made_by(change: Change, clean: frozenset[str]) -> dict[str, Made]:
+    return {name: Made(entry, change.at, is_clean=name in clean) for name, entry in change.entries.items()}

@@ -18,8 +18,8 @@ from .. import observing
 from ..transactions.view import has_written
 from .copies import Copy
 from .fills import claim
-from .following import NOBODY, Changes, Followed, has_updated
-from .following_below import UPDATED, ChangesBelow
+from .following import GONE, NOBODY, UPDATED, Changes, Followed, Made, has_updated
+from .following_below import ChangesBelow
 from .levels import MISSING, Call, Levels, Pending
 from .places import Place
 from .second_level import SecondLevel
@@ -132,7 +132,7 @@ class TwoLevels(Levels):
 
     def _have_set(self, values: Mapping[str, Any], followed: Followed) -> None:
         if followed:
-            followed.have_set({name: self.keep(value) for name, value in values.items()})
+            followed.have_set({name: Made(self.keep(value)) for name, value in values.items()})
 
     def _fill_both(self, name: str, value: Any, ttl: float | None, since: int) -> None:
         kept = self.keep(value)
@@ -173,7 +173,7 @@ class TwoLevels(Levels):
         def touch() -> bool:
             if not self._second.touch(name, ttl):
                 return False
-            followed.have_updated(name, UPDATED)
+            followed.have_updated(name, Made(UPDATED))
             return True
 
         return Call(touch)
@@ -186,7 +186,7 @@ class TwoLevels(Levels):
         def incr() -> int:
             value = self._second.incr(name, delta)
             has_updated(self.origin, name, value)
-            followed.have_updated(name, UPDATED)
+            followed.have_updated(name, Made(UPDATED))
             return value
 
         return Call(incr)
@@ -204,7 +204,7 @@ class TwoLevels(Levels):
         followed = self.follow()
 
         def do() -> Any:
-            followed.have_deleted(names)  # whatever comes of it
+            followed.have_deleted({name: Made(GONE) for name in names})  # whatever comes of it
             return delete()
 
         return do

@@ -14,7 +14,7 @@ read it long ago, or changed it since, and the result is for everybody.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
@@ -28,6 +28,7 @@ from invalidator.extending import (
     TagsSpec,
     Ttl,
     check_options,
+    check_tags,
     check_tags_spec,
     decorate,
     refuse_unknown,
@@ -35,8 +36,10 @@ from invalidator.extending import (
 
 from ..dependencies.loading import aload, load
 from ..transactions.outgoing import invalidate
+from ..transactions.view import has_written
 from . import arguments
 from .default_cache import default_cache, front
+from .uncommitted_fills import follow_fill
 
 if TYPE_CHECKING:
     _NearCache = NearCache
@@ -72,6 +75,18 @@ class DefaultCache(_NearCache):
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt | None:  # type: ignore[override]
         """Invalidate *keys* and *tags* on every server, after the commit: see `invalidate` of this app."""
         return invalidate(*keys, *(name if isinstance(name, Tag) else tag(name) for name in tags))
+
+    def set(self, key: str, value: Any, **options: Any) -> bool:
+        """See `NearCache.set`; what is stored after the first write of a transaction is void at its rollback."""
+        near = default_cache()
+        if not near.set(key, value, **options):
+            return False
+        return not has_written() or follow_fill(near, key)
+
+    def set_many(self, mapping: Mapping[str, Any], **options: Any) -> list[str]:
+        """See `NearCache.set_many`, and `set`."""
+        options["tags"] = check_tags(options.get("tags", ()))
+        return [key for key, value in mapping.items() if not self.set(key, value, **options)]
 
     @overload
     def get_or_set(
