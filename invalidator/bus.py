@@ -186,25 +186,35 @@ class Invalidator:
         publish = self.announce(*keys, tags=tags)
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, publish))
 
-    def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
+    def announce(
+        self,
+        *keys: str,
+        tags: Iterable[str | Tag] = (),
+        at: int | None = None,
+        elsewhere: Iterable[str] = (),
+    ) -> Callable[[], Receipt]:
         """
         The first half of `invalidate`: in force here. Call what it returns, exactly once, to publish.
 
         Args:
             at: what was loaded up to then is stale: a time just read from the clock; None for now.
+            elsewhere: keys that leave in the same message and stay valid in this process, which has their new values.
 
         Raises:
             InvalidName: a name cannot be one, or there is none.
         """
-        keys, tags = self._check_names(keys, tags)
+        elsewhere = tuple(dict.fromkeys(map(check_key, elsewhere)))
+        keys, tags = self._check_names(keys, tags) if keys or tags or not elsewhere else ((), ())
         self._feed.before_publish()
         at = self.clock() if at is None else at
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)
-        return lambda: self._publish_names(keys, tags, at)
+        return lambda: self._publish_names(keys, tags, at, elsewhere)
 
-    def _publish_names(self, keys: tuple[str, ...], tags: tuple[str, ...], at: int) -> Receipt:
+    def _publish_names(
+        self, keys: tuple[str, ...], tags: tuple[str, ...], at: int, elsewhere: tuple[str, ...]
+    ) -> Receipt:
         try:
-            return self._publish(lambda: self._publisher.publish(keys, tags))
+            return self._publish(lambda: self._publisher.publish((*keys, *elsewhere), tags))
         finally:
             # These entries are void since they were stamped, so the other processes come first.
             self._caches.evict_invalidated(keys, at)

@@ -413,6 +413,10 @@ class NearCache:
             slots = self._slots_of(self._check_key(key), check_tags(tags))
             self._source.has_read(Entry(None, loaded_at=loaded_at, slots=slots))
 
+    def is_invalidated(self, entry: AnyEntry) -> bool:
+        """Whether *entry* became stale since it was stored, whether or not it has left."""
+        return self._rule.check(entry) == "invalidated"
+
     def may_compare(self, entry: AnyEntry) -> bool:
         """Whether a value that the caller loads now is committed, and at least as new as that of *entry*."""
         if self._slow_path and self._source.is_apart():
