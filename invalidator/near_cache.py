@@ -266,7 +266,7 @@ class NearCache:
         if loaded_at is None:
             loaded_at = self._misses.take(key, self.as_of())
         entry = self._make_entry(key, value, loaded_at, ttl, tags)
-        if not self._may_share(entry):
+        if self._slow_path and not self._source.may_share(entry, None):
             self._counts.add("refused_fills")
             return False
         return self._fill(key, entry)
@@ -485,7 +485,9 @@ class NearCache:
     # Loading and filling.
 
     def _new_loads(self) -> Loads:
-        return Loads(self.as_of, self._rule.holds_for_load, on_failure=partial(self._counts.add, "load_failures"))
+        return Loads(
+            self._clock, self.as_of, self._rule.holds_for_load, on_failure=partial(self._counts.add, "load_failures")
+        )
 
     def _join_or_start(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Load, bool]:
         check_ttl(ttl)
@@ -517,15 +519,13 @@ class NearCache:
                 parts = parts_of(loaded.made_from)
             loaded = loaded.value
         entry = self._make_entry(key, loaded, load.loaded_at, self._own_ttl(ttl), tags, parts)
-        if self._may_share(entry):
+        # The loader itself may have written, or rolled back: asked now, and also where nobody has written any more.
+        if self._source.may_share(entry, load.begun):
             result.entry = entry
             self._fill(key, entry)
-        else:  # the loader itself may have written: asked now, and not when it began
+        else:
             self._counts.add("refused_fills")
         return entry
-
-    def _may_share(self, entry: AnyEntry) -> bool:
-        return not self._slow_path or self._source.may_share(entry)
 
     def _result_for_waiter(self, key: str, load: Load, result: Result) -> AnyEntry | None:
         """What a caller that waited is given: an entry, the loader's error, or None to start anew."""

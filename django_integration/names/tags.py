@@ -89,6 +89,11 @@ def _spelled(value: object) -> str:
     return str.__str__(value) if isinstance(value, str) else str(value)  # of an enum's member, too, this is the text
 
 
+def label_in(tag: str) -> str:
+    """Return what is the label of a model if *tag* is that of a table, of a row, or of a column's value."""
+    return tag.partition(":")[0].partition("[")[0]
+
+
 def has_inexact_key(model: type[Model]) -> bool:
     """Whether two texts that differ may be one primary key of *model*, in a database of this project."""
     collations = _collations_of_key(model)
