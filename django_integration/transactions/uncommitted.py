@@ -182,8 +182,8 @@ class Uncommitted:
         by_sql: whether a transaction is in progress that was begun in SQL, so that Django does not know of it.
         stays_by_sql: whether, by SQL, another transaction follows each that ends (`SET autocommit = 0`).
         begun_by: the savepoint that began it; only SQLite has that.
-        doubt_at: when something was last rolled back, or kept out of the caches, by the bus' clock: a load that had begun
-            before that may have seen what never happened.
+        doubt_at: when something was last rolled back, or kept out of the caches, by the bus' clock: a load that had
+            begun before that may have seen what never happened.
         is_loose: whether SQL has ended the transaction of an atomic block, so that what is written in the rest of the
             block may be committed at once, or at its end.
     """

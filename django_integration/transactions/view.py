@@ -3,10 +3,10 @@ How the calling thread or task sees the databases: the `SourceView` of this app'
 
 Rule 1: a transaction that has written does not read from the cache what it has touched: the keys and tags that it will
 invalidate when it commits.
-Rule 2: it stores nothing that may hold uncommitted data, and shares it with nobody. The tags of a value show what it was
-computed from. Rows found by their primary keys are as they were, if it has not written them. Whatever else was read from
-a table that it has written to may be a list that a row has left, and no tag says which: so that is not kept. A value
-without tags may hold anything.
+Rule 2: it stores nothing that may hold uncommitted data, and shares it with nobody. The tags of a value show what it
+was computed from. Rows found by their primary keys are as they were, if it has not written them. Whatever else was read
+from a table that it has written to may be a list that a row has left, and no tag says which: so that is not kept. A
+value without tags may hold anything.
 Rule 3: what is read inside a transaction is treated as loaded at its beginning. With snapshot isolation it is as old as
 that: on SQLite always, on MySQL and MariaDB by default, on PostgreSQL above READ COMMITTED. `SET TRANSACTION` can ask
 for it anywhere, so no isolation level is trusted. Where the data is in fact newer, an invalidation in between costs one
@@ -36,16 +36,9 @@ from . import cursors, progress, uncommitted
 class TransactionView:
     """
     What this thread's transactions, on every database, have written and not committed, and how old their reads are.
-
-    Args:
-        tags_are_complete: whether the tags of a value name all that it was computed from, if it has any. Those of the
-            cache backend do not.
     """
 
     slow_path: Sized = slow_path.reasons
-
-    def __init__(self, *, tags_are_complete: bool = True) -> None:
-        self._tags_are_complete = tags_are_complete
 
     def as_of(self) -> int:
         """Return the beginning of the oldest transaction or read in progress; now, if there is none."""
@@ -85,7 +78,7 @@ class TransactionView:
         Whether the names of *entry*, which was loaded, say what it was made from, so that they can be compared with
         what was written. Tags of the application's own say nothing about that.
         """
-        return self._tags_are_complete and (bool(entry.parts) or any(map(is_of_watched, entry.tags)))
+        return bool(entry.parts) or any(map(is_of_watched, entry.tags))
 
     def has_read(self, entry: Entry[Any]) -> None:
         """Note for the cached function being computed, if there is one, that its value is made from *entry*."""
