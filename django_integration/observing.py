@@ -164,7 +164,7 @@ class _Observer:
         if probe is None or probe.near is not self._near or probe.key != key:
             return None
         _probe.set(None)
-        return probe if self._near.peek(key) is probe.entry else None
+        return probe if probe.entry in self._near.peek_all(key) else None
 
     def _serve(self, probe: Probe) -> AnyEntry:
         probe.entry.hits += 1

@@ -152,6 +152,14 @@ class Invalidator:
 
     # Publishing.
 
+    @property
+    def publishes(self) -> bool:
+        """
+        Whether what is invalidated here is published. An integration may override it, for tests whose changes nobody
+        else is to see: then it is in force here, and its receipt is lost.
+        """
+        return True
+
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """
         Invalidate *keys*, and everything with one of *tags*: here at once, everywhere else within `max_staleness`.
@@ -251,6 +259,11 @@ class Invalidator:
 
     def _publish(self, publish: Callable[[], Receipt]) -> Receipt:
         """Publish what was stamped here, after `before_publish` of the feed."""
+        if not self.publishes:
+            receipt = Receipt()
+            receipt.lose("this process keeps it to itself")
+            self._feed.after_publish(receipt)
+            return receipt
         try:
             receipt = publish()
         except BaseException as error:  # a worker's time-out, too: without `after_publish`, doubt would never end
@@ -378,6 +391,16 @@ class Invalidator:
     def attach(self, cache: AttachedCache) -> None:
         """Let *cache* evict entries whose keys are invalidated, as long as it lives."""
         self._caches.attach(cache)
+
+    def evict_loaded_since(self, at: int) -> None:
+        """
+        Let everything leave the caches on this bus that was loaded then or later, here only: what they were filled from
+        since that time is no more, such as the rows of a test.
+
+        Args:
+            at: a time of `clock`.
+        """
+        self._caches.evict_loaded_since(at)
 
     # Looking.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -191,6 +191,14 @@ class Levels(ABC):
         """`read_below` of several; those that are missing are left out."""
 
     # Loading: `find`, then the loader, then `fill`. The near cache itself stores what `fill` returns.
+
+    def load(self, name: str, loader: Callable[[], Any], ttl: float | None) -> Any:
+        """Return what is kept of a value; if there is none, of that of *loader*, which does all of the above."""
+        return self.near.get_or_set(name, loader, ttl=ttl, tags=self.tags_of(name))
+
+    async def aload(self, name: str, loader: Callable[[], Awaitable[Any]], ttl: float | None) -> Any:
+        """`load` with an async *loader*."""
+        return await self.near.aget_or_set(name, loader, ttl=ttl, tags=self.tags_of(name))
 
     @abstractmethod
     def find(self, name: str) -> Pending[Any]:

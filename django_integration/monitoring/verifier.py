@@ -322,7 +322,7 @@ def _report(suspect: _Suspect) -> None:
         suspect.difference.where,
     )
     # It would be found again and again, and be served meanwhile.
-    if suspect.near.peek(suspect.key) is suspect.entry:
+    if suspect.entry in suspect.near.peek_all(suspect.key):
         suspect.near.evict(suspect.key)
 
 

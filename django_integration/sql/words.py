@@ -31,14 +31,14 @@ _DOUBT = re.compile(
 class Word:
     """A word or sign of a statement."""
 
-    __slots__ = ("is_name", "text", "upper")
+    __slots__ = ("is_identifier", "is_name", "text", "upper")
 
     def __init__(self, kind: Any, text: str) -> None:
         self.text = text
-        # SQLite takes a name in single quotes, too.
-        self.is_name = kind in kinds.Name or kind in kinds.Keyword or kind in kinds.Literal.String
-        if kind in kinds.Name.Placeholder:
-            self.is_name = False
+        self.is_identifier = (kind in kinds.Name and kind not in kinds.Name.Placeholder) or kind in kinds.String.Symbol
+        """Whether it names something and is no keyword."""
+        # Some keywords are names, and SQLite takes a name in single quotes, too.
+        self.is_name = self.is_identifier or kind in kinds.Keyword or kind in kinds.Literal.String
         self.upper = "" if kind in kinds.Literal.String else text.upper()
         """In capitals; of strings and of names in quotes nothing, since they are no keywords."""
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -38,9 +38,12 @@ from ..conf import SETTING
 from ..names import Names, concrete_of, is_model, is_watched, plan_of
 from ..patching import Patches
 from ..sql.words import LONGEST_PARSED, Word, is_doubtful, plain_name, statements, text_of
-from ..transactions.batches import send
+from ..transactions import in_sql
+from ..transactions.in_sql import Step
 from ..transactions.outgoing import announce, collect, own_transaction
+from ..transactions.sending import send
 from .statements import compiled_statement
+from .transaction_sql import steps_of
 
 _MAY_WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|TRUNCATE|COPY|LOAD|DO)\b", re.IGNORECASE)
 _DEFINES = frozenset({"ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "SET", "SHOW", "VACUUM"})
@@ -295,9 +298,11 @@ def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, ma
     names = Names()
     if reading.written or reading.in_doubt:
         _add_names(names, reading, text)
+    using = cursor.db.alias
+    if steps := steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl):
+        return _execute_steps(cursor, steps, names, original)
     if not names:
         return original()
-    using = cursor.db.alias
     with own_transaction(using):
         try:
             result = original()
@@ -308,6 +313,27 @@ def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, ma
         if many or not reading.is_counted or cursor.description or cursor.rowcount != 0:
             collect(names, using)
         return result
+
+
+def _execute_steps(cursor: CursorWrapper, steps: Sequence[Step], names: Names, original: Callable[[], Any]) -> Any:
+    """
+    The text begins or ends a transaction. If it writes as well, it is not known in which, so what it writes belongs to
+    the one before, to the one after, and to none.
+    """
+    using = cursor.db.alias
+
+    def execute() -> Any:
+        try:
+            return original()
+        finally:
+            if names:
+                send(names)
+                collect(names, using)
+
+    try:
+        return in_sql.run(cursor.db, steps, execute)
+    finally:
+        collect(names, using)
 
 
 def _may_have_worked(error: BaseException) -> bool:
