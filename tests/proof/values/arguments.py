@@ -115,7 +115,7 @@ def _of_shelf(choices: Choices, pks: dict[type[Model], list[int]]) -> Argument:
     return Argument(
         f"{shelf.text}.item_set",
         lambda is_changed: shelf.given(is_changed).item_set.order_by("pk"),
-        lambda: shelf.true().item_set.order_by("pk"),
+        lambda: Item.objects.filter(shelf=shelf.true()).order_by("pk"),  # what the rows show is read
     )
 
 

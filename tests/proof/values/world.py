@@ -208,8 +208,9 @@ class World:
             return  # a transaction that is broken has no truth
         if said == (own := said_by(outcome)):
             return
-        if in_transaction and not actor.wrote and connection.vendor == "sqlite":
-            # As old as its transaction, or as new as the cache. (PostgreSQL and MariaDB read what is committed.)
+        if not actor.wrote and connection.vendor == "sqlite":
+            # As old as its transaction, or as a cursor that an error has left open; or as new as the cache.
+            # (PostgreSQL and MariaDB read what is committed.)
             if mixes:
                 return
             if said == self._committed(truth):
