@@ -13,7 +13,8 @@ from typing import Any
 
 from django.db.models import Model
 
-from ..simulation.choices import Choices
+from tests.proof.simulation.choices import Choices
+
 from .kinds import happens
 from .models import Item, Label, Maker, Note, Shelf
 from .questions import NAMES, PRICES, Body

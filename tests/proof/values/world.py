@@ -21,8 +21,8 @@ from django.utils import translation
 from django_integration.backend import settling
 from invalidator import loads
 from invalidator.link.memory import MemoryServer, close_server, open_server
+from tests.proof.simulation.choices import Choices
 
-from ..simulation.choices import Choices
 from . import by_hand
 from .actors import Actor
 from .arguments import draw_argument, pks_of_models
