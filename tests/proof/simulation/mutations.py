@@ -149,8 +149,8 @@ MUTATIONS = (
         "tags are checked as keys are",
         (
             "near_cache",
-            "return name_slots((key,), tags, self.bus.slots)",
-            "return name_slots((key,), (), self.bus.slots)",
+            "return name_slots((name_of(key),), tags, self.bus.slots)",
+            "return name_slots((name_of(key),), (), self.bus.slots)",
         ),
     ),
     mutation(
