@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from .forks import FreshLock
+from .forks import FreshRLock
 
 
 class Receipt:
@@ -15,7 +15,7 @@ class Receipt:
     process only and waits in the queue, which a background thread delivers in order.
     """
 
-    __slots__ = ("_event", "_id", "_is_done", "_listeners", "_lost_because")
+    __slots__ = ("__weakref__", "_event", "_id", "_is_done", "_listeners", "_lost_because")
 
     def __init__(self) -> None:
         self._event: threading.Event | None = (
@@ -84,5 +84,5 @@ class Receipt:
         return f"<Receipt {'queued' if self.queued else f'lost: {self._lost_because}'}>"
 
 
-_lock = FreshLock()
-"""Of all receipts, held for a few instructions."""
+_lock = FreshRLock()
+"""Of all receipts, held for a few instructions. A signal handler or a finalizer may invalidate meanwhile."""
