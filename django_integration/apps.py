@@ -11,6 +11,7 @@ from .dependencies import hooks as reading
 from .local_caches import adapters
 from .monitoring import verifier
 from .transactions import hooks as committing
+from .transactions import in_tests
 from .writes import raw_sql, receivers, saves, statements
 
 
@@ -25,6 +26,7 @@ class InvalidatorConfig(AppConfig):
         """Watch writes, register the checks, and import `invalidation.py` of every app that has one."""
         checks.register_all()
         committing.patches.install()
+        in_tests.patches.install()
         second_level.install()
         receivers.connect()
         saves.patches.install()

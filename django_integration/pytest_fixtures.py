@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from .testing.captures import Invalidations, capture_invalidations
-from .testing.cases import isolated
-from .testing.isolation import IsolatedBus
+from .testing.isolation import IsolatedBus, isolated
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ Rule 1: a caller keeps what `bus()` returned for one call only, or registers wit
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -66,6 +67,11 @@ class Bus(Invalidator):
             return await asyncio.shield(sync_to_async(self.invalidate)(*keys, tags=tags))
         return await super().ainvalidate(*keys, tags=tags)
 
+    @property
+    def publishes(self) -> bool:
+        """See `Invalidator.publishes`: not while this process keeps to itself, unless the bus is within the process."""
+        return not _runtime.keeps_to_itself or self.url.startswith("memory://")
+
     def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
         """See `Invalidator.announce`, by which everything but a clear and a release is published."""
         if not publish_observers:
@@ -82,7 +88,8 @@ class Bus(Invalidator):
     def release_hold(self, hold: Hold) -> Receipt:
         """See `Invalidator.release_hold`: the message of a strict write."""
         _report(hold.keys, hold.tags)
-        return _publish_deleted(self, tuple(hold.keys), lambda: super(Bus, self).release_hold(hold))
+        keys = tuple(key for key in hold.keys if key not in _spared.get(hold, ()))
+        return _publish_deleted(self, keys, lambda: super(Bus, self).release_hold(hold))
 
     def clear(self) -> Receipt:
         """See `Invalidator.clear`."""
@@ -92,7 +99,13 @@ class Bus(Invalidator):
         return super().clear()
 
 
-def _publish_deleted(bus: Bus, keys: Sequence[str], publish: Callable[[], Receipt]) -> Receipt:
+def publish_again(keys: Iterable[str], tags: Iterable[str], again: Iterable[str]) -> Receipt:
+    """`Bus.invalidate` in one message, but that the shared stores have new values of the keys *again* already."""
+    keys, made = tuple(keys), bus()
+    return _publish_deleted(made, keys, lambda: Invalidator.invalidate(made, *keys, *again, tags=tags))
+
+
+def _publish_deleted(bus: Invalidator, keys: Sequence[str], publish: Callable[[], Receipt]) -> Receipt:
     """Delete *keys* from the shared stores, publish, and let the stores see what came in between."""
     if not keys:
         return publish()
@@ -103,6 +116,14 @@ def _publish_deleted(bus: Bus, keys: Sequence[str], publish: Callable[[], Receip
     for store in _shared_stores:
         store.check_again(keys, receipt, begun)
     return receipt
+
+
+_spared: weakref.WeakKeyDictionary[Hold, dict[str, None]] = weakref.WeakKeyDictionary()
+
+
+def spare(hold: Hold, keys: Iterable[str]) -> None:
+    """At the release of *hold*, the shared stores have new values of *keys* already, and nothing is deleted there."""
+    _spared.setdefault(hold, {}).update(dict.fromkeys(keys))
 
 
 PublishObserver = Callable[[tuple[str, ...], tuple[str, ...], bool], object]
@@ -123,6 +144,7 @@ class _Runtime:
         self.bus: Invalidator | None = None
         self.lock = FreshRLock()
         self.has_sidecar = True
+        self.keeps_to_itself = False
         self.on_made: list[Callable[[Invalidator], object]] = []
         self.on_reset: list[Callable[[], object]] = []
 
@@ -135,7 +157,7 @@ def bus() -> Invalidator:
     # Read without the lock: an attribute is there whole or not at all, and this is on every write's path.
     if (made := _runtime.bus) is not None:
         return made
-    with _runtime.lock:
+    with _runtime.lock.lock:
         if _runtime.bus is None:
             made = _runtime.bus = make_bus()
             for callback in _runtime.on_made:
@@ -163,9 +185,14 @@ def do_without_sidecar() -> None:
     _runtime.has_sidecar = False
 
 
+def keep_to_itself(whether: bool) -> None:
+    """Publish nothing to any server from now on, or do so again: what is invalidated is in force here alone."""
+    _runtime.keeps_to_itself = whether
+
+
 def reset() -> None:
     """Close the bus, if there is one; the next use makes a new one."""
-    with _runtime.lock:
+    with _runtime.lock.lock:
         old, _runtime.bus = _runtime.bus, None
         _runtime.has_sidecar = True
     # Outside the lock: a callback of the old bus may be waiting for it.

@@ -15,6 +15,9 @@ class AttachedCache(Protocol):
     def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
         """Let the entries of *keys* leave that were loaded before that time: their names were invalidated."""
 
+    def evict_loaded_since(self, at: int) -> None:
+        """Let the entries leave that were loaded then or later."""
+
     def set_hit_words(self, words: Words) -> None:
         """From now on a hit has to compare with the count of changes, and the stamps, in *words*."""
 
@@ -49,6 +52,11 @@ class AttachedCaches:
         if keys:
             for cache in self._caches:
                 cache.evict_invalidated(keys, loaded_before)
+
+    def evict_loaded_since(self, at: int) -> None:
+        """Let the entries leave every cache that were loaded then or later."""
+        for cache in self._caches:
+            cache.evict_loaded_since(at)
 
     def set_hit_words(self, words: Words) -> None:
         """Let the hits of every cache compare with *words*."""

@@ -158,6 +158,14 @@ class Invalidator:
 
     # Publishing.
 
+    @property
+    def publishes(self) -> bool:
+        """
+        Whether what is invalidated here is published. An integration may override it, for tests whose changes nobody
+        else is to see: then it is in force here, and its receipt is lost.
+        """
+        return True
+
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """
         Invalidate *keys*, and everything with one of *tags*: here at once, everywhere else within `max_staleness`.
@@ -278,7 +286,7 @@ class Invalidator:
     def _publish(self, publish: Callable[[], Receipt], keys: Iterable[str] = (), at: int = NEVER) -> Receipt:
         """Publish what was stamped here *at* that time, after `before_publish` of the feed."""
         try:
-            receipt = publish()
+            receipt = publish() if self.publishes else _kept_here()
         except BaseException as error:  # a worker's time-out, too: without `after_publish`, doubt would never end
             at_end_of_child(_close_all)
             lost = Receipt()
@@ -411,6 +419,16 @@ class Invalidator:
         """Let *cache* evict entries whose keys are invalidated, as long as it lives."""
         self._caches.attach(cache)
 
+    def evict_loaded_since(self, at: int) -> None:
+        """
+        Let everything leave the caches on this bus that was loaded then or later, here only: what they were filled from
+        since that time is no more, such as the rows of a test.
+
+        Args:
+            at: a time of `clock`.
+        """
+        self._caches.evict_loaded_since(at)
+
     # Looking.
 
     def status(self) -> Status:
@@ -504,6 +522,12 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
+
+
+def _kept_here() -> Receipt:
+    receipt = Receipt()
+    receipt.lose("this process keeps it to itself")
+    return receipt
 
 
 def _past(happening: Happening | None, now: int) -> Past | None:

@@ -1,63 +1,51 @@
 """
 `@cached`: from a function and its arguments to a key, tags and a call of `get_or_set`.
 
-Rule 1: a key is built from values whose text is the same in every process. Anything else (an object whose repr holds
-an address) is refused, with a repair in the message, because no other server could invalidate it.
-Rule 2: arguments are bound as the function itself would bind them, so that f(1), f(id=1) and a default of 1 are one
-key.
-Rule 3: the key of a call is kept only for arguments of which equal ones of one type have one text (`_KEPT`): 0.0 and
+What a key is made of is in `keys.py`; here is what a call does with it.
+
+Rule 1: the key of a call is kept only for arguments of which equal ones of one type have one text (`_KEPT`): 0.0 and
 -0.0, or two spellings of a Decimal, are equal and have two keys.
+Rule 2: an option that cannot work is refused where the function is decorated.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
-import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
+from collections.abc import Callable, Iterable
+from datetime import date
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 from uuid import UUID
 
-from .errors import InvalidName
-from .names import Tag
+from .errors import InvalidName, InvalidSetting
+from .keys import (
+    Binder,
+    Describe,
+    KeySpec,
+    TagsSpec,
+    describe_nothing,
+    key_maker,
+    name_of_function,
+    tags_maker,
+)
+from .loaded import Ttl, check_ttl
+from .names import Tag, check_tag
 from .receipt import Receipt
+from .variants import name_of
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
-KeySpec = str | Callable[..., str]
-TagsSpec = Iterable[str | Tag] | Callable[..., Iterable[str | Tag]]
 
 ABOUT_TO_LOAD = object()
 """The default of a `get` whose caller is going to load the key. Such a miss is not remembered for a later `set`."""
 
-# Subclasses before their bases; each with the text of the type itself, since a subclass may show two values as one.
-_PLAIN: tuple[Any, ...] = (
-    Enum,
-    str,
-    bytes,
-    bool,
-    int,
-    float,
-    type(None),
-    Decimal,
-    datetime,
-    date,
-    time,
-    timedelta,
-    UUID,
-)
 _KEPT: frozenset[type] = frozenset({str, bytes, int, bool, type(None), UUID, date})
 _KEYS_KEPT = 10_000
 """For each function and kind of call; with one more, all are forgotten. Some 2 MB at the most."""
 _LONGEST_KEPT = 200
 """Characters of an argument that is kept with its key."""
-
-_LONGEST_PLAIN_KEY = 200
-"""Bytes. Longer ones are replaced by their hash, with room left for prefixes."""
 
 
 def _is_kept(argument: object) -> bool:
@@ -97,20 +85,15 @@ class Front:
         self.cache = self
 
 
-Describe = Callable[[Any], "str | None"]
-"""Gives a value that is not plain a text that is the same in every process, or None if it knows none."""
-
-
-def _describe_nothing(value: object) -> None:
-    return None
-
-
 class CachedFunction(Generic[P, R]):
     """
     A function whose results are cached. Call it as before.
 
     Attributes:
         __wrapped__: the function itself, which always loads.
+
+    Raises:
+        InvalidName, InvalidSetting, TypeError: an option cannot work, or *function* cannot be called.
     """
 
     # What a hit reads has slots: the dictionary is a copy of the function's, and a look into it is slow.
@@ -126,17 +109,21 @@ class CachedFunction(Generic[P, R]):
         tags: TagsSpec,
         key: KeySpec | None,
         version: int | str = 1,
-        describe: Describe = _describe_nothing,
+        describe: Describe = describe_nothing,
         front: Front | None = None,
     ) -> None:
+        check_options(ttl=ttl, key=key, version=version)
+        tags = check_tags_spec(tags)
+        self._kind, function = _unwrap(function)
         functools.update_wrapper(self, function)
+        self.__wrapped__ = function  # which a partial has not
         self._cache = cache
         self._front = Front(cache) if front is None else front
         self._ttl = ttl
         self._bind = Binder(function)
-        self._make_key = _key_maker(function, key, self._bind, version, describe)
-        self._make_tags = tags_maker(tags, self._bind)
-        self._is_async = inspect.iscoroutinefunction(function)
+        self._make_key = key_maker(function, key, self._bind, version, describe)
+        self._make_tags = tags_maker(tags, self._bind, name_of_function(function))
+        self._is_async = _is_async(function)
         self._keeps = not callable(key) and not self._is_async
         # Keys of calls by positional arguments and their types, since 1 and True are equal.
         self._keys_by_kind: dict[type, dict[Any, str]] = {kind: {} for kind in _KEPT}  # of calls with one argument
@@ -178,7 +165,7 @@ class CachedFunction(Generic[P, R]):
         return entry.value
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """The key of a call, kept if it may be."""
+        """The key of a call, or its variant; kept if it may be."""
         key = self._make_key(args, kwargs)
         if not kwargs and self._keeps and all(map(_is_kept, args)):
             self._keep(args, key)
@@ -194,12 +181,12 @@ class CachedFunction(Generic[P, R]):
         kept[call] = key
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The key under which the result for these arguments is cached."""
-        return self._key(args, kwargs)
+        """The key of the result for these arguments: the name by which it is invalidated, everywhere."""
+        return name_of(self._key(args, kwargs))
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
         """Invalidate the result for these arguments everywhere."""
-        return cast(Receipt, self._cache().invalidate(self._key(args, kwargs)))
+        return cast(Receipt, self._cache().invalidate(self.key(*args, **kwargs)))
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
@@ -209,7 +196,11 @@ class CachedFunction(Generic[P, R]):
     ) -> BoundCachedFunction[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Methods work, too; they need a *key*, because `self` has no text that is the same everywhere."""
-        return self if instance is None else BoundCachedFunction(cast(Any, self), instance)
+        if self._kind is staticmethod or (instance is None and self._kind is None):
+            return self
+        if self._kind is classmethod:
+            instance = type(instance) if owner is None else owner
+        return BoundCachedFunction(cast(Any, self), instance)
 
 
 class BoundCachedFunction(Generic[Q, R]):
@@ -231,98 +222,91 @@ class BoundCachedFunction(Generic[Q, R]):
 
 
 def cached_function(
+    function: Any,
     cache: Callable[[], Any],
     *,
-    ttl: Any,
+    ttl: Ttl,
     tags: TagsSpec,
     key: KeySpec | None,
     version: int | str = 1,
     front: Front | None = None,
-) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
-    """Return a decorator. *cache* returns the cache; it is called at each miss, so that decorating starts nothing."""
-    check_tags_spec(tags)
-    return lambda function: CachedFunction(function, cache, ttl, tags, key, version, front=front)
-
-
-def check_tags_spec(tags: TagsSpec) -> None:
-    """Raise InvalidName for a lone tag: it would be read as one tag per letter."""
-    if isinstance(tags, str):
-        raise InvalidName(
-            f"tags must be a list, tuple or set of templates, or a function; for one tag write tags=[{tags!r}]"
-        )
-
-
-class Binder:
-    """Names the arguments of a call: `inspect.Signature.bind` where it must, a dictionary where it can."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._signature = inspect.signature(function)
-        parameters = self._signature.parameters.values()
-        self._names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        self._is_plain = len(self._names) == len(self._signature.parameters)
-        self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
-        if self._is_plain and not kwargs and len(args) + len(self._defaults) >= len(self._names) >= len(args):
-            return {**self._defaults, **dict(zip(self._names, args, strict=False))}
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
-
-
-def _key_maker(
-    function: Callable[..., Any], key: KeySpec | None, bind: Binder, version: int | str, describe: Describe
-) -> Callable[[tuple[Any, ...], dict[str, Any]], str]:
-    if callable(key):
-        return lambda args, kwargs: key(*args, **kwargs)
-    if key is not None:
-        template = key
-        return lambda args, kwargs: template.format_map(bind(args, kwargs))
-    prefix = f"{function.__module__}.{function.__qualname__}"
-    return lambda args, kwargs: plain_key(prefix, bind(args, kwargs), version, describe)
-
-
-def tags_maker(tags: TagsSpec, bind: Binder) -> Callable[[tuple[Any, ...], dict[str, Any]], Iterable[str | Tag]]:
-    """Return what makes the tags of a call from its arguments."""
-    if callable(tags):
-        return lambda args, kwargs: tags(*args, **kwargs)
-    templates = tuple(str(tag) for tag in tags)
-    if not any("{" in template for template in templates):
-        return lambda args, kwargs: templates
-    return lambda args, kwargs: [template.format_map(bind(args, kwargs)) for template in templates]
-
-
-def plain_key(
-    prefix: str, arguments: Mapping[str, Any], version: int | str = 1, describe: Describe = _describe_nothing
-) -> str:
+) -> Any:
     """
-    Return the key of named *arguments*, such as "shop.pages.product@1(lang='en', pk=42)"; a long one is hashed.
+    Return *function* decorated; a decorator, if it is None.
+
+    Args:
+        cache: returns the cache; it is called at each miss, so that decorating starts nothing.
+    """
+    check_options(ttl=ttl, key=key, version=version)
+    tags = check_tags_spec(tags)
+    return decorate(function, lambda function: CachedFunction(function, cache, ttl, tags, key, version, front=front))
+
+
+def decorate(function: Any, decorator: Callable[[Callable[P, R]], CachedFunction[P, R]]) -> Any:
+    """
+    Return *function* decorated, as it is for `@cached`; if it is None, *decorator*, as it is for `@cached(…)`.
 
     Raises:
-        InvalidName: an argument has no text that is the same in every process; the message names it.
+        TypeError: *function* is an option that was not given by its name.
     """
-    pairs = [f"{name}={_plain_text(value, prefix, name, describe)}" for name, value in sorted(arguments.items())]
-    key = f"{prefix}@{version}({', '.join(pairs)})"
-    if len(key if key.isascii() else key.encode()) <= _LONGEST_PLAIN_KEY:
-        return key
-    return f"{prefix[:_LONGEST_PLAIN_KEY]}@{version}#{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"
+    if function is None:
+        return decorator
+    if not callable(function) and not isinstance(function, classmethod | property):
+        names = {str: "key", int: "ttl", float: "ttl", list: "tags", tuple: "tags", set: "tags"}
+        name = names.get(type(function), "ttl")
+        raise TypeError(f"cached takes its options by name: did you mean cached({name}={function!r})?")
+    return decorator(function)
 
 
-def _plain_text(value: Any, prefix: str, name: str, describe: Describe) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join([_plain_text(item, prefix, name, describe) for item in value])})"
-    for plain in _PLAIN:
-        if isinstance(value, plain):
-            text = cast(str, plain.__repr__(value))
-            # Which letters are escaped depends on the Unicode that a Python knows; so all are that are not ASCII.
-            return text if text.isascii() else text.encode("ascii", "backslashreplace").decode()
-    try:
-        described = describe(value)
-    except InvalidName as error:
-        raise InvalidName(f"{prefix}: cannot make a key from {name}: {error}") from None
-    if described is not None:
-        return described
-    raise InvalidName(
-        f"{prefix}: cannot make a key from {name}={value!r}; give cached(key=…) a template such as "
-        f'"{prefix.rpartition(".")[2]}:{{{name}.pk}}" or a function of the arguments'
-    )
+def refuse_unknown(unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError, with a suggestion, if there are *unknown* options."""
+    known = tuple(known)
+    for name in unknown:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"its options are {', '.join(known)}"
+        raise TypeError(f"cached has no option {name!r}: {hint}")
+
+
+def check_options(*, ttl: Any, key: Any, version: Any) -> None:
+    """Raise InvalidSetting, with a suggestion, for an option that cannot work."""
+    check_ttl(ttl)
+    if not (key is None or callable(key) or (isinstance(key, str) and key)):
+        raise InvalidSetting(
+            f'key must be a template such as "product:{{pk}}", or a function of the same arguments, not {key!r}'
+        )
+    if not isinstance(version, int | str):
+        raise InvalidSetting(f"version must be a whole number or a string, not {version!r}")
+
+
+def check_tags_spec(tags: TagsSpec) -> TagsSpec:
+    """
+    Return *tags*, templates of them as a tuple.
+
+    Raises:
+        InvalidName: they cannot be tags. A lone string would be read as one tag per letter.
+    """
+    if isinstance(tags, str | Tag):
+        raise InvalidName(
+            f"tags must be a list, tuple or set of templates, or a function; for one tag write tags=[{str(tags)!r}]"
+        )
+    if callable(tags):
+        return tags
+    if not isinstance(tags, Iterable):
+        raise InvalidName(f"tags must be a list, tuple or set of templates, or a function, not {tags!r}")
+    return tuple(map(check_tag, tags))
+
+
+def _unwrap(function: Any) -> tuple[type | None, Any]:
+    """Return *function* without what makes it a static method or a method of its class, and which that was."""
+    if isinstance(function, staticmethod | classmethod):
+        return type(function), function.__func__
+    if isinstance(function, property):
+        raise TypeError("cached decorates the function of a property: write @property above it")
+    if not callable(function):
+        raise TypeError(f"cached decorates functions, not {type(function).__name__}: {function!r}")
+    return None, function
+
+
+def _is_async(function: Any) -> bool:
+    called = function if inspect.isroutine(function) or isinstance(function, functools.partial) else None
+    return inspect.iscoroutinefunction(called or type(function).__call__) or inspect.iscoroutinefunction(function)

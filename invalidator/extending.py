@@ -5,7 +5,8 @@ An integration makes near caches coherent with a framework, an ORM or another ca
 docs/extending.md explains the parts and shows a small integration; in short:
 
 - The **source**: a `SourceView` knows how the calling thread or task sees the database, and learns what it reads.
-- **Functions**: `CachedFunction` with a `Front`, `plain_key` and `ABOUT_TO_LOAD`, to decorate before a cache exists.
+- **Functions**: `CachedFunction` with a `Front`, `plain_key`, `within` and `ABOUT_TO_LOAD`, to decorate before a cache
+  exists; `decorate`, `check_options` and `refuse_unknown` for a decorator's options.
 - **Writes to a cache**: `WritableCache`, whose operations distinguish a fill from a `Change`.
 - **Observing**: an `Observer` sees what callers of a near cache hit, miss and load.
 - **Names**: `check_key`, `check_tag`, `check_tags`, `check_tags_spec` and `name_slots`.
@@ -18,14 +19,16 @@ What is here is public: a change of it is in the changelog.
 """
 
 from .config import CONFIG_OPTIONS, OPTIONS, Check, Option
-from .decorator import ABOUT_TO_LOAD, Describe, Front, KeySpec, TagsSpec, check_tags_spec, plain_key
+from .decorator import ABOUT_TO_LOAD, Front, check_options, check_tags_spec, decorate, refuse_unknown
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
+from .keys import Describe, KeySpec, TagsSpec, plain_key
 from .ledger import now_ns
-from .loaded import DEFAULT, Ttl
+from .loaded import DEFAULT, Ttl, check_ttl
 from .names import check_key, check_tag, check_tags, name_slots
 from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
 from .source import SourceView
+from .variants import within
 from .weak_list import WeakList
 from .writable_cache import Change, WritableCache
 
@@ -53,13 +56,18 @@ __all__ = [
     "WeakList",
     "WritableCache",
     "check_key",
+    "check_options",
     "check_tag",
     "check_tags",
     "check_tags_spec",
+    "check_ttl",
+    "decorate",
     "name_slots",
     "now_ns",
     "on_fork_in_child",
     "plain_key",
+    "refuse_unknown",
     "register_for_forks",
     "version_numbers",
+    "within",
 ]

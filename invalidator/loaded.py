@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
 
 from .config import TTL
 from .entry import AnyEntry
+from .errors import InvalidSetting
 from .names import Tag
 
 V = TypeVar("V")
@@ -47,6 +51,16 @@ class Loaded(Generic[V]):
 
 def check_ttl(ttl: T) -> T:
     """Return *ttl*, or raise InvalidSetting."""
-    if not isinstance(ttl, Default):
-        TTL.validate("ttl", ttl)
+    if not isinstance(ttl, Default) and not TTL.check.fits(ttl):
+        raise InvalidSetting(f"ttl must be {TTL.check.right}, not {ttl!r}{_hint(ttl)}")
     return ttl
+
+
+def _hint(ttl: Any) -> str:
+    """What may have been meant."""
+    if isinstance(ttl, timedelta):
+        return f": did you mean {ttl.total_seconds():g}?"
+    if isinstance(ttl, str):
+        with contextlib.suppress(ValueError):
+            return f": did you mean {float(ttl):g}?" if TTL.check.fits(float(ttl)) else ""
+    return ": for no end write None" if ttl in (-1, math.inf) else ""

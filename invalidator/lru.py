@@ -32,8 +32,9 @@ from uuid import UUID
 from .any_key import AnyKeyCache
 from .bus import Invalidator
 from .config import MAXSIZE, TTL
-from .decorator import ABOUT_TO_LOAD, Binder, TagsSpec, tags_maker
+from .decorator import ABOUT_TO_LOAD
 from .errors import InvalidName, InvalidSetting
+from .keys import Binder, TagsSpec, name_of_function, tags_maker
 from .loaded import DEFAULT, Ttl
 from .names import Tag, check_tag, check_tags
 from .receipt import Receipt
@@ -87,7 +88,7 @@ class CoherentLRU(Generic[F]):
         name: str | None,
     ) -> None:
         functools.update_wrapper(self, function)
-        self.tag = check_tag(name or f"{function.__module__}.{function.__qualname__}")
+        self.tag = check_tag(name or name_of_function(function))
         self._bus = bus
         self._invalidate_tags = invalidate
         self._source = source
@@ -299,7 +300,7 @@ def _tags_maker(
     tags: TagsSpec, bind: Binder | None, name: str
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], Iterable[str | Tag]]:
     if bind is not None:
-        return tags_maker(tags if callable(tags) else check_tags(tags), bind)
+        return tags_maker(tags if callable(tags) else check_tags(tags), bind, name)
     if not callable(tags) and not any("{" in tag for tag in check_tags(tags)):
         return lambda args, kwargs: tags
     raise InvalidSetting(f"{name} has no signature, so no tags can be made of its arguments: leave out the templates")

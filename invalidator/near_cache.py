@@ -11,7 +11,7 @@ Rule 3: loaders, callbacks and all other code of the application run without any
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -19,9 +19,10 @@ from . import forks
 from .bus import Invalidator
 from .config import MAXSIZE, TTL
 from .counts import Counts
-from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, KeySpec, TagsSpec, cached_function
+from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, cached_function, refuse_unknown
 from .entry import AnyEntry, Entry, Parts, parts_of
 from .errors import InvalidSetting
+from .keys import KeySpec, TagsSpec
 from .ledger import CHANGES, FOREVER, Words
 from .loaded import DEFAULT, Default, Loaded, Ttl, check_ttl
 from .loads import Load, Loads, Result
@@ -32,6 +33,7 @@ from .receipt import Receipt
 from .source import NoTransactions, SourceView
 from .status import Cause, Stats
 from .store import Evicted, Store
+from .variants import is_variant, name_of
 
 log = logging.getLogger("invalidator.near_cache")
 
@@ -124,6 +126,8 @@ class NearCache:
         """
         Return the value of *key*, or *default* if there is none that may be served.
 
+        What a decorated function has cached is found by its key, too; not if several functions have that key.
+
         A miss is remembered: what the same thread or task stores next under *key* (`set`) is treated as loaded now, and
         not when `set` is called.
 
@@ -172,13 +176,27 @@ class NearCache:
         return {key: value for key, value in found.items() if value is not _NOT_THERE}
 
     def peek(self, key: str) -> AnyEntry | None:
-        """Return the entry of *key* if it may be served, or None. It is no read: for pages that show what is cached."""
-        try:
-            entry = self._by_key[key]
-        except (KeyError, TypeError):
-            self._check_key(key)
-            return None
-        return self._valid(key, entry, is_use=False)
+        """
+        Return the entry of *key* if it may be served, or None. It is no read: for pages that show what is cached.
+
+        If several functions have that key, it is the entry of one of them: see `peek_all`.
+        """
+        return next(self._peek_each(key), None)
+
+    def peek_all(self, key: str) -> list[AnyEntry]:
+        """Return every entry that may be served and that *key* invalidates: several functions may have one key."""
+        return list(self._peek_each(key))
+
+    def _peek_each(self, key: str) -> Iterator[AnyEntry]:
+        self._check_key(key)
+        for stored in (key, *self._store.variants_of(key)):
+            if (entry := self._peek(stored)) is not None:
+                yield entry
+
+    def _peek(self, key: str) -> AnyEntry | None:
+        """`peek` of *key* itself, and not of its variants."""
+        entry = self._by_key.get(key)
+        return None if entry is None else self._valid(key, entry, is_use=False)
 
     def __contains__(self, key: str) -> bool:
         return self.peek(key) is not None
@@ -217,26 +235,38 @@ class NearCache:
         """
         observer = self._observer
         if observer is not None:
-            if loads and observer.loads_anyway(key, entry):
+            name = name_of(key)
+            if loads and observer.loads_anyway(name, entry):
                 return False
-            observer.hit(key, entry)
+            observer.hit(name, entry)
         entry.hits += 1
         self._read(entry)
         return True
 
     def _missed(self, key: str, default: Any) -> Any:
         self._check_key(key)
+        if default is not ABOUT_TO_LOAD and (found := self._get_only_variant(key)) is not None:
+            return found.value
         observer = self._observer
         if observer is not None:
-            if default is ABOUT_TO_LOAD and observer.loads_anyway(key, None):
+            name = name_of(key)
+            if default is ABOUT_TO_LOAD and observer.loads_anyway(name, None):
                 return default
-            observer.missed(key)
+            observer.missed(name)
         self._counts.add("misses")
         if default is not ABOUT_TO_LOAD:
             at = self.as_of()
             self._misses.note(key, at)
             self.note_read(key, loaded_at=at)
         return default
+
+    def _get_only_variant(self, key: str) -> AnyEntry | None:
+        """The entry for a caller who gets *key*, if there is none but that of one variant."""
+        variants = self._store.variants_of(key)
+        if len(variants) != 1 or (entry := self._by_key.get(variants[0])) is None:
+            return None
+        found = self._valid(variants[0], entry)
+        return found if found is not None and self._serve(variants[0], found, loads=False) else None
 
     # Storing.
 
@@ -376,7 +406,7 @@ class NearCache:
         if observer is None:
             entry = self._load(key, loader, ttl, checked)
         else:
-            entry = observer.load(key, loader, lambda loader: self._load(key, loader, ttl, checked))
+            entry = observer.load(name_of(key), loader, lambda loader: self._load(key, loader, ttl, checked))
         return self._read(entry)
 
     def _load(self, key: str, loader: Loader, ttl: Ttl, tags: tuple[str, ...]) -> AnyEntry:
@@ -399,7 +429,7 @@ class NearCache:
         if observer is None:
             entry = await self._aload(key, loader, ttl, checked)
         else:
-            entry = await observer.aload(key, loader, lambda loader: self._aload(key, loader, ttl, checked))
+            entry = await observer.aload(name_of(key), loader, lambda loader: self._aload(key, loader, ttl, checked))
         return self._read(entry)
 
     async def _aload(self, key: str, loader: AsyncLoader, ttl: Ttl, tags: tuple[str, ...]) -> AnyEntry:
@@ -413,11 +443,32 @@ class NearCache:
             if entry is not None:
                 return entry
 
+    @overload
+    def cached(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
+    @overload
     def cached(
-        self, *, ttl: Ttl = DEFAULT, tags: TagsSpec = (), key: KeySpec | None = None, version: int | str = 1
-    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
+        self,
+        function: None = None,
+        /,
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: TagsSpec = (),
+        key: KeySpec | None = None,
+        version: int | str = 1,
+    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
+    def cached(
+        self,
+        function: Any = None,
+        /,
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: TagsSpec = (),
+        key: KeySpec | None = None,
+        version: int | str = 1,
+        **unknown: Any,
+    ) -> Any:
         """
-        Decorate a function, sync or async, so that its results are cached.
+        Decorate a function, sync or async, so that its results are cached: `@cache.cached`, or with options.
 
         Args:
             ttl: as in `get_or_set`.
@@ -426,11 +477,16 @@ class NearCache:
                 which must then be strings, numbers, booleans, None, dates, or tuples of such.
             version: a part of such a key: raise it when the function's results change their form.
 
-        The decorated function has `key(…)` and `invalidate(…)`, with the function's own arguments.
+        The decorated function has `key(…)` and `invalidate(…)`, with the function's own arguments. No two functions
+        share a value, whatever they are called; of two with one key, both are invalidated by it.
+
+        Raises:
+            InvalidName, InvalidSetting, TypeError: an option cannot work; the message says what would.
         """
+        refuse_unknown(unknown, ("ttl", "tags", "key", "version"))
         front = Front(lambda: self)
         front.cache = self
-        return cached_function(lambda: self, ttl=ttl, tags=tags, key=key, version=version, front=front)
+        return cached_function(function, lambda: self, ttl=ttl, tags=tags, key=key, version=version, front=front)
 
     # Invalidating and evicting.
 
@@ -439,8 +495,8 @@ class NearCache:
         return self.bus.invalidate(*keys, tags=tags)
 
     def evict(self, *keys: str) -> int:
-        """Let the entries of *keys* leave, here only. Returns how many there were."""
-        gone = self._store.remove([self._check_key(key) for key in keys], "hand")
+        """Let the entries of *keys* leave, here only, of whichever function. Returns how many there were."""
+        gone = self._store.remove_named([self._check_key(key) for key in keys], "hand")
         self._report(gone)
         return len(gone)
 
@@ -476,11 +532,14 @@ class NearCache:
 
     def _check_key(self, key: str) -> str:
         """Return *key*, or raise InvalidName."""
+        if is_variant(key):
+            check_key(name_of(key))
+            return key
         return check_key(key)
 
     def _slots_of(self, key: str, tags: tuple[str, ...]) -> tuple[int, ...]:
         """The slots of an entry's names."""
-        return name_slots((key,), tags, self.bus.slots)
+        return name_slots((name_of(key),), tags, self.bus.slots)
 
     # Loading and filling.
 
@@ -497,7 +556,7 @@ class NearCache:
 
     def _find_meanwhile(self, key: str, result: Result) -> AnyEntry | None:
         """The entry of another load that has ended since the caller looked, which is then the result; else None."""
-        result.entry = entry = self.peek(key)
+        result.entry = entry = self._peek(key)
         if entry is None:
             self._counts.add("loads")
         return entry
@@ -509,7 +568,7 @@ class NearCache:
         """
         tags = load.tags
         parts: Parts = ()
-        if isinstance(loaded, Loaded):
+        if issubclass(type(loaded), Loaded):  # `isinstance` would ask a lazy object for its class, and set it up
             more = check_tags(loaded.tags)
             tags = tuple(dict.fromkeys((*tags, *more))) if tags else more
             ttl = ttl if isinstance(loaded.ttl, Default) else check_ttl(loaded.ttl)
@@ -580,7 +639,15 @@ class NearCache:
 
     def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
         """Let the entries of *keys* leave that were loaded before that time: they were invalidated."""
-        self._report(self._store.remove(keys, "invalidated", loaded_before=loaded_before))
+        self._report(self._store.remove_named(keys, "invalidated", loaded_before=loaded_before))
+
+    def evict_loaded_since(self, at: int) -> None:
+        """
+        Let the entries leave that were loaded then or later. What the calling thread or task stores from now on is not
+        taken for older than this, either.
+        """
+        self._report(self._store.remove_if(lambda entry: "hand" if entry.loaded_at >= at else None))
+        self._misses.forget()
 
     def set_hit_words(self, words: Words) -> None:
         """A hit compares with the count of changes, and the stamps, in *words* from now on."""
@@ -603,7 +670,8 @@ class NearCache:
         self._counts.add_evictions([left.cause for left in gone])
         if self._on_evict is not None:
             for left in gone:
+                name = name_of(left.key)
                 try:
-                    self._on_evict(left.key, left.entry.value, left.cause)
+                    self._on_evict(name, left.entry.value, left.cause)
                 except Exception:
-                    log.exception("on_evict callback failed key=%r cause=%s", left.key, left.cause)
+                    log.exception("on_evict callback failed key=%r cause=%s", name, left.cause)

@@ -53,7 +53,7 @@ class Receipt:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the invalidation is accepted, at most *timeout* seconds. Returns `accepted`."""
-        with _lock:
+        with _lock.lock:
             if self._is_done:
                 return self.accepted
             if self._event is None:
@@ -73,7 +73,7 @@ class Receipt:
         self._finish()
 
     def _finish(self) -> None:
-        with _lock:
+        with _lock.lock:
             self._is_done = True
             if self._event is not None:
                 self._event.set()

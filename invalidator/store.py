@@ -21,6 +21,7 @@ from cachetools import FIFOCache
 
 from .entry import AnyEntry
 from .status import Cause
+from .variants import Variants, is_variant
 
 
 class Evicted(NamedTuple):
@@ -46,14 +47,19 @@ class _SecondChance(FIFOCache[str, AnyEntry]):
         self.pushed_out: list[tuple[str, AnyEntry]] = []
         # The same entries in a plain dictionary: a look-up through cachetools costs twice as much (make bench).
         self.by_key: dict[str, AnyEntry] = {}
+        self.variants = Variants()
 
     def __setitem__(self, key: str, entry: AnyEntry) -> None:
         super().__setitem__(key, entry)
         self.by_key[key] = entry
+        if is_variant(key):
+            self.variants.add(key)
 
     def __delitem__(self, key: str) -> None:
         super().__delitem__(key)
         self.by_key.pop(key, None)
+        if is_variant(key):
+            self.variants.discard(key)
 
     def popitem(self) -> tuple[str, AnyEntry]:
         for _ in range(self.MAX_TURNS):
@@ -84,6 +90,7 @@ class Store:
         self._hits_of_the_gone = 0  # of entries that have left
         self.by_key: Mapping[str, AnyEntry] = self._entries.by_key
         """What there is: always the same dictionary, to look into and not to change."""
+        self._variants = self._entries.variants
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -92,6 +99,13 @@ class Store:
         """Everything there is now."""
         with self.lock:
             return list(self._entries.items())
+
+    def variants_of(self, key: str) -> tuple[str, ...]:
+        """The keys of entries that are stored under variants of *key*."""
+        if key not in self._variants:  # the usual case, without the lock
+            return ()
+        with self.lock:
+            return self._variants.of(key)
 
     @property
     def size(self) -> float:
@@ -142,6 +156,12 @@ class Store:
     def remove(self, keys: Iterable[str], cause: Cause, *, loaded_before: int | None = None) -> list[Evicted]:
         """Let the entries of *keys* leave; with *loaded_before*, only those loaded before that time."""
         with self.lock:
+            return self._remove(keys, cause, loaded_before)
+
+    def remove_named(self, names: Iterable[str], cause: Cause, *, loaded_before: int | None = None) -> list[Evicted]:
+        """`remove` of the entries of *names* and of all variants of these."""
+        with self.lock:
+            keys = [key for name in names for key in (name, *self._variants.of(name))]
             return self._remove(keys, cause, loaded_before)
 
     def remove_entry(self, key: str, entry: AnyEntry, cause: Cause) -> list[Evicted]:

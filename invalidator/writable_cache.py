@@ -145,7 +145,7 @@ class WritableCache(NearCache):
         """
         check_ttl(ttl)
         while True:
-            old = self.peek(check_key(key))
+            old = self._peek(check_key(key))
             if old is None:
                 raise KeyError(key)
             value = change(old.value)

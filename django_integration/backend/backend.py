@@ -14,7 +14,8 @@ Rule 2: a miss makes a fill for a while (`fills.py`), and not beyond the request
 same key by the same thread or task: a later `set` is a change.
 Rule 3: backend objects come and go with threads and tasks. What outlives them, the store, belongs to the process and to
 a LOCATION (`places.py`).
-Rule 4: an async method does on the event loop what is in memory, and nothing that waits (`levels.py`).
+Rule 4: an async method does on the event loop what is in memory, and nothing that waits (`levels.py`). Copying a value
+that is stored may wait for the database, so it leaves the loop; a hit does not.
 Rule 5: in a transaction that has written (`transactions/view.py`) nobody knows what a value was computed from: what
 follows a miss is stored nowhere, an `add` is a change, and a key that the transaction invalidates is read from nowhere.
 Rule 6: a write changes the values of this alias alone. It publishes the name of its key, so that a LOCATION with an
@@ -35,25 +36,21 @@ from typing import Any, ClassVar
 
 from asgiref.sync import iscoroutinefunction
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
-from django.core.exceptions import ImproperlyConfigured
-
-from invalidator import InvalidName
-from invalidator.extending import check_tags
 
 from .. import conf as configuration
 from .. import observing
-from .copies import COPIES, Kept, hand_out
+from .copies import Kept, hand_out
 from .keys import CacheWithNames
 from .levels import MISSING, Levels, Pending
 from .one_level import OneLevel
+from .options import Options, check_options, tags_in
 from .places import place_of
+from .recorded import Recorded
 from .second_level import SecondLevel
 from .two_levels import TwoLevels
 
 MOST_CULLED = 1000
 """Entries that leave at once for room, at most: a request must not walk through a store of 50,000."""
-
-_OPTIONS = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "L2", "NEAR_TIMEOUT", "TAGS"})
 
 Timeout = Any  # seconds, None for ever, or Django's DEFAULT_TIMEOUT
 
@@ -65,6 +62,7 @@ class NearCacheBackend(CacheWithNames):
     Options, besides MAX_ENTRIES (default: INVALIDATOR["MAXSIZE"]) and CULL_FREQUENCY:
 
         COPY          "pickle" (default), "deep" or "none": how to keep what can be changed, see `copies.py`
+        DEPENDENCIES  whether `get_or_set` depends on what its callable reads, see `recorded.py`; not with L2
         L2            the alias of the cache in which values live, see `second_level.py`
         TAGS          tags that every entry carries, such as those of models: ["shop.price"]; not with L2
         NEAR_TIMEOUT  seconds that a near copy may be served of which only L2 knows when it expires; default 10
@@ -80,22 +78,24 @@ class NearCacheBackend(CacheWithNames):
     _without_second_level: ClassVar[type[OneLevel]] = OneLevel
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
-        options: Mapping[str, Any] = params.get("OPTIONS", {})
-        _check_options(options)
+        options: Options = params.get("OPTIONS", {})
+        check_options(options)
         self._place = place_of(location)
         super().__init__(params, self._place.remembered_names)
         if "max_entries" not in params and "MAX_ENTRIES" not in options:
             # Not `conf.maxsize`: a cache can be made where the setting is missing, which is a matter of its first use.
             given = configuration.given().get("MAXSIZE")
             self._max_entries = given if isinstance(given, int) else configuration.KEYS["MAXSIZE"].default
-        self.tags = (self._place.tag, *_own_tags(options))
+        self.tags = (self._place.tag, *tags_in(options))
         self.second_level = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
-        self._levels = self._make_levels(options.get("COPY", "pickle"))
+        self._levels = self._make_levels(options)
 
-    def _make_levels(self, copying: Any) -> Levels:
+    def _make_levels(self, options: Options) -> Levels:
+        copying = options.get("COPY", "pickle")
         if self.second_level is not None:
             return TwoLevels(self._place, copying, self._make_room, second=self.second_level)
-        return self._without_second_level(self._place, copying, self._make_room, tags=self.tags)
+        kind = Recorded if options.get("DEPENDENCIES") else self._without_second_level
+        return kind(self._place, copying, self._make_room, tags=self.tags)
 
     def _make_room(self, name: str) -> None:
         """Let entries leave the LOCATION, if one more under *name* would be more than this alias wants there."""
@@ -185,7 +185,7 @@ class NearCacheBackend(CacheWithNames):
             value = default() if callable(default) else default
             return levels.fill(name, value, ttl, since).finish()
 
-        return hand_out(levels.near.get_or_set(name, load, ttl=ttl, tags=levels.tags_of(name)))
+        return hand_out(levels.load(name, load, ttl))
 
     async def aget_or_set(
         self, key: Any, default: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: int | None = None
@@ -196,17 +196,17 @@ class NearCacheBackend(CacheWithNames):
         async def load() -> Any:
             if observing.is_reloading():
                 value = observing.loader_of(default)()
-                return levels.keep(await value if isinstance(value, Awaitable) else value)
+                return await levels.keeping(await value if _is_awaitable(value) else value).afinish()
             since = levels.near.as_of()
             found = await levels.find(name).afinish()
             if found is not MISSING:
                 return found
             value = default() if callable(default) else default
-            if iscoroutinefunction(default) or isinstance(value, Awaitable):
+            if (callable(default) and iscoroutinefunction(default)) or _is_awaitable(value):
                 value = await value
             return await levels.fill(name, value, ttl, since).afinish()
 
-        return hand_out(await levels.near.aget_or_set(name, load, ttl=ttl, tags=levels.tags_of(name)))
+        return hand_out(await levels.aload(name, load, ttl))
 
     # Writing.
 
@@ -297,26 +297,9 @@ class NearCacheBackend(CacheWithNames):
             self._place.near.forget_misses()
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    if unknown := sorted(options.keys() - _OPTIONS):
-        raise ImproperlyConfigured(
-            f"OPTIONS {', '.join(unknown)} of NearCacheBackend are not known; known are: {', '.join(sorted(_OPTIONS))}"
-        )
-    copying = options.get("COPY", "pickle")
-    if copying not in COPIES:
-        raise ImproperlyConfigured(
-            f"OPTIONS['COPY'] of NearCacheBackend must be one of {', '.join(COPIES)}, not {copying!r}"
-        )
-
-
-def _own_tags(options: Mapping[str, Any]) -> tuple[str, ...]:
-    try:
-        tags = check_tags(options.get("TAGS", ()))
-    except InvalidName as refusal:
-        raise ImproperlyConfigured(f"OPTIONS['TAGS'] of NearCacheBackend: {refusal}") from None
-    if tags and options.get("L2"):
-        raise ImproperlyConfigured("OPTIONS['TAGS'] of NearCacheBackend cannot go with L2, which knows no tags")
-    return tags
+def _is_awaitable(value: object) -> bool:
+    # By type: `isinstance` asks a lazy object for its class, and that asks the database.
+    return issubclass(type(value), Awaitable)
 
 
 def _without(names: Iterable[str], found: Mapping[str, Any]) -> list[str]:
@@ -325,7 +308,5 @@ def _without(names: Iterable[str], found: Mapping[str, Any]) -> list[str]:
 
 def _hand_out_all(names: Mapping[str, Any], found: Mapping[str, Any]) -> dict[Any, Any]:
     """Return the values *found* by key, of the keys that *names* has by name."""
-    values = [kept.copy(kept.value) if type(kept) is Kept else kept for kept in found.values()]
-    if len(found) == len(names):  # both in the order of the question
-        return dict(zip(names.values(), values, strict=True))
-    return dict(zip(map(names.__getitem__, found), values, strict=True))
+    # By name, never by place: what is near is found before what lies in the second level, whatever was asked for first.
+    return {names[name]: kept.copy(kept.value) if type(kept) is Kept else kept for name, kept in found.items()}

@@ -49,6 +49,7 @@ _UNCHANGING = frozenset(
         *(date, timedelta, Decimal, Fraction, UUID, range, timezone, ZoneInfo),
     }
 )
+_PLAIN_CONTAINERS = frozenset({dict, list, set, tuple, frozenset})
 _DEEPEST = 50
 """Containers in containers; deeper ones are left to pickle, which does not recurse in Python."""
 
@@ -83,6 +84,28 @@ def keep(value: Any, how: Copy = "pickle") -> Any:
             return Kept(copy.deepcopy, copy.deepcopy(value))
         return Kept(pickle.loads, pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     return value if copier is None else Kept(copier, copier(value))
+
+
+def may_do_io(value: Any) -> bool:
+    """
+    Whether `keep` of *value* may ask the database, as that of a query set or a lazy object does: whether there is
+    anything in it but text, numbers and the like, and plain containers of them.
+    """
+    # By type alone: `isinstance` asks a lazy object for its class, and that sets it up.
+    ahead, seen = [value], set[int]()
+    while ahead:
+        at = ahead.pop()
+        kind = type(at)
+        if kind in _UNCHANGING or kind is datetime or kind is time or issubclass(kind, Enum):
+            continue
+        if kind not in _PLAIN_CONTAINERS:
+            return True
+        if id(at) not in seen:
+            seen.add(id(at))
+            ahead += at
+            if kind is dict:
+                ahead += at.values()
+    return False
 
 
 def hand_out(kept: Any) -> Any:

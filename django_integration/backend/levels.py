@@ -7,7 +7,8 @@ by `await afinish()`.
 
 Rule 1: what depends on the calling thread or task is done in the first half or in `then`, never in a helper thread: its
 misses, and what it has recorded.
-Rule 2: `afinish` does nothing on the event loop that waits.
+Rule 2: `afinish` does nothing on the event loop that waits. Keeping a value may, too: a query set that was not read
+yet, or a lazy object, asks the database when it is copied.
 Rule 3: a change that is in force here is published, even if the coroutine that made it is cancelled meanwhile.
 """
 
@@ -15,14 +16,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
 
 from invalidator.extending import WritableCache
 
-from .copies import Copy, keep
+from .copies import Copy, keep, may_do_io
 from .places import Place
 
 T = TypeVar("T")
@@ -110,6 +111,39 @@ class Call(Pending[T]):
         return result
 
 
+class Keep(Pending[T]):
+    """
+    Values have to be copied before they can be stored.
+
+    Args:
+        values: by name.
+        levels: those that keep them.
+        then: makes what is left of the operation from what is kept of them, in the thread or task of the caller.
+    """
+
+    __slots__ = ("_levels", "_then", "_values")
+
+    def __init__(self, values: Mapping[str, Any], levels: Levels, then: Callable[[dict[str, Any]], Pending[T]]) -> None:
+        self._values = values
+        self._levels = levels
+        self._then = then
+
+    def finish(self) -> T:
+        """Copy, and then the rest. Raises what copying raises."""
+        return self._then(self._keep_all()).finish()
+
+    async def afinish(self) -> T:
+        """Copy what may ask the database in the thread in which Django runs sync code, and all else here."""
+        if any(map(self._levels.may_wait, self._values.values())):
+            kept = await sync_to_async(self._keep_all)()
+        else:
+            kept = self._keep_all()
+        return await self._then(kept).afinish()
+
+    def _keep_all(self) -> dict[str, Any]:
+        return {name: self._levels.keep(value) for name, value in self._values.items()}
+
+
 class Levels(ABC):
     """
     Where the values of one alias live. Names are those of `keys.py`, and times to live are seconds or None for ever.
@@ -134,6 +168,14 @@ class Levels(ABC):
         """Return what to store near for *value*, see `copies.py`."""
         return keep(value, self._copying)
 
+    def may_wait(self, value: Any) -> bool:
+        """Whether `keep` of *value* may wait for the database."""
+        return self._copying != "none" and may_do_io(value)
+
+    def keeping(self, value: Any) -> Pending[Any]:
+        """`keep` for sync and async callers."""
+        return Keep({"": value}, self, lambda kept: Done(kept[""]))
+
     @abstractmethod
     def tags_of(self, name: str) -> tuple[str, ...]:
         """Return the tags of what lies near under *name*."""
@@ -149,6 +191,14 @@ class Levels(ABC):
         """`read_below` of several; those that are missing are left out."""
 
     # Loading: `find`, then the loader, then `fill`. The near cache itself stores what `fill` returns.
+
+    def load(self, name: str, loader: Callable[[], Any], ttl: float | None) -> Any:
+        """Return what is kept of a value; if there is none, of that of *loader*, which does all of the above."""
+        return self.near.get_or_set(name, loader, ttl=ttl, tags=self.tags_of(name))
+
+    async def aload(self, name: str, loader: Callable[[], Awaitable[Any]], ttl: float | None) -> Any:
+        """`load` with an async *loader*."""
+        return await self.near.aget_or_set(name, loader, ttl=ttl, tags=self.tags_of(name))
 
     @abstractmethod
     def find(self, name: str) -> Pending[Any]:

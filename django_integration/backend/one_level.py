@@ -17,7 +17,7 @@ from typing import Any
 from ..transactions.view import has_written
 from .copies import Copy, hand_out
 from .fills import claim
-from .levels import MISSING, Done, Levels, Pending, Publish
+from .levels import MISSING, Done, Keep, Levels, Pending, Publish
 from .places import Place
 
 _NOT_FOUND: Pending[Any] = Done(MISSING)
@@ -59,18 +59,25 @@ class OneLevel(Levels):
 
     def fill(self, name: str, value: Any, ttl: float | None, since: int) -> Pending[Any]:
         """See `Levels`."""
-        kept = self.keep(value)
-        self.make_room(name)
-        return Done(kept)
+
+        def conclude(kept: dict[str, Any]) -> Pending[Any]:
+            self.make_room(name)
+            return Done(kept[name])
+
+        return Keep({name: value}, self, conclude)
 
     # Writing.
 
     def set(self, values: Mapping[str, Any], ttl: float | None) -> Pending[None]:
         """See `Levels`, and rule 1."""
+        # Claimed before the values are copied: what is invalidated while a query set is read is not stored.
+        claims = claim(self.near, values)
+        return Keep(values, self, lambda kept: self._store(kept, claims, ttl))
+
+    def _store(self, kept: dict[str, Any], claims: Mapping[str, tuple[bool, int]], ttl: float | None) -> Pending[None]:
         near = self.near
-        kept = {name: self.keep(value) for name, value in values.items()}
         changed: dict[str, int] = {}
-        for name, (is_fill, since) in claim(near, values).items():
+        for name, (is_fill, since) in claims.items():
             self.make_room(name)
             if is_fill:
                 near.set(name, kept[name], ttl=ttl, tags=self.tags, loaded_at=since)
@@ -83,15 +90,19 @@ class OneLevel(Levels):
 
     def add(self, name: str, value: Any, ttl: float | None) -> Pending[bool]:
         """See `Levels`, and rules 1 and 2."""
-        near = self.near
-        kept = self.keep(value)
-        is_fill, since = claim(near, {name: value})[name]
-        if near.peek(name) is not None:
+        is_fill, since = claim(self.near, {name: value})[name]
+        if self.near.peek(name) is not None:
             return Done(False)
+        fills = is_fill and not has_written()
+        return Keep({name: value}, self, lambda kept: self._add(name, kept[name], ttl, since if fills else None))
+
+    def _add(self, name: str, kept: Any, ttl: float | None, since: int | None) -> Pending[bool]:
+        """Add what was computed after *since*; None for a change."""
+        near = self.near
         if ttl == 0:
             return Done(True)  # it was added, and has expired
         self.make_room(name)
-        if is_fill and not has_written():
+        if since is not None:
             return Done(near.fill_if_absent(name, kept, loaded_at=since, ttl=ttl, tags=self.tags))
         change = near.replace_if_absent(name, kept, ttl=ttl, tags=self.tags)
         return Done(False) if change is None else Publish(change.publish, True)

@@ -11,13 +11,26 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from invalidator import InvalidName
+from invalidator import Entry, InvalidName
 from invalidator.extending import FreshLock, WritableCache, check_tag
 
 from .. import near_caches, runtime
 from ..near_caches import Opened
 from ..transactions.view import TransactionView
 from .keys import Remembered, digest
+
+OWN_TAGS = "django.cache:"
+"""How the tags begin that the backend itself gives to its entries: they say nothing of what a value was made from."""
+RECORDED = f"{OWN_TAGS}~recorded"
+"""The tag of a value whose other tags say what it was made from (`recorded.py`)."""
+
+
+class PlaceView(TransactionView):
+    """How callers of the backend see the databases: only a recorded value says what it was computed from."""
+
+    def knows_sources(self, entry: Entry[Any]) -> bool:
+        """See `TransactionView`."""
+        return RECORDED in entry.tags and bool(entry.parts or any(not tag.startswith(OWN_TAGS) for tag in entry.tags))
 
 
 class Place:
@@ -63,9 +76,9 @@ class Place:
         """The near cache. Each alias bounds what it stores (`MAX_ENTRIES`), so the near cache itself has no bound."""
         if (near := self._near) is not None:
             return near
-        with self._lock:
+        with self._lock.lock:
             if self._near is None:
-                near = WritableCache(runtime.bus(), maxsize=math.inf, source=TransactionView(tags_are_complete=False))
+                near = WritableCache(runtime.bus(), maxsize=math.inf, source=PlaceView())
                 near.bus.start()  # the sooner there is a lease, the fewer first fills are void
                 name = f"CACHES, location {self.location or '(default)'}"
                 near_caches.register(Opened(near, name, self.location, only_loads=False))
@@ -94,6 +107,6 @@ runtime.on_reset(_forget_all)
 def place_tag(location: str) -> str:
     """Return the tag that every entry of a LOCATION carries, such as "django.cache:" for the default one."""
     try:
-        return check_tag(f"django.cache:{location}")
+        return check_tag(f"{OWN_TAGS}{location}")
     except InvalidName:
-        return f"django.cache:~{digest(location)}"
+        return f"{OWN_TAGS}~{digest(location)}"

@@ -5,6 +5,7 @@ Rule 1: a near copy is treated as loaded before the second level was read.
 Rule 2: a fill goes to both levels, and to neither if another server was quicker: then the next read finds that server's
 value. A change goes to the second level alone, and its near copies are invalidated: the next read makes new ones.
 Rule 3: a value that is found in the second level was no miss. A `set` that follows is a change.
+Rule 4: a value is copied where the second level is asked, which is no event loop: copying may ask the database.
 """
 
 from __future__ import annotations
@@ -42,23 +43,29 @@ class TwoLevels(Levels):
     def read_below(self, name: str) -> Pending[Any]:
         """See `Levels`, and rules 1 and 3."""
         since = self.near.as_of()
-        return Call(partial(self._second.get, name, MISSING), lambda found: self._keep_near(name, found, since))
+        return Call(partial(self._get, name), lambda kept: self._keep_near(name, kept, since))
+
+    def _get(self, name: str) -> Any:
+        found = self._second.get(name, MISSING)
+        return found if found is MISSING else self.keep(found)
 
     def read_all_below(self, names: list[str]) -> Pending[Mapping[str, Any]]:
         """See `Levels`, and rules 1 and 3."""
         since = self.near.as_of()
 
+        def get_many() -> dict[str, Any]:
+            return {name: self.keep(value) for name, value in self._second.get_many(names).items()}
+
         def keep_near(found: Mapping[str, Any]) -> Mapping[str, Any]:
-            return {name: self._keep_near(name, value, since) for name, value in found.items()}
+            return {name: self._keep_near(name, kept, since) for name, kept in found.items()}
 
-        return Call(partial(self._second.get_many, names), keep_near)
+        return Call(get_many, keep_near)
 
-    def _keep_near(self, name: str, found: Any, since: int) -> Any:
-        if found is MISSING:
+    def _keep_near(self, name: str, kept: Any, since: int) -> Any:
+        if kept is MISSING:
             return MISSING
         near, tags = self.near, self.tags_of(name)
         near.claim_miss(name, within=0)  # rule 3: forget it
-        kept = self.keep(found)
         self.make_room(name)
         near.set(name, kept, ttl=self._second.near_ttl(name), tags=tags, loaded_at=since)
         near.note_read(name, tags=tags, loaded_at=since)
@@ -68,20 +75,24 @@ class TwoLevels(Levels):
 
     def find(self, name: str) -> Pending[Any]:
         """See `Levels`."""
-        return Call(partial(self._second.get, name, MISSING), partial(self._found, name))
+        return Call(partial(self._get, name), partial(self._found, name))
 
-    def _found(self, name: str, found: Any) -> Any:
-        return found if found is MISSING else observing.Found(self.keep(found), ttl=self._second.near_ttl(name))
+    def _found(self, name: str, kept: Any) -> Any:
+        return kept if kept is MISSING else observing.Found(kept, ttl=self._second.near_ttl(name))
 
     def fill(self, name: str, value: Any, ttl: float | None, since: int) -> Pending[Any]:
         """See `Levels`. If another server was quicker, the result is that server's value."""
-        kept = self.keep(value)
 
-        def keep_winner(winner: Any) -> Any:
-            self.make_room(name)
+        def fill() -> Any:
+            kept = self.keep(value)
+            winner = self._second.fill(name, value, kept, ttl, since)
             return kept if winner is value else self.keep(winner)
 
-        return Call(partial(self._second.fill, name, value, kept, ttl, since), keep_winner)
+        def conclude(kept: Any) -> Any:
+            self.make_room(name)
+            return kept
+
+        return Call(fill, conclude)
 
     # Writing.
 

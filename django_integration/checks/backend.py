@@ -5,6 +5,7 @@ System checks of the cache backend.
     invalidator.W021  sessions live in a near cache without a second level: other servers do not have them
     invalidator.W022  two aliases with different LOCATION make equal keys: a write to one empties the other
     invalidator.E023  a second level is itself a near cache
+    invalidator.E024  an alias has an option that is not known, or that cannot work
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from django.apps.config import AppConfig
 from django.conf import settings
 from django.core.cache.backends.base import default_key_func
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - as Django calls it
+from django.core.exceptions import ImproperlyConfigured
 
 from .. import conf
 from ..backend.aliases import l2_alias, near_cache_aliases
+from ..backend.options import check_options
 
 _Apps = Sequence[AppConfig] | None
 
@@ -83,7 +86,28 @@ def check_l2_is_no_near_cache(app_configs: _Apps, **_: Any) -> list[CheckMessage
     ]
 
 
-ALL = (check_l2_database, check_sessions, check_equal_keys, check_l2_is_no_near_cache)
+def check_the_options(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+    """E024: what the backend would refuse at its first use."""
+    return [
+        Error(
+            f"CACHES[{alias!r}]: {refusal}",
+            hint="docs/django/cache-backend.md lists the OPTIONS, and which go together.",
+            id="invalidator.E024",
+        )
+        for alias, params in near_cache_aliases().items()
+        if (refusal := _refusal(params.get("OPTIONS", {})))
+    ]
+
+
+def _refusal(options: Mapping[str, Any]) -> str | None:
+    try:
+        check_options(options)
+    except ImproperlyConfigured as refusal:
+        return str(refusal)
+    return None
+
+
+ALL = (check_l2_database, check_sessions, check_equal_keys, check_l2_is_no_near_cache, check_the_options)
 
 
 def _locations(alias: str | None) -> list[str]:

@@ -5,15 +5,18 @@ Rule 1: while nothing is recorded, a replacement looks at one context variable a
 Rule 2: a query is recorded when it has been sent, and before the loader gets its rows. One that fails is recorded, too:
 its error may be caught, and is an answer.
 Rule 3: a query inside of a query is recorded as it is compiled: each of them passes through `as_sql` of a compiler.
+Rule 4: SQL in text is asked for its tables (`tables.py`), wherever it is: in a cursor, or inside a query.
+Rule 5: the application gets what Django returns, whatever happens here. A query that cannot be recorded finely is
+recorded by all tables that it names; if that fails, too, the value is not kept.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-import re
 import sys
 from collections.abc import Iterator
-from contextvars import ContextVar
+from types import FrameType
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
@@ -31,36 +34,15 @@ from django.db.models.sql.compiler import (
 from django.db.models.sql.where import ExtraWhere
 
 from ..patching import Patches
-from .queries import note_from, read_query, read_tables
-from .recorder import Recorder, current
+from ..sql.words import text_of
+from .queries import note_from, read_query, read_whole_tables
+from .recorder import Recorder, current, log_once
 from .rows import RowRecorder
+from .sending import Sending, current_sending, has_query
+from .tables import is_understood, read_sql
 
 _WRITES = (SQLInsertCompiler, SQLDeleteCompiler, SQLUpdateCompiler)
-_READING_SQL = re.compile(
-    r"\s*(?:(?:--[^\n]*\n|/\*.*?\*/|\()\s*)*(?:select|with|values|table|call|exec)\b", re.IGNORECASE | re.DOTALL
-)
-_SUBSELECT = re.compile(r"\bselect\b", re.IGNORECASE)
 _END = object()
-
-
-class _Sending:
-    """One query being sent, or about to be."""
-
-    __slots__ = ("compilers", "done", "empty", "rows", "rows_of")
-
-    def __init__(self, rows_of: Query | None = None) -> None:
-        self.compilers: list[Any] = []
-        """Those of the query and of the queries inside it, in the order in which they begin to compile."""
-        self.rows_of = rows_of
-        """The query whose rows will be instances."""
-        self.rows: RowRecorder | None = None
-        """What records its rows, if they have to be recorded."""
-        self.empty = False
-        """Whether it is not sent, because nothing can match."""
-        self.done = False
-
-
-_sending: ContextVar[_Sending | None] = ContextVar("invalidator_sending", default=None)
 
 
 patches = Patches("Reads of a loader")
@@ -73,39 +55,46 @@ def _execute_sql(original: Any) -> Any:
         if recorder is None or isinstance(self, _WRITES):
             return original(self, *args, **kwargs)
         if (type(self), type(self.connection)) not in _patched:
-            _patch_compiler(self)
-        sending, token = _sending.get(), None
+            recorder.fenced(_patch_compiler, self)
+        sending, token = current_sending.get(), None
         if sending is None or sending.done or sending.rows_of is not self.query:
-            sending = _Sending()
-            token = _sending.set(sending)
+            sending = Sending()
+            token = current_sending.set(sending)
         try:
             result = original(self, *args, **kwargs)
         except BaseException:
-            _record_all(recorder, sending)
+            recorder.fenced(_record_whole, recorder, sending)
             raise
         finally:
             sending.done = True
             if token is not None:
-                _sending.reset(token)
-        _record(recorder, self, sending)
+                current_sending.reset(token)
+        if not sending.empty:
+            _record(recorder, self, sending)
         return result
 
     return execute_sql
 
 
-def _record(recorder: Recorder, compiler: Any, sending: _Sending) -> None:
-    if sending.empty:
-        return
-    if len(sending.compilers) > 1:
-        for nested in sending.compilers:
-            if nested is not compiler:
-                read_tables(recorder, nested)
-    sending.rows = read_query(recorder, compiler, whole_rows=sending.rows_of is compiler.query)
+def _record(recorder: Recorder, compiler: Any, sending: Sending) -> None:
+    try:
+        if all(map(is_understood, sending.compilers)) and not sending.holds_more():
+            for nested in sending.compilers:
+                if nested is not compiler:
+                    read_whole_tables(recorder, nested)
+            sending.rows = read_query(recorder, compiler, whole_rows=sending.rows_of is compiler.query)
+            return
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is ours
+        log_once(error, "a query was recorded by its tables as wholes")
+    recorder.fenced(_record_whole, recorder, sending)
 
 
-def _record_all(recorder: Recorder, sending: _Sending) -> None:
+def _record_whole(recorder: Recorder, sending: Sending) -> None:
+    """Record every table that the query names in any way."""
     for compiler in sending.compilers:
-        read_tables(recorder, compiler)
+        read_whole_tables(recorder, compiler)
+    if sending.sql is not None:
+        read_sql(recorder, sending.sql, sys._getframe())  # noqa: SLF001
 
 
 @patches.around(SQLAggregateCompiler, "as_sql", "self, ...", why="the same, for a query that counts or sums up")
@@ -115,21 +104,31 @@ def _as_sql(original: Any) -> Any:
         recorder = current()
         if recorder is None:
             return original(self, *args, **kwargs)
-        sending = _sending.get()
-        is_outermost = sending is not None and not sending.compilers
-        if sending is not None and not sending.done:
-            sending.compilers.append(self)
+        sending = current_sending.get()
+        if sending is None or sending.done:
+            compiled = original(self, *args, **kwargs)
+            recorder.fenced(
+                read_whole_tables, recorder, self
+            )  # part of a write, whose SQL is looked at when it is sent
+            return compiled
+        is_outermost = not sending.compilers
+        sending.compilers.append(self)
         try:
             compiled = original(self, *args, **kwargs)
         except EmptyResultSet:
-            if sending is not None and is_outermost:
-                sending.empty = True
+            sending.empty = sending.empty or is_outermost
             raise
-        if sending is None or sending.done:
-            read_tables(recorder, self)  # part of a write
+        recorder.fenced(_note_sql, sending, compiled, is_outermost)
         return compiled
 
     return as_sql
+
+
+def _note_sql(sending: Sending, compiled: Any, is_outermost: bool) -> None:
+    if is_outermost:
+        sending.sql = compiled[0]
+    else:
+        sending.inner.append(compiled[0])
 
 
 _own_as_sql = patches.around_each(
@@ -159,8 +158,8 @@ def _patch_compiler(compiler: Any) -> None:
 )
 def _get_from_clause(original: Any) -> Any:
     def get_from_clause(self: Any) -> Any:
-        if current() is not None:
-            note_from(self)
+        if (recorder := current()) is not None:
+            recorder.fenced(note_from, self)
         return original(self)
 
     return get_from_clause
@@ -170,78 +169,152 @@ def _get_from_clause(original: Any) -> Any:
 def _iter(original: Any) -> Any:
     def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
         rows = original(self)
-        return rows if current() is None else _recorded(rows, self.queryset.query)
+        recorder = current()
+        return rows if recorder is None else _recorded(recorder, rows, self.queryset.query)
 
     return __iter__
 
 
-def _recorded(rows: Iterator[Any], query: Query) -> Iterator[Any]:
-    sending = _Sending(rows_of=query)
+def _recorded(recorder: Recorder, rows: Iterator[Any], query: Query) -> Iterator[Any]:
+    sending = Sending(rows_of=query)
     first: Any
-    token = _sending.set(sending)
+    token = current_sending.set(sending)
     try:
         first = next(rows, _END)
     finally:
-        _sending.reset(token)
+        current_sending.reset(token)
     if first is _END:
         return
     if (recording := sending.rows) is None:
         yield first
         yield from rows
         return
-    recording.begin()
+    recorder.fenced(recording.begin)
     to_come = itertools.chain((first,), rows)
     for row in to_come:
-        if not recording.record(row):
+        if not _record_row(recorder, recording, row):
             to_come = itertools.chain((row,), to_come)
             break
         yield row
-    recording.end()
+    recorder.fenced(recording.end)
     yield from to_come
 
 
-@patches.around(CursorWrapper, "executemany", "self, sql, ...", why="SQL of a loader's own is reported as unknown")
-@patches.around(CursorWrapper, "execute", "self, sql, ...", why="SQL of a loader's own is reported as unknown")
+def _record_row(recorder: Recorder, recording: RowRecorder, row: Any) -> bool:
+    """Record *row*. Returns False if those after it need not be recorded."""
+    try:
+        return recording.record(row)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is ours
+        log_once(error, "rows were recorded by their tables as wholes")
+        recorder.fenced(recording.give_up)
+        return False
+
+
+@patches.around(CursorWrapper, "executemany", "self, sql, ...", why="SQL of a loader's own is asked for its tables")
+@patches.around(CursorWrapper, "execute", "self, sql, ...", why="SQL of a loader's own is asked for its tables")
 def _cursor_execute(original: Any) -> Any:
     def execute(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = current()
-        if recorder is not None and _sending.get() is None and _READING_SQL.match(str(sql)):
-            _note_unknown(recorder)
+        if (recorder := current()) is not None and not _is_being_sent(sql):
+            recorder.fenced(_read_text, recorder, sql, self)
         return original(self, sql, *args, **kwargs)
 
     return execute
 
 
-@patches.around(CursorWrapper, "callproc", "self, ...", why="a stored procedure is reported as unknown")
+def _is_being_sent(sql: Any) -> bool:
+    """Whether *sql* is that of the ORM's query that is being sent, which is recorded as such."""
+    sending = current_sending.get()
+    return sending is not None and not sending.done and sql == sending.sql
+
+
+@patches.around(CursorWrapper, "callproc", "self, procname, ...", why="a stored procedure is reported as unknown")
 def _cursor_callproc(original: Any) -> Any:
-    def callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = current()
-        if recorder is not None and _sending.get() is None:
-            _note_unknown(recorder)
-        return original(self, *args, **kwargs)
+    def callproc(self: Any, procname: Any, *args: Any, **kwargs: Any) -> Any:
+        if (recorder := current()) is not None:
+            recorder.fenced(_read_procedure, recorder, procname)
+        return original(self, procname, *args, **kwargs)
 
     return callproc
 
 
-def _note_unknown(recorder: Recorder) -> None:
-    """Note SQL of the application's own, at the line that sends it."""
-    frame = sys._getframe(2)  # noqa: SLF001 - the documented way to find the caller
-    while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "django.db.backends.utils"):
-        frame = frame.f_back
+_DRIVERS_READS = frozenset({"callfunc", "copy", "copy_expert", "copy_to", "stream"})
+"""Methods of drivers' cursors that read: of oracledb and psycopg."""
+
+
+@patches.around(
+    CursorWrapper, "__getattr__", "self, attr", why="the same, for `copy` and `stream` of a driver's cursor"
+)
+def _cursor_getattr(original: Any) -> Any:
+    def __getattr__(self: Any, attr: str) -> Any:  # noqa: N807
+        found = original(self, attr)
+        if attr in _DRIVERS_READS and (recorder := current()) is not None and callable(found):
+            return recorder.fenced(_reading, recorder, found, self) or found
+        return found
+
+    return __getattr__
+
+
+def _reading(recorder: Recorder, method: Any, cursor: Any) -> Any:
+    """*method* of a driver, recording what it reads when it is called."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def read(*args: Any, **kwargs: Any) -> Any:
+        if name == "callfunc":
+            recorder.fenced(_read_procedure, recorder, *args[:1])
+        else:
+            recorder.fenced(_read_of_driver, recorder, name, cursor, args, kwargs)
+        return method(*args, **kwargs)
+
+    return read
+
+
+def _read_of_driver(recorder: Recorder, name: str, cursor: Any, args: Any, kwargs: Any) -> None:
+    if name == "copy_to":  # of psycopg2: a file and a table
+        sql = f"COPY {args[1] if len(args) > 1 else kwargs['table']} TO STDOUT"
+    else:
+        sql = args[0] if args else next(kwargs[key] for key in ("statement", "query", "sql") if key in kwargs)
+    _read_text(recorder, sql, cursor)
+
+
+def _read_text(recorder: Recorder, sql: Any, cursor: Any) -> None:
+    """Record what the application's own *sql* reads, sent by the line that called a method of a cursor."""
+    frame = _sender()
     # What a database backend reads about its own connection is not the application's data.
-    if not frame.f_globals.get("__name__", "").startswith("django.db.backends."):
-        recorder.read_unknown("raw SQL", frame)
+    if not _is_in(frame, "django.db.backends.", "django.contrib.postgres.", "django.contrib.gis.db.backends."):
+        read_sql(recorder, text_of(sql, cursor.cursor), frame)
 
 
-@patches.around(ExtraWhere, "as_sql", "self, ...", why="a subquery as text is reported as unknown")
-@patches.around(RawSQL, "as_sql", "self, ...", why="a subquery as text is reported as unknown")
+def _read_procedure(recorder: Recorder, name: object) -> None:
+    recorder.read_unknown(f"the procedure {name!r}", _sender())
+
+
+def _sender() -> FrameType | None:
+    """The frame that called a method of a cursor."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the documented way to find the caller
+    while _is_in(frame, "django_integration.", "django.db.backends.utils"):
+        frame = frame and frame.f_back
+    return frame
+
+
+def _is_in(frame: FrameType | None, *modules: str) -> bool:
+    return frame is not None and str(frame.f_globals.get("__name__", "")).startswith(modules)
+
+
+@patches.around(ExtraWhere, "as_sql", "self, ...", why="a subquery in text is asked for its tables")
+@patches.around(RawSQL, "as_sql", "self, ...", why="a subquery in text is asked for its tables")
 def _text_as_sql(original: Any) -> Any:
     def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = current()
-        if recorder is not None:
-            text = self.sql if isinstance(self, RawSQL) else " ".join(self.sqls)
-            if _SUBSELECT.search(text):
-                recorder.read_unknown("a query in RawSQL or extra()", sys._getframe(1))  # noqa: SLF001
+        if (recorder := current()) is not None:
+            recorder.fenced(_read_part, recorder, (self.sql,) if isinstance(self, RawSQL) else self.sqls)
         return original(self, *args, **kwargs)
 
     return as_sql
+
+
+def _read_part(recorder: Recorder, texts: Any) -> None:
+    sending = current_sending.get()
+    for text in filter(has_query, texts):
+        read_sql(recorder, f"SELECT ({text})", sys._getframe())  # noqa: SLF001
+        if sending is not None:
+            sending.recorded.append(text)

@@ -27,8 +27,10 @@ foreign keys have their row tags, by the value of the key, so that a row that is
 of a model's parents, by multi-table inheritance, have one row with its own.
 
 Rule 5: a column counts as comparable only if this database compares as Python does: text, where "a" and "A" differ.
-Rule 6: what is not understood (an expression that is not Django's, SQL in text) is the model's tag.
-Rule 7: a query that Django does not send, since nothing can match (`pk__in=[]`), reads nothing.
+Rule 6: what is not understood (an expression that is not Django's, SQL in text) is the model's tag, and that of every
+table that the SQL names (`tables.py`).
+Rule 7: a query that Django does not send, since nothing can match (`pk__in=[]`), reads nothing. A row without a primary
+key is never found: `pk=None` waits for no row, but for unknown ones.
 """
 
 from __future__ import annotations
@@ -36,7 +38,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db.models import ForeignKey, Model
 from django.db.models.sql import Query
 from django.db.models.sql.datastructures import BaseTable
@@ -46,8 +47,8 @@ from ..names.columns import any_value_tag, field_tag
 from .conditions import Equality, UsedColumns, equalities, is_comparable_on
 from .joins import read_joins
 from .recorder import Recorder
-from .rows import RowRecorder, tag_of_row
-from .tables import read_extra_tables, read_table
+from .rows import IMPOSSIBLE_VALUE, RowRecorder, tag_of_row
+from .tables import read_tables
 
 
 def note_from(compiler: Any) -> None:
@@ -56,12 +57,9 @@ def note_from(compiler: Any) -> None:
     compiler._invalidator_from = [alias for alias in compiler.query.alias_map if count[alias]]  # noqa: SLF001
 
 
-def read_tables(recorder: Recorder, compiler: Any) -> None:
+def read_whole_tables(recorder: Recorder, compiler: Any) -> None:
     """Record all tables of the query of *compiler* as wholes."""
-    query: Query = compiler.query
-    for alias in _aliases(compiler):
-        read_table(recorder, query, alias)
-    read_extra_tables(recorder, query)
+    read_tables(recorder, compiler, _aliases(compiler))
 
 
 def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> RowRecorder | None:
@@ -78,7 +76,7 @@ def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> RowRec
     aliases = _aliases(compiler)
     base = _base_model(query, aliases)
     if base is None:
-        read_tables(recorder, compiler)
+        read_whole_tables(recorder, compiler)
         return None
     others = aliases[1:]
     vendor = compiler.connection.vendor
@@ -109,7 +107,12 @@ def read_query(recorder: Recorder, compiler: Any, *, whole_rows: bool) -> RowRec
 
 def _read_rows(recorder: Recorder, model: type[Model], pks: Iterable[object]) -> None:
     label = model_tag(model)
-    recorder.read_names(model, [tag_of_row(model, label, pk) for pk in pks])
+    try:
+        names = [tag_of_row(model, label, pk) for pk in pks if pk is not None]
+    except IMPOSSIBLE_VALUE:
+        recorder.read_table(model)
+    else:
+        recorder.read_names(model, names)
 
 
 def _names_by_value(
@@ -126,8 +129,8 @@ def _names_by_value(
             *[field_tag(base, field, value) for value in values],
             *[any_value_tag(base, column) for column in used.columns],
         ]
-    except (ArithmeticError, AttributeError, TypeError, ValueError, ValidationError):
-        return []  # the database knows what to do with such a value; we do not
+    except IMPOSSIBLE_VALUE:
+        return []
 
 
 def _how_many(equality: Equality) -> tuple[int, int]:

@@ -8,19 +8,21 @@ Rule 1: names are kept by model. More than `MAX_NAMES` of one model become the m
 Rule 2: a value that was cached already has names and a `loaded_at` of its own: its entry becomes a part of the new one.
 Rule 3: an error carries what was read before it to whatever loader catches it: "there is none" is an answer, too.
 Rule 4: rows are recorded one by one as the loader takes them (`rows.py`).
-Rule 5: what cannot be recorded is warned of, once for each place: raw SQL without `depends_on`, and models whose
-changes are not published.
+Rule 5: what cannot be recorded is warned of at the end, once for each place: tables that are no model's, what is not
+Django's own, and models whose changes are not published.
+Rule 6: an error in recording never reaches the loader. What was read may be lost with it, so the value is not kept.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from django.db.models import Model
 
@@ -29,6 +31,11 @@ from invalidator.extending import DEFAULT
 
 from .. import slow_path
 from ..names import concrete_of, is_model, is_watched, model_tag, row_tags, unknown_rows_tag
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_NAMES = 200
 """Of one model in one entry. Each costs a look into the ledger at the first hit after any invalidation (some 50 ns)."""
@@ -47,7 +54,10 @@ class UnknownReads(RuntimeWarning):
 class Recorder:
     """What one loader has read."""
 
-    __slots__ = ("_names", "_unfinished", "declared_tags", "has_declared", "is_kept", "made_from", "number", "unknown")
+    __slots__ = (
+        *("_names", "_unfinished", "declared_tags", "foreign", "has_declared", "is_kept", "made_from", "number"),
+        *("tables", "unknown"),
+    )
 
     def __init__(self) -> None:
         self.number = next(_numbers)
@@ -66,13 +76,16 @@ class Recorder:
         """Whether `depends_on` was called."""
         self.unknown: dict[str, None] = {}
         """What cannot be recorded, with its place in the source."""
+        self.foreign: dict[type, None] = {}
+        """Classes in queries that are neither Django's nor a database backend's."""
+        self.tables: set[str] = set()
+        """Plain names of tables that are recorded and are no registered model's."""
 
     def read_table(self, model: type[Model]) -> None:
         """The loader may depend on every row in the table of *model*."""
         concrete = concrete_of(model)
         if self._names.get(concrete, _NOT_READ) is not None:
             self._names[concrete] = None
-            _warn_if_unwatched(concrete)
 
     def read_names(self, model: type[Model], names: Iterable[str]) -> bool:
         """
@@ -83,7 +96,6 @@ class Recorder:
         known = self._names.get(model, _NOT_READ)
         if known is _NOT_READ:
             known = self._names[model] = {}
-            _warn_if_unwatched(model)
         if known is None:
             return False
         for name in names:
@@ -108,7 +120,7 @@ class Recorder:
 
     def _stop_rows(self) -> None:
         for stopped in self._unfinished:
-            stopped()
+            self.fenced(stopped)
 
     def read_entry(self, entry: Entry[Any]) -> None:
         """The loader has used a cached value."""
@@ -118,6 +130,23 @@ class Recorder:
         """The loader has read *what*, of which the model is not known; *frame* is the code that did it."""
         if len(self.unknown) < MAX_WARNINGS:
             self.unknown[f"{_place_of(frame)}: {what}"] = None
+
+    def read_foreign(self, kind: type) -> None:
+        """The loader has sent a query with something of this *kind* in it, which may read what its SQL does not say."""
+        self.foreign[kind] = None
+
+    def fenced(self, record: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Call *record*, which records something. If it fails, the value is not kept, and None is returned (rule 6)."""
+        try:
+            return record(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours
+            self.lost(error)
+            return None
+
+    def lost(self, error: Exception) -> None:
+        """Something that was read could not be recorded because of *error*, which is ours."""
+        self.is_kept = False
+        log_once(error, "a value is not kept, since not all of what it was made from could be recorded")
 
     def declare(self, *targets: Tag | Model | type[Model]) -> None:
         """The loader declares what it depends on: see `depends_on`."""
@@ -161,25 +190,45 @@ class Recorder:
         outer.declared_tags.update(self.declared_tags)
         outer.made_from.update(self.made_from)
         outer.unknown.update(self.unknown)
+        outer.foreign.update(self.foreign)
+        outer.tables.update(self.tables)
         outer.has_declared = outer.has_declared or self.has_declared
         outer.is_kept = outer.is_kept and self.is_kept
 
     def loaded(self, value: Any) -> Loaded[Any]:
         """Return what the loader has returned, with everything that it depends on."""
-        if self.unknown and not self.has_declared:
-            for what in self.unknown:
-                _warn_once(
-                    f"{what} in a cached function: which models it reads is not known, so their changes do not "
-                    "invalidate the value. Call depends_on(Model, …) beside it, or cache with track=False"
-                )
-        if not isinstance(value, Loaded):
-            return Loaded(value, DEFAULT if self.is_kept else 0, self.tags(), tuple(self.made_from.values()))
+        tags = self.fenced(self.tags) or []
+        for message in self.fenced(lambda: list(self._warnings())) or ():
+            warn_once(message)
+        made_from = (*self.made_from.values(), *(() if self.is_kept else (_VOID,)))
+        if not issubclass(type(value), Loaded):  # `isinstance` would look behind a lazy object
+            return Loaded(value, DEFAULT if self.is_kept else 0, tags, made_from)
         return Loaded(
             value.value,
             ttl=value.ttl if self.is_kept else 0,
-            tags=(*value.tags, *self.tags()),
-            made_from=(*value.made_from, *self.made_from.values()),
+            tags=(*value.tags, *tags),
+            made_from=(*value.made_from, *made_from),
         )
+
+    def _warnings(self) -> Iterator[str]:
+        for model in self._names:
+            if not is_watched(model):
+                yield (
+                    f"{model._meta.label} is read in a cached function, and its changes are not published: only "
+                    f"invalidate({model.__name__}) invalidates the value. See MODELS in docs/django/settings.md"
+                )
+        if self.has_declared:
+            return
+        for what in self.unknown:
+            yield (
+                f"{what} in a cached function: which models it reads is not known, so their changes do not "
+                "invalidate the value. Call depends_on(Model, …) beside it, or cache with track=False"
+            )
+        for kind in self.foreign:
+            yield (
+                f"{kind.__module__}.{kind.__qualname__} in a query of a cached function is not Django's own: the value "
+                "depends on every table that the SQL of the query names. If it reads others, call depends_on(Model, …)"
+            )
 
     def tags(self) -> list[str]:
         """Return every tag that the value has to carry."""
@@ -195,6 +244,8 @@ class Recorder:
 
 
 _NOT_READ: dict[str, None] = {}
+_VOID: Entry[Any] = Entry(None, loaded_at=-1, slots=())
+"""A part that no value survives: neither the one that may not be kept nor any that is made from it."""
 _numbers = itertools.count()
 _recorder: ContextVar[Recorder | None] = ContextVar("invalidator_recorder", default=None)
 
@@ -248,18 +299,23 @@ def _place_of(frame: FrameType | None) -> str:
     return "somewhere"
 
 
-def _warn_if_unwatched(model: type[Model]) -> None:
-    if not is_watched(model):
-        _warn_once(
-            f"{model._meta.label} is read in a cached function, and its changes are not published: only "
-            f"invalidate({model.__name__}) invalidates the value. See MODELS in docs/django/settings.md"
-        )
-
-
 _warned: set[str] = set()
 
 
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
+    """Give a warning, unless it was given already."""
     if message not in _warned and len(_warned) < MAX_WARNINGS:
         _warned.add(message)
         warnings.warn(message, UnknownReads, stacklevel=2)
+
+
+def log_once(error: Exception, what: str) -> None:
+    """Log an error in recording, which is one of this app's, once for each line that raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    message = f"{what} ({type(error).__name__} at {place})"
+    if message not in _warned and len(_warned) < MAX_WARNINGS:
+        _warned.add(message)
+        logger.error("%s. Please report this.", message, exc_info=error)

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.db.models.sql import Query
+
+from invalidator import InvalidName
 
 from ..names import concrete_of, model_tag, row_tag
 from ..names.columns import any_value_tag
 from .conditions import UsedColumns
 from .recorder import MAX_NAMES, Recorder
+
+IMPOSSIBLE_VALUE = (ArithmeticError, AttributeError, InvalidName, TypeError, ValueError, ValidationError)
+"""What a field raises for a value that it does not understand. The database may, so the whole table is recorded."""
 
 
 class RowRecorder:
@@ -69,12 +75,24 @@ class RowRecorder:
         if self._model is not None:
             # Written out, for the sake of speed: what `Recorder.read_names` does with names, and `row.pk`.
             pk = row.__dict__.get(self._attname)
-            self._names[tag_of_row(self._model, self._label, row.pk if pk is None else pk)] = None
-            if len(self._names) > MAX_NAMES and not self._recorder.read_names(self._model, ()):
+            try:
+                self._names[tag_of_row(self._model, self._label, row.pk if pk is None else pk)] = None
+            except IMPOSSIBLE_VALUE:
+                self._recorder.read_table(self._model)
                 self._model = None
+            else:
+                if len(self._names) > MAX_NAMES and not self._recorder.read_names(self._model, ()):
+                    self._model = None
         for related in self._related:
             related.record(self._recorder, row)
         return self._model is not None or bool(self._related)
+
+    def give_up(self) -> None:
+        """Record the tables as wholes from now on."""
+        if self._model is not None:
+            self._recorder.read_table(self._model)
+        for related in self._related:
+            related.give_up(self._recorder)
 
 
 class RelatedRecorder:
@@ -104,12 +122,21 @@ class RelatedRecorder:
         key = row.__dict__[self._attname]
         if key is None:
             return  # when that changes, *row* does, which is recorded
-        recorder.read_names(self._model, (tag_of_row(self._model, self._label, key),))
+        try:
+            recorder.read_names(self._model, (tag_of_row(self._model, self._label, key),))
+        except IMPOSSIBLE_VALUE:
+            recorder.read_table(self._model)
         if self._related:
             target = self._field.get_cached_value(row, None)
             if target is not None:
                 for related in self._related:
                     related.record(recorder, target)
+
+    def give_up(self, recorder: Recorder) -> None:
+        """Record the tables as wholes."""
+        recorder.read_table(self._model)
+        for related in self._related:
+            related.give_up(recorder)
 
 
 def tag_of_row(model: type[Model], label: str, pk: object) -> str:

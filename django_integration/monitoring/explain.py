@@ -40,6 +40,7 @@ class EntryExplained(TypedDict):
         expires_in_s: seconds; None for never.
         tags: what it depends on, apart from its key.
         parts: how many other entries its value was made from: it falls with them.
+        variants: how many entries have this key: those of several functions, or of several contexts (KEY_CONTEXT).
     """
 
     verdict: str
@@ -49,6 +50,7 @@ class EntryExplained(TypedDict):
     hits: int
     tags: list[str]
     parts: int
+    variants: int
 
 
 class Voided(TypedDict):
@@ -123,7 +125,7 @@ def explain(key: str | Call, *, load: bool = False, most: int = MOST_READ) -> Ex
         "cache": cache,
         "call": None if call is None else call.text,
         "loaded_now": loaded_now,
-        "entry": None if entry is None or near is None else _entry(near, entry),
+        "entry": None if entry is None or near is None else _entry(near, key, entry),
         "voided": None,
         "read": 0,
         "read_since": None,
@@ -154,7 +156,7 @@ def _find(key: str) -> tuple[str, Entry[Any] | None, NearCache | None]:
     return "", None, None
 
 
-def _entry(near: NearCache, entry: Entry[Any]) -> EntryExplained:
+def _entry(near: NearCache, key: str, entry: Entry[Any]) -> EntryExplained:
     now = near.bus.clock()
     return {
         "verdict": near.bus.make_rule().check(entry),
@@ -164,6 +166,7 @@ def _entry(near: NearCache, entry: Entry[Any]) -> EntryExplained:
         "hits": entry.hits,
         "tags": list(entry.tags),
         "parts": len(entry.parts),
+        "variants": len(near.peek_all(key)),
     }
 
 
@@ -219,6 +222,8 @@ def as_lines(found: Explanation) -> Iterator[str]:
         yield f"depends on  {' '.join(entry['tags']) or 'its key only'}"
         if entry["parts"]:
             yield f"made from   {entry['parts']} loads of other entries"
+        if entry["variants"] > 1:
+            yield f"one of      {entry['variants']} entries with this key: of several functions, tenants or languages"
     yield f"voided last {''.join(_voided_text(found))}"
     if flush := found["last_flush"]:
         yield f"last flush  {flush['age_s']:.0f} s ago, of everything here: {flush['reason']}"

@@ -21,7 +21,17 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 
 from invalidator import CachedFunction, Loaded, NearCache, Receipt, Tag, tag
-from invalidator.extending import ABOUT_TO_LOAD, DEFAULT, KeySpec, TagsSpec, Ttl, check_tags_spec
+from invalidator.extending import (
+    ABOUT_TO_LOAD,
+    DEFAULT,
+    KeySpec,
+    TagsSpec,
+    Ttl,
+    check_options,
+    check_tags_spec,
+    decorate,
+    refuse_unknown,
+)
 
 from ..dependencies.loading import aload, load
 from ..transactions.outgoing import invalidate
@@ -138,17 +148,35 @@ class DefaultCache(_NearCache):
             return value
         return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
 
+    @overload
+    def cached(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
+    @overload
     def cached(
         self,
+        function: None = None,
+        /,
         *,
         ttl: Ttl = DEFAULT,
         tags: TagsSpec = (),
         key: KeySpec | None = None,
         version: int | str = 1,
         track: bool = True,
-    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
+    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
+    def cached(
+        self,
+        function: Any = None,
+        /,
+        *,
+        ttl: Ttl = DEFAULT,
+        tags: TagsSpec = (),
+        key: KeySpec | None = None,
+        version: int | str = 1,
+        track: bool = True,
+        **unknown: Any,
+    ) -> Any:
         """
-        Decorate a function, sync or async, so that its results are cached; options as for `NearCache.cached`.
+        Decorate a function, sync or async, so that its results are cached: `@cached`, or with options, which are those
+        of `NearCache.cached` and *track*.
 
         Rows, query sets and model classes may be arguments, too.
 
@@ -156,9 +184,14 @@ class DefaultCache(_NearCache):
             track: whether what the function reads through the ORM is recorded, and becomes tags of its result.
 
         Decorating starts nothing, so it is safe at import.
+
+        Raises:
+            InvalidName, InvalidSetting, TypeError: an option cannot work; the message says what would.
         """
-        check_tags_spec(tags)
-        return lambda function: TrackedFunction(function, ttl, tags, key, version, track=track)
+        refuse_unknown(unknown, ("ttl", "tags", "key", "version", "track"))
+        check_options(ttl=ttl, key=key, version=version)
+        tags = check_tags_spec(tags)
+        return decorate(function, lambda function: TrackedFunction(function, ttl, tags, key, version, track=track))
 
 
 class TrackedFunction(CachedFunction[P, R]):

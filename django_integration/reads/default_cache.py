@@ -27,7 +27,7 @@ def default_cache() -> NearCache:
     # Read without the lock: a name is bound whole or not at all.
     if (made := _cache) is not None:
         return made
-    with _lock:
+    with _lock.lock:
         if _cache is None:
             near = NearCache(runtime.bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=TransactionView())
             near_caches.register(Opened(near))
@@ -42,7 +42,7 @@ front = Front(default_cache)
 def _forget() -> None:
     """Make a new one next time: this one is on a bus that is about to be closed."""
     global _cache  # noqa: PLW0603
-    with _lock:
+    with _lock.lock:
         if _cache is not None:
             near_caches.forget(_cache)
         _cache = None

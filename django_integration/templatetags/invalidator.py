@@ -18,18 +18,19 @@ Rule 3: names of parts are of all templates: two parts of one name, and equal va
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from django import template
 from django.core.exceptions import ObjectDoesNotExist
-from django.db.models import Model, QuerySet
-from django.template.base import FilterExpression, Node, NodeList, Parser, Token, token_kwargs
+from django.template.base import FilterExpression, Node, NodeList, Parser, Token, Variable, token_kwargs
 from django.template.context import Context
 from django.template.exceptions import TemplateSyntaxError
 
 from invalidator import InvalidName, Loaded
-from invalidator.extending import plain_key
+from invalidator.extending import check_ttl, plain_key
 
 from ..reads import arguments
 from ..reads.cached_functions import cache
@@ -37,6 +38,7 @@ from ..reads.cached_functions import cache
 register = template.Library()
 
 OPTIONS = ("tags", "version", "track")
+_OPTION = re.compile(r"[^\W\d]\w*=")
 
 
 class CachedNode(Node):
@@ -75,7 +77,7 @@ class CachedNode(Node):
             fresh = {
                 _variable(expression): arguments.read_anew(value)
                 for expression, value in zip(self.vary_on, values, strict=True)
-                if isinstance(value, Model | QuerySet)
+                if arguments.has_any_to_read(value)
             }
         except ObjectDoesNotExist:
             return Loaded(
@@ -93,9 +95,15 @@ def cached(parser: Parser, token: Token) -> CachedNode:
         raise TemplateSyntaxError(
             f'{{% {tag} %}} takes a name and a TTL in seconds, such as {{% {tag} "sidebar" 300 %}}'
         )
-    plain = [bit for bit in bits if bit.partition("=")[0] not in OPTIONS or "=" not in bit]
-    options = token_kwargs([bit for bit in bits if bit not in plain], parser)
-    name, ttl, *vary_on = [parser.compile_filter(bit) for bit in plain]
+    options = token_kwargs([bit for bit in bits if _OPTION.match(bit)], parser)
+    for option in options:
+        if option not in OPTIONS:
+            close = difflib.get_close_matches(option, OPTIONS, n=1)
+            hint = f"did you mean {close[0]}=?" if close else f"its options are {', '.join(OPTIONS)}"
+            raise TemplateSyntaxError(f"{{% {tag} %}} has no option {option!r}: {hint}")
+    name, ttl, *vary_on = [parser.compile_filter(bit) for bit in bits if not _OPTION.match(bit)]
+    if not isinstance(ttl.var, Variable) or ttl.var.lookups is None:  # a text or number in the template itself
+        _seconds(ttl.resolve(Context()))
     parts = parser.parse((f"end{tag}",))
     parser.delete_first_token()
     return CachedNode(parts, name, ttl, vary_on, options)
@@ -115,9 +123,11 @@ def _seconds(ttl: Any) -> float | None:
     if ttl is None:
         return None
     try:
-        return float(ttl)
+        return check_ttl(float(ttl))
     except (TypeError, ValueError):
-        raise TemplateSyntaxError(f"the TTL of {{% cached %}} is a number of seconds or None, not {ttl!r}") from None
+        raise TemplateSyntaxError(
+            f"the TTL of {{% cached %}} is a number of seconds, 0 or more, or None; not {ttl!r}"
+        ) from None
 
 
 def _tags(tags: str | Iterable[Any]) -> Iterable[Any]:

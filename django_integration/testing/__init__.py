@@ -1,5 +1,5 @@
 """
-What tests of an application need: a bus of their own, commits inside a `TestCase`, and captures of what is published.
+What tests of an application need: a bus of their own, and captures of what is published.
 
     class PriceTests(InvalidationTestCase):
         def test_a_new_price_reaches_the_pages(self):
@@ -11,9 +11,9 @@ is isolated by itself, and has the fixtures `invalidations` and `invalidator_bus
 
 Rule 1: an isolated test has a `memory://` bus that no other process or test uses, and near caches that are empty at
 its start. It leaves none of its threads, holds or entries behind.
-Rule 2: inside a `TestCase` Django commits nothing. There, the end of the application's own outermost atomic block is
-treated as its commit, and a write outside of any block as committed at once; a savepoint that is rolled back drops its
-names as ever. Other `on_commit` callbacks are left to Django.
+Rule 2: inside a `TestCase` Django commits nothing. There, with these tools or without, the end of the application's own
+outermost atomic block is treated as its commit, and a write outside of any block as committed at once
+(`transactions/in_tests.py`). `on_commit` callbacks are left to Django.
 """
 
 from .captures import (
@@ -23,9 +23,8 @@ from .captures import (
     assert_invalidates_nothing,
     capture_invalidations,
 )
-from .cases import InvalidationMixin, InvalidationTestCase, InvalidationTransactionTestCase, isolated
-from .commits import commits_in_test_cases
-from .isolation import IsolatedBus, isolated_bus
+from .cases import InvalidationMixin, InvalidationTestCase, InvalidationTransactionTestCase
+from .isolation import IsolatedBus, isolated, isolated_bus
 from .verifying import verify_reads
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "assert_invalidates",
     "assert_invalidates_nothing",
     "capture_invalidations",
-    "commits_in_test_cases",
     "isolated",
     "isolated_bus",
     "verify_reads",

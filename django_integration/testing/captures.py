@@ -21,8 +21,7 @@ from invalidator.extending import check_key
 
 from .. import runtime
 from ..names import Names, Target, add_target, is_model, is_watched, model_tag, row_tag, row_tags
-from ..transactions import batches
-from .commits import commits_in_test_cases
+from ..transactions import uncommitted
 
 MOST_SHOWN = 20
 """Names of each kind in a message of a failed assertion."""
@@ -143,30 +142,29 @@ def capture_invalidations() -> Iterator[Invalidations]:
     """
     Capture what the block publishes, from whichever thread.
 
-    Inside a `TestCase` these are the messages that real commits would publish (rule 2).
+    Inside a `TestCase` these are the messages that real commits would publish (`transactions/in_tests.py`).
     """
     captured = Invalidations()
 
     def observe(keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) -> None:
         captured._add(PublishedMessage(keys, tags, everything))  # noqa: SLF001 - the same module
 
-    with commits_in_test_cases():
-        before = {batch: Names(dict(names.keys), dict(names.tags), names.everything) for batch, names in _waiting()}
-        runtime.publish_observers.append(observe)
-        try:
-            yield captured
-        finally:
-            runtime.publish_observers.remove(observe)
-        for batch, names in _waiting():
-            new = _without(names, before.get(batch, Names()))
-            if new:
-                captured._add(PublishedMessage(tuple(new.keys), tuple(new.tags), new.everything, pending=True))  # noqa: SLF001
+    before = {batch: Names(dict(names.keys), dict(names.tags), names.everything) for batch, names in _waiting()}
+    runtime.publish_observers.append(observe)
+    try:
+        yield captured
+    finally:
+        runtime.publish_observers.remove(observe)
+    for batch, names in _waiting():
+        new = _without(names, before.get(batch, Names()))
+        if new:
+            captured._add(PublishedMessage(tuple(new.keys), tuple(new.tags), new.everything, pending=True))  # noqa: SLF001
 
 
-def _waiting() -> Iterator[tuple[batches.Batch, Names]]:
+def _waiting() -> Iterator[tuple[uncommitted.Batch, Names]]:
     """What this thread's transactions would publish if they were committed now."""
     for connection in connections.all(initialized_only=True):
-        for batch in batches.batches_of(connection):
+        for batch in uncommitted.of(connection).batches:
             yield batch, batch.names
 
 

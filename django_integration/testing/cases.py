@@ -1,35 +1,19 @@
-"""Test classes that run every test isolated, and `isolated`, which does the same for a block."""
+"""Test classes that run every test isolated."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import TestResult
 
-from django.db import connections
 from django.test import TestCase, TransactionTestCase
 
 from ..monitoring.verifier import Verifier
 from ..names import Target
-from ..transactions import batches, progress
 from .captures import Invalidations, assert_invalidates, assert_invalidates_nothing
-from .commits import commits_in_test_cases
-from .isolation import IsolatedBus, isolated_bus
+from .isolation import IsolatedBus, isolated
 from .verifying import verify_reads
-
-
-@contextlib.contextmanager
-def isolated(**settings: Any) -> Iterator[IsolatedBus]:
-    """Inside the block: `isolated_bus` and `commits_in_test_cases`, as every test should run."""
-    with isolated_bus(**settings) as memory, commits_in_test_cases():
-        for connection in connections.all(initialized_only=True):
-            if connection.in_atomic_block and not progress.has_own_block(connection):
-                # Written by setUpTestData: no cache of this test is older.
-                batches.end_in_test_case(connection, committed=False)
-        yield memory
-
 
 if TYPE_CHECKING:
     _Base = TransactionTestCase
@@ -39,7 +23,7 @@ else:
 
 class InvalidationMixin(_Base):
     """
-    For Django's test classes: isolates each test, treats blocks inside a `TestCase` as committed, has the assertions.
+    For Django's test classes: isolates each test, and has the assertions.
 
         class PriceTests(InvalidationMixin, LiveServerTestCase): ...
 
@@ -76,7 +60,7 @@ class InvalidationMixin(_Base):
 
 
 class InvalidationTestCase(InvalidationMixin, TestCase):
-    """Django's `TestCase`, in which the application's transactions count as committed when they are over."""
+    """Django's `TestCase`, on a bus of its own."""
 
 
 class InvalidationTransactionTestCase(InvalidationMixin, TransactionTestCase):

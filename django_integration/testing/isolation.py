@@ -58,7 +58,7 @@ class IsolatedBus(MemoryBus):
 
 
 @contextlib.contextmanager
-def isolated_bus(**settings: Any) -> Iterator[IsolatedBus]:
+def isolated(**settings: Any) -> Iterator[IsolatedBus]:
     """
     Inside the block this process has a bus of its own and empty near caches: the default one and those of every
     `NearCacheBackend`. A second level is not isolated.
@@ -74,6 +74,9 @@ def isolated_bus(**settings: Any) -> Iterator[IsolatedBus]:
                 yield memory
             finally:
                 settling.abandon()
+
+
+isolated_bus = isolated
 
 
 def _wait_for_the_lease(bus: Invalidator) -> None:

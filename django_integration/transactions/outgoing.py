@@ -1,21 +1,30 @@
 """
-What the rest of the app calls to publish names: after the commit if a transaction is in progress, else at once.
+What the rest of the app calls to publish names: after the commit if a transaction is in progress, else at once; and to
+learn how a transaction ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from invalidator import Receipt
 
 from ..names import Names, Target, add_target, is_model, plan_of_row
-from . import strict
-from .batches import open_batch, send
-from .progress import counts_as_in_transaction
+from . import in_sql, strict, uncommitted
+from .progress import (
+    connections_in_view,
+    counts_as_in_transaction,
+    is_by_hand,
+    is_in_own_transaction,
+    is_in_transaction,
+)
+from .sending import send
+from .uncommitted import Batch, Follower
 
 
 def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
@@ -99,18 +108,39 @@ def announce(names: Names, using: str) -> None:
 
 def own_transaction(using: str) -> contextlib.AbstractContextManager[object]:
     """With strict writes a transaction, if none is open, so that a write can still be refused; else nothing."""
-    if strict.is_strict() and not counts_as_in_transaction(using):
+    if strict.is_strict() and not is_in_transaction(connections[using]):
         return transaction.atomic(using=using)
     return contextlib.nullcontext()
 
 
 def _keep_for_commit(names: Names, using: str) -> bool:
     """Keep *names* if a transaction is in progress on *using*; False if there is none."""
-    if not counts_as_in_transaction(using):
+    connection = connections[using]
+    in_sql.look_again(connection)
+    if not is_in_own_transaction(connection):
         return False
     if names:
-        connection = connections[using]
         # Kept first: if the announcement raises and the application ignores it, the commit announces them again.
-        open_batch(connection).names.update(names)
+        _open_batch(connection).add(names)
         strict.announce(connection, names)
+        if uncommitted.of(connection).is_loose:  # it may be committed already (`in_sql.py`)
+            send(names)
     return True
+
+
+def _open_batch(connection: BaseDatabaseWrapper) -> Batch:
+    changed = uncommitted.of(connection)
+    changed.by_hand = changed.by_hand or is_by_hand(connection)
+    return changed.open()
+
+
+def follow(key: Hashable, make: Callable[[], Follower]) -> list[Follower]:
+    """
+    Let a `Follower` know how the present stretch of each transaction in progress ends: those of the calling thread, on
+    whichever database, whether they have written or not; in a coroutine those of every thread (`view.py`, its rule 4).
+
+    Returns:
+        for each of them the follower under *key*, made now if there is none; an empty list outside of a transaction.
+    """
+    in_progress = [connection for connection in connections_in_view() if is_in_own_transaction(connection)]
+    return [_open_batch(connection).follow(key, make) for connection in in_progress]

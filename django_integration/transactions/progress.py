@@ -1,5 +1,6 @@
 """
-Whether a transaction is in progress on a connection, since when, and whether it is the one around a `TestCase`.
+Whether a transaction is in progress on a connection, since when, and whose it is: the application's, or that of a
+`TestCase` around it, which is none (`in_tests.py`).
 
 What is read in a transaction is treated as loaded at its beginning. That is not known exactly, but it was after the
 connection was last made, committed, rolled back, or had its autocommit turned off.
@@ -7,12 +8,16 @@ connection was last made, committed, rolled back, or had its autocommit turned o
 
 from __future__ import annotations
 
+import asyncio
 import weakref
+from collections.abc import Sequence
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from invalidator.extending import now_ns
+
+from . import uncommitted
 
 _BEGAN = "_invalidator_began"
 """Where a connection keeps the time of `began_at`."""
@@ -20,32 +25,37 @@ _BEGAN = "_invalidator_began"
 known: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
 """Every connection of this process that was ever used."""
 
-test_cases_commit = False
-"""Whether the transaction around a TestCase counts as none (`testing/commits.py`), as if each save were committed."""
+
+def connections_in_view() -> Sequence[BaseDatabaseWrapper]:
+    """The connections of this thread; of every thread, for a coroutine: its queries may run in any of them."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return connections.all(initialized_only=True)
+    return list(known)
+
+
+def counts_as_in_transaction(using: str) -> bool:
+    """Whether names of a write to *using* have to wait for a commit."""
+    return is_in_own_transaction(connections[using])
+
+
+def is_in_own_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction of the application's is in progress; that of a TestCase around it is none."""
+    if is_in_test_case(connection):
+        return has_own_block(connection)
+    return is_in_transaction(connection)
+
+
+def is_by_hand(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the application commits the transaction in progress by hand (autocommit off)."""
+    # `commit_on_exit` is False in an atomic block that was entered with autocommit off.
+    return not connection.in_atomic_block or not connection.commit_on_exit
 
 
 def has_own_block(connection: BaseDatabaseWrapper) -> bool:
     """Whether the application itself has opened an atomic block, and not only the TestCase around it."""
     return len(connection.atomic_blocks) > blocks_of_test_case(connection)
-
-
-def counts_as_in_transaction(using: str) -> bool:
-    """Whether names of a write to *using* have to wait for a commit."""
-    connection = connections[using]
-    if test_cases_commit and connection.in_atomic_block:
-        return has_own_block(connection)
-    return is_in_transaction(connection)
-
-
-def is_own_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """
-    Whether the application itself opened a transaction or savepoint, and not only the TestCase around it.
-
-    In a TestCase a save stands for a transaction of its own: if it joined an earlier batch, a
-    `captureOnCommitCallbacks` that began in between would miss it.
-    """
-    around = blocks_of_test_case(connection)
-    return not around or any(savepoint is not None for savepoint in connection.savepoint_ids[around - 1 :])
 
 
 def began_at(connection: BaseDatabaseWrapper) -> int:
@@ -61,13 +71,16 @@ def note_beginning(connection: BaseDatabaseWrapper) -> None:
 
 def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction is in progress on *connection*."""
+    if connection.in_atomic_block:
+        return True
     # `get_autocommit()` would connect to the database, and without a connection there is no transaction.
-    return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
+    return connection.connection is not None and (not connection.autocommit or uncommitted.of(connection).by_sql)
 
 
 def is_in_test_case(connection: BaseDatabaseWrapper) -> bool:
     """Whether the transaction in progress on *connection* is the one around a TestCase."""
-    return blocks_of_test_case(connection) > 0
+    blocks = connection.atomic_blocks
+    return bool(blocks) and getattr(blocks[0], "_from_testcase", False)
 
 
 def blocks_of_test_case(connection: BaseDatabaseWrapper) -> int:

@@ -22,6 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from invalidator import Hold, HoldEnded, PublishError
 
+from .. import runtime
 from ..conf import conf
 from ..names import Names
 from ..names import names as model_names
@@ -80,6 +81,13 @@ class TransactionHold:
             self._hold.extend(*keys, tags=tags)
         except HoldEnded as ended:
             raise _too_long(ended) from ended
+
+    def announce_again(self, names: Names) -> None:
+        """`announce` what followers publish, of which second levels have the new values."""
+        keys = self.unheld(names).keys
+        self.announce(names)
+        if self._hold is not None:
+            runtime.spare(self._hold, keys)
 
     def check(self) -> None:
         """Raise HoldEnded unless enough time is left for a commit."""
@@ -142,9 +150,10 @@ def is_needed(connection: BaseDatabaseWrapper) -> bool:
     return _of(connection) is not None or is_strict()
 
 
-def before_commit(connection: BaseDatabaseWrapper, names: Names) -> None:
+def before_commit(connection: BaseDatabaseWrapper, names: Names, again: Names) -> None:
     """
-    Make sure that *names*, all that this commit invalidates, are held, and for long enough.
+    Make sure that *names*, all that this commit invalidates, are held, and for long enough; and *again*, what its
+    followers publish, if anything is held.
 
     Raises:
         PublishError, HoldEnded: they are not, and the transaction must not be committed.
@@ -153,6 +162,8 @@ def before_commit(connection: BaseDatabaseWrapper, names: Names) -> None:
         announce(connection, names)
     hold = _of(connection)
     if hold is not None:
+        if again:
+            hold.announce_again(again)
         if names:  # there are none if every write was rolled back to a savepoint
             hold.check()
         hold.commit_sent = True

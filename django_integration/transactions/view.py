@@ -16,12 +16,8 @@ Rule 5: the transaction around a `TestCase` does not count for rule 3: no other 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any
-
-from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from invalidator import Entry
 from invalidator.extending import name_slots, now_ns
@@ -29,7 +25,7 @@ from invalidator.extending import name_slots, now_ns
 from .. import slow_path
 from ..dependencies import recorder
 from ..runtime import bus
-from . import batches, cursors, progress
+from . import cursors, progress, uncommitted
 
 
 class TransactionView:
@@ -37,8 +33,7 @@ class TransactionView:
     What this thread's transactions, on every database, have written and not committed, and how old their reads are.
 
     Args:
-        tags_are_complete: whether the tags of a value name all that it was computed from, if it has any. Those of the
-            cache backend do not.
+        tags_are_complete: whether the tags of a value name all that it was computed from, if it has any.
     """
 
     slow_path: Sized = slow_path.reasons
@@ -60,8 +55,11 @@ class TransactionView:
 
     def may_share(self, entry: Entry[Any]) -> bool:
         """Whether *entry* holds nothing that a transaction has written, and not committed."""
-        is_known = self._tags_are_complete and (entry.tags or entry.parts)
-        return not (self.has_changed(entry) if is_known else has_written())
+        return not (self.has_changed(entry) if self.knows_sources(entry) else has_written())
+
+    def knows_sources(self, entry: Entry[Any]) -> bool:
+        """Whether the names of *entry* say all that it was computed from."""
+        return self._tags_are_complete and bool(entry.tags or entry.parts)
 
     def has_read(self, entry: Entry[Any]) -> None:
         """Note for the cached function being computed, if there is one, that its value is made from *entry*."""
@@ -84,27 +82,21 @@ def _is_touched(slots: Sequence[int]) -> bool:
     return any(batch.names.everything or not batch.touched(bus().slots).isdisjoint(slots) for batch in _written())
 
 
-def _written() -> Iterator[batches.Batch]:
+def _written() -> Iterator[uncommitted.Batch]:
     if not slow_path.reasons:
         return
-    for connection in _connections():
-        yield from batches.batches_of(connection)
+    uncommitted.end_lost()
+    for connection in progress.connections_in_view():
+        for batch in tuple(uncommitted.of(connection).batches):
+            if batch.names:
+                yield batch
 
 
 def _began() -> Iterator[int]:
-    for connection in _connections():
+    for connection in progress.connections_in_view():
         if progress.is_in_test_case(connection):
             continue
         if progress.is_in_transaction(connection):
             yield progress.began_at(connection)
         if (since := cursors.open_since(connection)) is not None:
             yield since
-
-
-def _connections() -> Sequence[BaseDatabaseWrapper]:
-    """The connections of this thread; of every thread, for a coroutine: its queries may run in any of them."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return connections.all(initialized_only=True)
-    return list(progress.known)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -33,28 +33,19 @@ from django.db import DatabaseError, InternalError, OperationalError, router
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model
 from django.db.models.signals import class_prepared
-from sqlparse import lexer
-from sqlparse import tokens as kinds
 
 from ..conf import SETTING
 from ..names import Names, concrete_of, is_model, is_watched, plan_of
 from ..patching import Patches
-from ..transactions.batches import send
+from ..sql.words import LONGEST_PARSED, Word, is_doubtful, plain_name, statements, text_of
+from ..transactions import in_sql
+from ..transactions.in_sql import Step
 from ..transactions.outgoing import announce, collect, own_transaction
+from ..transactions.sending import send
 from .statements import compiled_statement
-
-LONGEST_PARSED = 20_000
-"""Characters of a text that is parsed; sqlparse reads some 200 of them in a millisecond."""
+from .transaction_sql import steps_of
 
 _MAY_WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|TRUNCATE|COPY|LOAD|DO)\b", re.IGNORECASE)
-_DOUBT = re.compile(
-    r"""\\['"]"""  # ends a string, or is a quote inside it
-    r"|/\*M?!"  # a comment that MySQL executes
-    r"|/\*(?:(?!\*/).)*/\*"  # begins a nested comment, or is text in the first
-    r"|\#"  # begins a comment, or is an operator
-    r"|--\S",  # begins a comment, or is two minus signs
-    re.DOTALL,
-)
 _DEFINES = frozenset({"ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "SET", "SHOW", "VACUUM"})
 """First words of statements that change no row of a table that is there afterwards."""
 _CONTAINS = frozenset({"CASE", "DO", "EXECUTE", "FOR", "IF", "LOOP", "REPEAT", "WHILE"})
@@ -109,21 +100,21 @@ def read(text: str) -> Reading:
 @functools.lru_cache(maxsize=1000)
 def _read(text: str) -> Reading:
     several = ";" in text.rstrip().rstrip(";")
-    if _DOUBT.search(text):
+    if is_doubtful(text):
         return Reading(in_doubt=True, several=several)
     written: dict[Written, None] = {}
     in_doubt = False
-    statements = list(_statements(text))
-    for words in statements:
+    every = list(statements(text))
+    for words in every:
         in_doubt |= words[0].upper in _CONTAINS or _contains_write(words)
         if words[0].upper in _DEFINES:
             continue
         written.update(dict.fromkeys(_written_by(words)))
-    is_counted = len(statements) == 1 and statements[0][0].upper in ("INSERT", "UPDATE", "DELETE", "REPLACE")
+    is_counted = len(every) == 1 and every[0][0].upper in ("INSERT", "UPDATE", "DELETE", "REPLACE")
     return Reading(tuple(written), in_doubt, several, is_counted)
 
 
-def _contains_write(words: list[_Word]) -> bool:
+def _contains_write(words: list[Word]) -> bool:
     """
     Whether a statement that defines something writes as well.
 
@@ -137,39 +128,7 @@ def _contains_write(words: list[_Word]) -> bool:
     return False
 
 
-class _Word:
-    """A word or sign of a statement."""
-
-    __slots__ = ("is_name", "text", "upper")
-
-    def __init__(self, kind: Any, text: str) -> None:
-        self.text = text
-        # SQLite takes a name in single quotes, too.
-        self.is_name = kind in kinds.Name or kind in kinds.Keyword or kind in kinds.Literal.String
-        self.upper = "" if kind in kinds.Literal.String else text.upper()
-
-
-_END = _Word(kinds.Punctuation, ";")
-
-
-def _statements(text: str) -> Iterator[list[_Word]]:
-    words: list[_Word] = []
-    for kind, value in lexer.tokenize(text):  # type: ignore[no-untyped-call]
-        if kind in kinds.Whitespace or kind in kinds.Comment:
-            continue
-        if kind in kinds.Punctuation and value == ";":
-            if words:
-                yield words
-            words = []
-            continue
-        # sqlparse returns some keywords of several words as one: "ORDER BY", "ON CONFLICT".
-        parts = value.split() if kind in kinds.Keyword else [value]
-        words += [_Word(kind, part) for part in parts]
-    if words:
-        yield words
-
-
-def _written_by(words: list[_Word]) -> Iterator[Written]:
+def _written_by(words: list[Word]) -> Iterator[Written]:
     for index, word in enumerate(words):
         before = words[index - 1].upper if index else ""
         after = words[index + 1].upper if index + 1 < len(words) else ""
@@ -202,7 +161,7 @@ def _written_by(words: list[_Word]) -> Iterator[Written]:
                 pass
 
 
-def _until(words: list[_Word], ends: set[str]) -> list[_Word]:
+def _until(words: list[Word], ends: set[str]) -> list[Word]:
     """*words* up to the first of *ends*, or up to the closing parenthesis of the one that they began in."""
     depth = 0
     for index, word in enumerate(words):
@@ -212,7 +171,7 @@ def _until(words: list[_Word], ends: set[str]) -> list[_Word]:
     return words
 
 
-def _tables(words: list[_Word], *, every: bool = False) -> list[str]:
+def _tables(words: list[Word], *, every: bool = False) -> list[str]:
     """
     The names in a list "a, b.c AS d, e": "a", "c", "e".
 
@@ -235,14 +194,9 @@ def _tables(words: list[_Word], *, every: bool = False) -> list[str]:
             while index + 1 < len(words) and words[index].text == "." and words[index + 1].is_name:
                 name = words[index + 1].text
                 index += 2
-            tables.append(_plain(name))
+            tables.append(plain_name(name))
             expected = False
     return tables
-
-
-def _plain(name: str) -> str:
-    """*name* as it is looked up: without schema and quotes, in lower case."""
-    return name.rpartition(".")[2].strip("\"'`[]").casefold()
 
 
 # From tables to models.
@@ -292,7 +246,7 @@ def _models_by_table() -> dict[str, list[type[Model]]]:
     tables: dict[str, list[type[Model]]] = {}
     for model in apps.get_models(include_auto_created=True, include_swapped=True):
         if not model._meta.proxy and is_watched(model):
-            tables.setdefault(_plain(model._meta.db_table), []).append(model)
+            tables.setdefault(plain_name(model._meta.db_table), []).append(model)
     return tables
 
 
@@ -339,14 +293,16 @@ def _cursor_executemany(original: Any) -> Any:
 
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:
-    text = sql if isinstance(sql, str) else _text_of(sql)
+    text = text_of(sql, cursor.cursor)
     reading = read(text)
     names = Names()
     if reading.written or reading.in_doubt:
         _add_names(names, reading, text)
+    using = cursor.db.alias
+    if steps := steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl):
+        return _execute_steps(cursor, steps, names, original)
     if not names:
         return original()
-    using = cursor.db.alias
     with own_transaction(using):
         try:
             result = original()
@@ -359,16 +315,29 @@ def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, ma
         return result
 
 
+def _execute_steps(cursor: CursorWrapper, steps: Sequence[Step], names: Names, original: Callable[[], Any]) -> Any:
+    """
+    The text begins or ends a transaction. If it writes as well, it is not known in which, so what it writes belongs to
+    the one before, to the one after, and to none.
+    """
+    using = cursor.db.alias
+
+    def execute() -> Any:
+        try:
+            return original()
+        finally:
+            if names:
+                send(names)
+                collect(names, using)
+
+    try:
+        return in_sql.run(cursor.db, steps, execute)
+    finally:
+        collect(names, using)
+
+
 def _may_have_worked(error: BaseException) -> bool:
     return not isinstance(error, DatabaseError) or isinstance(error, OperationalError | InternalError)
-
-
-def _text_of(sql: Any) -> str:
-    """The text of SQL that is not a `str`: bytes, or an object that a driver composes of parts."""
-    if isinstance(sql, bytes | bytearray):
-        return bytes(sql).decode(errors="replace")
-    # The `repr` has the names of tables in it. The quotes appended make the text one of those in doubt (rule 1).
-    return f"{sql!r}\\'"
 
 
 @contextlib.contextmanager

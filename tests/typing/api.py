@@ -30,7 +30,20 @@ async def price(pk: int) -> float:
     return 1.0
 
 
+@cache.cached
+def name(pk: int, *, full: bool = False) -> str:
+    return ""
+
+
+@cache.cached
+async def weight(pk: int) -> float:
+    return 1.0
+
+
 async def use() -> None:
+    assert_type(name(1, full=True), str)
+    assert_type(name.key(1), str)
+    assert_type(await weight(1), float)
     assert_type(cache.get_or_set("a", lambda: 1), int)
     assert_type(cache.get_or_set("a", lambda: Loaded("b", ttl=None, tags=["c"])), str)
     assert_type(product(1), Product)
@@ -76,6 +89,9 @@ def wrong() -> None:
     product("1")  # type: ignore[arg-type]
     product(1, quick=True)  # type: ignore[call-arg]
     product.key()  # type: ignore[call-arg]
+    name("1")  # type: ignore[arg-type]
+    cache.cached(tll=5)  # type: ignore[call-overload]
+    cache.cached(300)  # type: ignore[call-overload]
     Product(1).pages("5")  # type: ignore[arg-type]
     cache.get_or_set("a", 1)  # type: ignore[call-overload]
     bus.invalidate(1)  # type: ignore[arg-type]

@@ -37,6 +37,18 @@ async def prices(least: int = 0) -> list[int]:
     return [found.price async for found in Product.objects.filter(price__gte=least)]
 
 
+@cached
+def newest(most: int = 10) -> list[Product]:
+    return list(Product.objects.order_by("-pk")[:most])
+
+
+class Shop:
+    @staticmethod
+    @cached
+    def price(pk: int) -> int:
+        return Product.objects.get(pk=pk).price
+
+
 @invalidates(Product)
 def pages_that_show(row: Product) -> Iterator[str | Tag]:
     yield f"page:{row.pk}"
@@ -51,6 +63,9 @@ async def use() -> None:
     row = product(1)
     assert_type(row, Product)
     assert_type(await prices(least=3), list[int])
+    assert_type(newest(most=3), list[Product])
+    assert_type(newest.key(), str)
+    assert_type(Shop.price(1), int)
     assert_type(product.key(1), str)
     plain: CachedFunction[[int], Product] = product
     assert_type(plain(1), Product)

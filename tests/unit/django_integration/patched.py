@@ -113,10 +113,8 @@ def listed() -> Iterator[dict[str, Any]]:
 
 
 def use_what_is_replaced_late() -> None:
-    """Connect to a database; run a block as the tests of an application do."""
+    """Connect to a database."""
     connection.cursor().close()
-    if APP == "installed":
-        importlib.import_module("django_integration.testing.commits").patches.install()
 
 
 def main() -> None:

@@ -1,22 +1,19 @@
 """@cached: from a function and its arguments to a key, tags and a load."""
 
 import asyncio
+import functools
 import inspect
-import pickle
+import math
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
-from decimal import Decimal
-from enum import Enum
-from typing import Any
-from uuid import UUID
+from datetime import timedelta
 
 import pytest
 
-from invalidator import decorator
 from invalidator.bus import Invalidator
 from invalidator.decorator import CachedFunction, Front, cached_function
-from invalidator.errors import InvalidName
+from invalidator.errors import InvalidName, InvalidSetting
 from invalidator.loaded import Loaded
+from invalidator.names import tag
 from invalidator.near_cache import NearCache
 from tests.support import Clock, SilentLink
 
@@ -26,10 +23,6 @@ def cache(clock: Clock) -> Iterator[NearCache]:
     with Invalidator("memory://", namespace="shop", clock=clock, link=SilentLink(), close_timeout=0) as bus:
         bus.ledger.prove(clock())
         yield NearCache(bus)
-
-
-class Color(Enum):
-    RED = 1
 
 
 class TestCalling:
@@ -171,208 +164,6 @@ class TestCalling:
         assert product(1) != first
 
 
-class TestKeys:
-    def test_a_template(self, cache) -> None:
-        @cache.cached(key="product:{id}:{lang}")
-        def product(id: int, lang: str = "en") -> None: ...
-
-        assert product.key(7) == product.key(id=7, lang="en") == "product:7:en"
-
-    def test_a_template_that_names_no_argument_is_refused(self, cache) -> None:
-        @cache.cached(key="product:{pk}")
-        def product(id: int) -> None: ...
-
-        with pytest.raises((InvalidName, KeyError), match="pk"):
-            product(7)
-
-    def test_a_function(self, cache) -> None:
-        @cache.cached(key=lambda id, **options: f"p{id}")
-        def product(id: int, lang: str = "en") -> None: ...
-
-        assert product.key(7, lang="de") == "p7"
-
-    @pytest.mark.parametrize(
-        "value",
-        [
-            "text",
-            b"bytes",
-            7,
-            1.5,
-            None,
-            True,
-            Decimal("1.50"),
-            date(2024, 2, 29),
-            datetime(2024, 2, 29, 12),  # noqa: DTZ001
-            timedelta(1),
-            UUID(int=7),
-            Color.RED,
-            (1, ("a", None)),
-        ],
-    )
-    def test_plain_values_make_a_key_that_is_the_same_everywhere(self, cache, value) -> None:
-        @cache.cached()
-        def product(id: Any) -> None: ...
-
-        key = product.key(value)
-        assert key == product.key(pickle.loads(pickle.dumps(value)))
-        assert " at 0x" not in key
-        product(value)
-        assert key in cache
-
-    def test_values_that_differ_make_different_keys(self, cache) -> None:
-        @cache.cached()
-        def product(id: Any = None, other: Any = None) -> None: ...
-
-        values = [1, "1", 1.5, True, None, b"1", (1,), ("1",), ((1,),), Decimal(1), "1, other=2", ("a", "b"), ("a, b",)]
-        keys = {product.key(value) for value in values} | {product.key(1, 2), product.key(2, 1)}
-        assert len(keys) == len(values) + 2
-
-    def test_functions_of_different_names_make_different_keys(self, cache) -> None:
-        def make() -> Any:
-            @cache.cached()
-            def inner(id: int) -> None: ...
-
-            return inner
-
-        @cache.cached()
-        def other(id: int) -> None: ...
-
-        assert make().key(1) == make().key(1) != other.key(1)
-
-    @pytest.mark.parametrize("value", [object(), [1], {"a": 1}, {1}, lambda: 1, (1, [2]), type("Model", (), {})()])
-    def test_anything_else_is_refused_with_the_repair(self, cache, value) -> None:
-        """The text of an object may hold an address: no other server would ever invalidate that key."""
-
-        @cache.cached()
-        def product(thing: Any) -> None:
-            raise AssertionError("must not be loaded")
-
-        with pytest.raises(InvalidName, match=r"product:\{thing.pk\}"):
-            product(value)
-
-    def test_a_subclass_that_shows_two_values_as_one_makes_two_keys(self, cache) -> None:
-        """One would be served for the other."""
-
-        class Sly(str):
-            __slots__ = ()
-
-            def __repr__(self) -> str:
-                return "same"
-
-        class Price(Decimal):
-            __slots__ = ()
-
-            def __repr__(self) -> str:
-                return f"{self:.0f}"
-
-        @cache.cached()
-        def product(id: Any) -> None: ...
-
-        keys = {product.key(value) for value in (Sly("a"), Sly("b"), Price("1.1"), Price("1.2"))}
-        assert len(keys) == 4
-
-    def test_a_key_has_the_functions_name_and_version(self, cache) -> None:
-        def f(id: int, lang: str = "en") -> None: ...
-
-        f.__module__, f.__qualname__ = "shop.pages", "product"
-        assert cache.cached()(f).key(7) == "shop.pages.product@1(id=7, lang='en')"
-        assert cache.cached(version="b")(f).key(7) == "shop.pages.product@b(id=7, lang='en')"
-        assert "@b" in cache.cached(version="b")(f).key(7, "x" * 500)
-
-    def test_equal_arguments_of_other_types_have_keys_of_their_own(self, cache) -> None:
-        """Also the second time, when the key is kept."""
-
-        @cache.cached()
-        def product(id: Any, other: Any = None) -> str:
-            return f"{id!r} {other!r}"
-
-        for _ in range(2):
-            for value in (1, True, 1.0, Decimal(1), Decimal("1.0"), 0.0, -0.0, "a", b"a", b"1"):
-                assert product(value) == f"{value!r} None"
-                assert product("x", value) == f"'x' {value!r}"
-
-    def test_keys_are_kept_within_bounds(self, cache, monkeypatch) -> None:
-        monkeypatch.setattr(decorator, "_KEYS_KEPT", 10)
-
-        @cache.cached()
-        def product(id: Any) -> Any:
-            return id
-
-        for number in range(25):
-            assert product(number) == number
-        product("x" * 1000)
-        product(1.5)
-        kept = product._keys_by_kind
-        assert 0 < len(kept[int]) <= 10
-        assert not any(keys for kind, keys in kept.items() if kind is not int)
-
-    def test_keys_of_several_arguments_are_kept_within_bounds(self, cache, monkeypatch) -> None:
-        monkeypatch.setattr(decorator, "_KEYS_KEPT", 10)
-
-        @cache.cached()
-        def product(id: Any, language: str) -> Any:
-            return id
-
-        for number in range(25):
-            assert product(number, "en") == number
-        product(1.5, "en")
-        assert 0 < len(product._keys) <= 10
-        assert {kinds for _, kinds in product._keys} == {(int, str)}
-
-    def test_a_key_that_a_function_makes_is_made_each_time(self, cache) -> None:
-        """It may look at more than its arguments."""
-        language = ["en"]
-
-        @cache.cached(key=lambda id: f"{id}:{language[0]}")
-        def product(id: int) -> str:
-            return language[0]
-
-        assert product(1) == "en"
-        language[0] = "de"
-        assert product(1) == "de"
-
-    def test_others_may_describe_their_values(self, cache) -> None:
-        class Thing:
-            pass
-
-        def describe(value: object) -> str | None:
-            return "<thing>" if isinstance(value, Thing) else None
-
-        def f(id: Any) -> None: ...
-
-        f.__module__, f.__qualname__ = "m", "f"
-        product = decorator.CachedFunction(f, lambda: cache, None, (), None, 1, describe)
-        assert product.key((1, Thing())) == "m.f@1(id=(1, <thing>))"
-        with pytest.raises(InvalidName, match="id="):
-            product.key([1])
-
-    def test_a_long_key_is_hashed(self, cache) -> None:
-        @cache.cached()
-        def product(id: str) -> str:
-            return id
-
-        one, two = "x" * 5000 + "1", "x" * 5000 + "2"
-        assert product.key(one) != product.key(two)
-        assert len(product.key(one).encode()) <= 512
-        assert (product(one), product(two)) == (one, two)
-
-    def test_a_key_is_spelled_alike_by_every_version_of_python(self) -> None:
-        """What `repr` escapes depends on the Unicode that a Python knows."""
-        assert decorator.plain_key("f", {"text": "é \u0378 \U0001fae9 \\"}) == r"f@1(text='\xe9 \u0378 \U0001fae9 \\')"
-
-    @pytest.mark.parametrize("text", ["é" * 190, "😀" * 150, "\ud800"])
-    def test_any_text_makes_a_key_that_is_one(self, cache, text) -> None:
-        """The limit is in bytes."""
-
-        def f(id: str) -> str:
-            return id
-
-        f.__module__, f.__qualname__ = "m", "f"
-        product = cache.cached()(f)
-        assert product(text) == text
-        assert product.key(text) in cache
-
-
 class TestTags:
     def test_templates(self, cache) -> None:
         @cache.cached(tags=["category:{category}", "products"])
@@ -419,10 +210,14 @@ class TestInvalidating:
         assert product.key(2) in cache
 
     def test_a_hit_reads_the_cache_that_is_in_front(self, cache) -> None:
+        class Other:
+            def get(self, key: str, default: object) -> int:
+                return 11
+
         front = Front(lambda: cache)
         product = CachedFunction(lambda id: id, lambda: cache, None, (), "product:{id}", front=front)
         assert product(1) == 1
-        front.cache = {"product:1": 11}
+        front.cache = Other()
         assert product(1) == 11
         front.forget()
         assert product(1) == 1
@@ -433,7 +228,157 @@ class TestInvalidating:
         def not_yet() -> None:
             raise AssertionError("asked too early")
 
-        @cached_function(not_yet, ttl=None, tags=(), key=None)
         def product(id: int) -> None: ...
 
-        assert product.key(1)
+        assert cached_function(product, not_yet, ttl=None, tags=(), key=None).key(1)
+
+
+class TestWithoutParentheses:
+    def test_a_function(self, cache) -> None:
+        calls = []
+
+        @cache.cached
+        def product(id: int) -> str:
+            """A product."""
+            calls.append(id)
+            return f"product {id}"
+
+        assert [product(1), product(id=1)] == ["product 1"] * 2
+        assert calls == [1]
+        assert product.__doc__ == "A product."
+        product.invalidate(1)
+        product(1)
+        assert calls == [1, 1]
+
+    def test_an_async_function(self, cache) -> None:
+        @cache.cached
+        async def product(id: int) -> int:
+            return id
+
+        assert asyncio.run(product(1)) == 1
+        assert product.key(1) in cache
+
+    def test_static_methods_whichever_decorator_comes_first(self, cache) -> None:
+        class Shop:
+            @staticmethod
+            @cache.cached
+            def one(id: int) -> int:
+                return id
+
+            @cache.cached
+            @staticmethod
+            def other(id: int) -> int:
+                return id
+
+        assert [Shop.one(1), Shop().one(2), Shop.other(3), Shop().other(4)] == [1, 2, 3, 4]
+        assert Shop().other.key(4) in cache
+
+    def test_methods_of_classes_whichever_decorator_comes_first(self, cache) -> None:
+        class Shop:
+            name = "a"
+
+            @classmethod
+            @cache.cached(key="one:{id}")
+            def one(cls, id: int) -> tuple[str, int]:
+                return cls.name, id
+
+            @cache.cached(key="other:{cls.name}:{id}")
+            @classmethod
+            def other(cls, id: int) -> tuple[str, int]:
+                return cls.name, id
+
+        class Branch(Shop):
+            name = "b"
+
+        assert (Shop.one(1), Shop().one(2)) == (("a", 1), ("a", 2))
+        assert (Shop.other(1), Shop().other(1), Branch.other(1)) == (("a", 1), ("a", 1), ("b", 1))
+        assert Branch.other.key(1) == "other:b:1"
+
+    def test_a_partial_and_an_object_that_can_be_called(self, cache) -> None:
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        class Adder:
+            def __init__(self, a: int) -> None:
+                self.a = a
+
+            def __call__(self, b: int) -> int:
+                return self.a + b
+
+        class Later(Adder):
+            async def __call__(self, b: int) -> int:  # type: ignore[override]
+                return self.a + b
+
+        made = [cache.cached(functools.partial(add, 1)), cache.cached(functools.partial(add, 2))]
+        made += [cache.cached(Adder(10)), cache.cached(Adder(20))]
+        assert [function(1) for function in made * 2] == [2, 3, 11, 21] * 2
+        assert made[1].key(1) == made[0].key(1) == f"{__name__}.{add.__qualname__}@1(b=1)"
+        assert asyncio.run(cache.cached(Later(30))(1)) == 31
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (300, r"did you mean cached\(ttl=300\)"),
+            ("product:{pk}", r"did you mean cached\(key='product:\{pk\}'\)"),
+            (["prices"], r"did you mean cached\(tags=\['prices'\]\)"),
+            (property(lambda self: 1), "write @property above"),
+        ],
+    )
+    def test_what_is_no_function_is_refused_with_a_repair(self, cache, given, message) -> None:
+        with pytest.raises(TypeError, match=message):
+            cache.cached(given)
+
+    def test_what_a_decorator_is_given_must_be_a_function(self, cache) -> None:
+        with pytest.raises(TypeError, match="cached decorates functions, not int"):
+            cache.cached(ttl=1)(7)
+
+
+class TestOptions:
+    """A wrong one is refused where it is written, and not at the first call, in production."""
+
+    @pytest.mark.parametrize(
+        ("ttl", "message"),
+        [
+            (-1, "for no end write None"),
+            (math.inf, "for no end write None"),
+            ("5", r"did you mean 5\?"),
+            ("soon", "seconds, 0 or more, not 'soon'$"),
+            ("-5", "not '-5'$"),
+            (timedelta(minutes=5), r"did you mean 300\?"),
+            (math.nan, "not nan"),
+            (True, "not True"),
+        ],
+    )
+    def test_a_ttl(self, cache, ttl, message) -> None:
+        with pytest.raises(InvalidSetting, match=message):
+            cache.cached(ttl=ttl)
+
+    @pytest.mark.parametrize("key", [7, "", ["product:{pk}"], b"product"])
+    def test_a_key(self, cache, key) -> None:
+        with pytest.raises(InvalidSetting, match=r'key must be a template such as "product:\{pk\}"'):
+            cache.cached(key=key)
+
+    @pytest.mark.parametrize("version", [1.5, None, (1,)])
+    def test_a_version(self, cache, version) -> None:
+        with pytest.raises(InvalidSetting, match="version must be a whole number or a string"):
+            cache.cached(version=version)
+
+    @pytest.mark.parametrize("tags", [7, [7], ["a", None], [""], None, tag("t")])
+    def test_tags(self, cache, tags) -> None:
+        with pytest.raises(InvalidName, match="tag"):
+            cache.cached(tags=tags)
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("tll", r"cached has no option 'tll': did you mean ttl\?"),
+            ("size", "its options are ttl, tags, key, version"),
+        ],
+    )
+    def test_an_unknown_option(self, cache, name, message) -> None:
+        with pytest.raises(TypeError, match=message):
+            cache.cached(**{name: 5})
+
+    def test_options_are_looked_at_by_whoever_makes_a_cached_function(self, cache) -> None:
+        with pytest.raises(InvalidSetting, match="ttl"):
+            CachedFunction(lambda id: id, lambda: cache, -1, (), None)

@@ -483,3 +483,25 @@ class TestOneCall:
             f.cache_invalidate(1, 2)
         with pytest.raises(TypeError, match="positional argument"):
             f(1, 2)
+
+
+def test_functions_of_one_name_have_results_of_their_own() -> None:
+    """A clear of one empties the other, since they have one tag: needless, and never wrong."""
+    with Invalidator("memory://", namespace="shop") as bus:
+
+        def counter(of: str) -> Any:
+            @coherent_lru_cache(bus=bus)
+            def count(number: int) -> str:
+                return f"{number} {of}"
+
+            return count
+
+        cats, dogs = counter("cats"), counter("dogs")
+        assert [cats(1), dogs(1), cats(1), dogs(1)] == ["1 cats", "1 dogs"] * 2
+        cats.cache_clear()
+        assert [cats(1), dogs(1)] == ["1 cats", "1 dogs"]
+
+
+def test_a_partial_is_named_by_its_function() -> None:
+    with Invalidator("memory://", namespace="shop") as bus:
+        assert coherent_lru_cache(bus=bus)(functools.partial(pow, 2)).tag == "builtins.pow"

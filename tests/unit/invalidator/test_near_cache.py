@@ -14,6 +14,7 @@ from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS
 from invalidator.loaded import DEFAULT, Loaded
 from invalidator.names import name_slots
 from invalidator.near_cache import NearCache
+from invalidator.variants import variant_of
 from tests.support import RecordingWords, S, Thread, wait_until
 
 
@@ -920,3 +921,75 @@ class TestMany:
         hits = it.cache.stats().hits
         it.cache.get_many(["a", "c", "d", "a"])
         assert it.cache.stats().hits == hits + 3
+
+
+class TestVariants:
+    """Entries that share a name and are told apart by more than it."""
+
+    ONE, OTHER = variant_of("a", "1"), variant_of("a", "2")
+
+    def test_each_has_a_value_of_its_own(self, it) -> None:
+        for key in ("a", self.ONE, self.OTHER):
+            it.cache.set(key, key)
+        assert it.cache.get_many(["a", self.ONE, self.OTHER]) == {key: key for key in ("a", self.ONE, self.OTHER)}
+        assert len(it.cache.peek_all("a")) == 3
+
+    def test_the_name_voids_them_all_and_they_leave_at_once(self, it) -> None:
+        for key in ("a", self.ONE, self.OTHER, "b"):
+            it.cache.set(key, 1)
+        it.cache.invalidate("a")
+        assert list(it.cache._store.by_key) == ["b"]
+        assert it.cache.stats().evictions["invalidated"] == 3
+
+    def test_one_that_was_loaded_before_its_name_was_invalidated_is_not_stored(self, it) -> None:
+        assert it.cache.get_or_set(self.ONE, lambda: it.receive("a")) is None
+        assert it.cache.peek_all("a") == []
+
+    def test_the_name_evicts_them_all_here(self, it) -> None:
+        for key in ("a", self.ONE, self.OTHER):
+            it.cache.set(key, 1)
+        assert it.cache.evict("a") == 3
+
+    def test_a_name_finds_its_only_variant(self, it) -> None:
+        """So that what a function has cached is found by its key."""
+        it.cache.set(self.ONE, 1)
+        assert it.cache.get("a") == 1
+        assert it.cache.get_many(["a", "b"]) == {"a": 1}
+        assert "a" in it.cache
+        assert it.cache.peek("a").value == 1
+        assert it.cache.stats().hits == 2
+
+    def test_a_name_of_several_variants_finds_none(self, it) -> None:
+        it.cache.set(self.ONE, 1)
+        it.cache.set(self.OTHER, 2)
+        assert it.cache.get("a") is None
+        assert "a" in it.cache
+        assert it.cache.peek("a").value == 1
+
+    def test_who_loads_a_name_is_not_given_a_variant(self, it) -> None:
+        it.cache.set(self.ONE, 1)
+        assert it.cache.get_or_set("a", lambda: 7) == 7
+        assert it.cache.get("a") == 7
+
+    def test_a_miss_of_the_name_counts_for_a_set_of_it(self, it) -> None:
+        """There was a variant, and it is void: what is computed now is as old as that miss."""
+        it.cache.set(self.ONE, 1, ttl=1)
+        it.clock.advance(1)
+        assert it.cache.get("a") is None
+        it.receive("a")
+        assert it.cache.set("a", "computed before") is False
+
+    def test_the_mark_reaches_no_callback(self, it) -> None:
+        it.cache.set(self.ONE, 1)
+        it.cache.invalidate("a")
+        assert it.evicted == [("a", 1, "invalidated")]
+
+    def test_room_is_made_among_them_too(self, make) -> None:
+        it = make(maxsize=2)
+        for number in range(5):
+            it.cache.set(variant_of("a", str(number)), number)
+        assert [entry.value for entry in it.cache.peek_all("a")] == [3, 4]
+
+    def test_a_variant_of_what_cannot_be_a_key_is_refused(self, it) -> None:
+        with pytest.raises(InvalidName, match="512 bytes"):
+            it.cache.get(variant_of("x" * 600, "1"))

@@ -11,6 +11,7 @@ from invalidator.decorator import ABOUT_TO_LOAD
 from invalidator.entry import AnyEntry, Entry
 from invalidator.near_cache import NearCache
 from invalidator.observer import AsyncLoader, Loader, Observer
+from invalidator.variants import variant_of
 from tests.support import Thread
 
 
@@ -85,6 +86,13 @@ class TestWatching:
             *[("hit", "a", 1), ("missed", "b")],
             ("hit", "a", 1),
         ]
+
+    def test_it_sees_the_names_of_variants(self, it, log) -> None:
+        """By which they can be invalidated, and printed."""
+        one_of_a = variant_of("a", "1")
+        assert it.cache.get_or_set(one_of_a, one) == it.cache.get("a") == 1
+        assert log.calls == [("missed", "a"), ("load", "a"), ("loaded", "a"), ("hit", "a", 1)]
+        assert {key for _, key, *_ in log.calls} == {"a"}
 
     def test_it_sees_coroutines(self, it, log) -> None:
         async def ask() -> list[Any]:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, Literal
 
 import pytest
@@ -175,6 +176,24 @@ def test_an_operation(leased: None, wire: Wire, case: Case, alias: str, call: Ca
     assert near("neighbour") == (None if case.published in ("value", "key") else NEIGHBOURS)
     assert caches["below neighbour"].get(KEY) == NEIGHBOURS
     assert caches["neighbour"].get("k") == NEIGHBOURS
+
+
+@pytest.mark.parametrize("many", ["get_many", "aget_many"])
+@pytest.mark.parametrize("alias", LEVELS)
+def test_every_key_has_its_own_value_wherever_it_was_found(leased: None, alias: str, many: str) -> None:
+    """What is near is found first, whatever was asked for first; values were once given to keys by their place."""
+    cache = caches[alias]
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    for near_ones in permutations("abc", 2):
+        cache._place.near.evict(":1:a", ":1:b", ":1:c")
+        if alias == "one":
+            cache.set_many({"a": 1, "b": 2, "c": 3})
+        for key in near_ones:
+            cache.get(key)
+        for asked in (*permutations("abc"), ("absent", "c", "a")):
+            found = getattr(cache, many)(asked)
+            found = asyncio.run(found) if asyncio.iscoroutine(found) else found
+            assert found == {key: {"a": 1, "b": 2, "c": 3}[key] for key in asked if key != "absent"}
 
 
 def test_the_table_has_every_operation() -> None:

@@ -70,3 +70,13 @@ def test_a_second_level_that_is_a_near_cache() -> None:
         "other": {"BACKEND": OURS},
     }
     assert found(caches) == ["invalidator.E023"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"MAXSIZE": 5}, {"COPY": "shallow"}, {"TAGS": [""]}, {"DEPENDENCIES": 1}, {"DEPENDENCIES": True, "L2": "redis"}],
+)
+def test_options_that_cannot_work(options) -> None:
+    """The backend would refuse them in the first request."""
+    caches = {**over("redis://localhost:6379/1"), "default": {"BACKEND": OURS, "OPTIONS": options}}
+    assert found(caches) == ["invalidator.E024"]

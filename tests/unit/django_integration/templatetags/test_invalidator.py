@@ -107,3 +107,29 @@ def test_a_row_without_a_name_of_its_own_is_told() -> None:
 def test_what_has_no_text_of_its_own_is_told() -> None:
     with pytest.raises(InvalidName, match=r"template.x"):
         render('{% cached "x" 300 value %}{% endcached %}', value=[1])
+
+
+@pytest.mark.parametrize(
+    ("bits", "message"),
+    [
+        ('"x" -1', "0 or more, or None; not -1"),
+        ('"x" "nan"', "not 'nan'"),
+        ('"x" 300 tll=5', r"has no option 'tll': its options are tags, version, track"),
+        ('"x" 300 tag="prices"', r"has no option 'tag': did you mean tags=\?"),
+    ],
+)
+def test_what_cannot_work_is_told_when_the_template_is_read(bits: str, message: str) -> None:
+    """And not in production, when the part is first rendered."""
+    engine = Engine(libraries={"invalidator": "django_integration.templatetags.invalidator"})
+    with pytest.raises(TemplateSyntaxError, match=message):
+        engine.from_string("{% load invalidator %}{% cached " + bits + " %}{% endcached %}")
+
+
+def test_a_ttl_of_a_variable_that_cannot_work_is_told_when_it_is_rendered() -> None:
+    with pytest.raises(TemplateSyntaxError, match="not -5"):
+        render('{% cached "x" ttl %}{% endcached %}', ttl=-5)
+
+
+def test_a_text_with_a_sign_of_equality_is_a_value() -> None:
+    text = '{% cached "x" 300 "a=b" %}{{ value }}{% endcached %}'
+    assert [render(text, value="a"), render(text, value="b")] == ["a", "a"]

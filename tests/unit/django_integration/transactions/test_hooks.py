@@ -1,16 +1,14 @@
-"""The ways in which a transaction ends: with and without autocommit, refused, and with an answer that was lost."""
-
-from collections.abc import Callable
+"""The ways in which a transaction ends: with and without autocommit, and refused."""
 
 import pytest
-from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_integration import invalidate
 from django_integration.transactions import hooks
 
 from ..conftest import Wire, keys
-from ..zoo.models import Cage, Food
+from ..zoo.models import Food
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -81,34 +79,3 @@ def test_the_wrapper_is_put_on_once() -> None:
     before = BaseDatabaseWrapper.run_and_clear_commit_hooks
     hooks.patches.install()
     assert BaseDatabaseWrapper.run_and_clear_commit_hooks is before
-
-
-def create_with(commit: Callable[[], object]) -> None:
-    """A cage, in a transaction that ends in this way."""
-    with pytest.MonkeyPatch.context() as patch, transaction.atomic():
-        Cage.objects.create()
-        patch.setattr(connection, "_commit", commit)
-
-
-@pytest.mark.parametrize("committed", [True, False])
-def test_a_commit_without_an_answer_may_have_been_one(wire: Wire, committed: bool) -> None:
-    """The connection was lost; whether before or after the commit, nobody knows."""
-
-    def commit() -> None:
-        if committed:
-            real()
-        raise OperationalError("the connection was lost")
-
-    real = connection._commit
-    with pytest.raises(OperationalError):
-        create_with(commit)
-    assert "zoo.cage" in wire.message().tags
-
-
-def test_a_commit_that_was_refused_publishes_nothing(wire: Wire) -> None:
-    def refuse() -> None:
-        raise IntegrityError("a deferred constraint")
-
-    with pytest.raises(IntegrityError):
-        create_with(refuse)
-    assert wire.messages() == []

@@ -11,9 +11,9 @@ from django_integration.transactions.progress import (
     began_at,
     blocks_of_test_case,
     has_own_block,
+    is_in_own_transaction,
     is_in_test_case,
     is_in_transaction,
-    is_own_transaction,
 )
 
 from ..conftest import Wire, keys
@@ -87,18 +87,20 @@ def test_the_blocks_around_a_test_are_not_the_applications() -> None:
 
 
 @pytest.mark.usefixtures("in_a_test_case")
-def test_a_savepoint_inside_a_test_is_the_applications_own_transaction() -> None:
-    assert not is_own_transaction(connection)
+def test_only_a_block_inside_a_test_is_the_applications_own_transaction() -> None:
+    assert not is_in_own_transaction(connection)
     with transaction.atomic():
-        assert is_own_transaction(connection)
+        assert is_in_own_transaction(connection)
         with transaction.atomic(savepoint=False):
-            assert is_own_transaction(connection)
+            assert is_in_own_transaction(connection)
     with transaction.atomic(savepoint=False):
-        assert not is_own_transaction(connection)
+        assert is_in_own_transaction(connection)
+    assert not is_in_own_transaction(connection)
 
 
 def test_outside_a_test_case_every_transaction_is_the_applications() -> None:
     assert not is_in_test_case(connection)
+    assert not is_in_own_transaction(connection)
     with transaction.atomic():
-        assert is_own_transaction(connection)
+        assert is_in_own_transaction(connection)
         assert has_own_block(connection)

@@ -10,8 +10,9 @@ from django.test.utils import CaptureQueriesContext
 
 from django_integration import model_tag, writes_to
 from django_integration.names import Names
+from django_integration.sql.words import LONGEST_PARSED, text_of
 from django_integration.writes import raw_sql
-from django_integration.writes.raw_sql import LONGEST_PARSED, read
+from django_integration.writes.raw_sql import read
 
 from ..conftest import Wire
 from ..zoo.models import Animal, Aquarium, Building, Cage, Food, Note, Ticket
@@ -233,10 +234,10 @@ def test_what_a_driver_composes_is_read_by_its_parts() -> None:
             return "Composed([SQL('DELETE FROM '), Identifier('zoo_cage')])"
 
     names = Names()
-    text = raw_sql._text_of(Identifier())
+    text = text_of(Identifier())
     raw_sql._add_names(names, read(text), text)
     assert "zoo.cage:*" in names.tags
-    assert read(raw_sql._text_of(b"DELETE FROM zoo_cage")).written
+    assert read(text_of(b"DELETE FROM zoo_cage")).written
 
 
 def test_statements_of_the_orm_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,6 @@ def test_its_text_is_a_url_without_what_signs_in() -> None:
     assert str(parse_address("unix:///run/redis.sock")) == "unix:///run/redis.sock?db=0"
 
 
-
 @pytest.mark.parametrize("url", ["memory://", "embedded://x", "localhost", ""])
 def test_other_urls_are_no_addresses(url: str) -> None:
     assert not is_address(url)
