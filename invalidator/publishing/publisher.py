@@ -254,7 +254,7 @@ class Publisher:
                 yield None
             except GeneratorExit:
                 raise
-            except BaseException as error:  # one of ours, too: a courier that ends leaves its queue for ever
+            except BaseException as error:  # noqa: BLE001 - a courier that ends leaves its queue for ever
                 self._note_down(error)
                 with self._lock:
                     self._outbox.failed()
