@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
+from .copying import COPIES, Copy
 from .errors import InvalidSetting
 from .names import NAMESPACE_RIGHT, is_namespace
 
@@ -152,6 +153,12 @@ class Config:
         number("seconds", least=0.001, most=600),
         "seconds to wait for Redis when connecting, and for each answer",
     )
+    publish_connections: int = _option(
+        64,
+        whole("connections", least=1, most=10_000),
+        "how many threads may publish at once, each on a connection of its own; one more waits for a connection, at "
+        "most `publish_timeout`",
+    )
     close_timeout: float = _option(
         2.0, number("seconds", least=0, most=600), "seconds that `close()` may take to deliver what waits"
     )
@@ -194,6 +201,8 @@ class Config:
 
 CONFIG_OPTIONS: Mapping[str, Option[Any]] = {each.name: each.metadata["option"] for each in fields(Config)}
 
+CONNECTIONS: Option[int] = CONFIG_OPTIONS["publish_connections"]
+
 MAXSIZE: Option[int] = Option(
     50_000,
     Check(_is_size, "more than 0 (entries, or the sum of their sizes)"),
@@ -204,10 +213,29 @@ TTL: Option[float | None] = Option(
     Check(_is_ttl, "None (never expires) or seconds, 0 or more"),
     "seconds after which an entry expires, whatever happens; `None` for never",
 )
+COPY: Option[Copy] = Option(
+    "none",
+    one_of(*COPIES),
+    'what a hit hands out of a value that can be changed: `"clone"`, `"deep"` or `"pickle"` (three ways to make the '
+    'reader\'s own), or `"none"`, the live object',
+)
+GUARD: Option[float] = Option(
+    0,
+    Check(lambda value: value in (True, False) or (_is_finite(value) and 0 <= value <= 1), "a number from 0 to 1"),
+    "the share of the hits at which values that are handed out live are looked at again: whether a reader has changed "
+    "them",
+)
 HOLD: Option[float] = Option(
     30.0,
     number("seconds", least=0.1, most=3600),
     "seconds that a hold lasts if it is not released: for so long a writer that dies keeps its names out of all caches",
 )
 
-OPTIONS: Mapping[str, Option[Any]] = {**CONFIG_OPTIONS, "maxsize": MAXSIZE, "ttl": TTL, "hold": HOLD}
+OPTIONS: Mapping[str, Option[Any]] = {
+    **CONFIG_OPTIONS,
+    "maxsize": MAXSIZE,
+    "ttl": TTL,
+    "copy": COPY,
+    "guard": GUARD,
+    "hold": HOLD,
+}

@@ -105,6 +105,10 @@ class Recorder:
             return False
         return True
 
+    def models(self) -> list[type[Model]]:
+        """Return the concrete models of which anything is recorded."""
+        return list(self._names)
+
     def names_of(self, model: type[Model]) -> dict[str, None]:
         """Return the dictionary of the names of *model*; one without effect, if its table is recorded as a whole."""
         names = self._names.get(model)
@@ -208,6 +212,7 @@ class Recorder:
             ttl=value.ttl if self.is_kept else 0,
             tags=(*value.tags, *tags),
             made_from=(*value.made_from, *made_from),
+            copy=value.copy,
         )
 
     def _warnings(self) -> Iterator[str]:
@@ -270,7 +275,7 @@ class recording:  # noqa: N801 - used as a function is; as a generator it would 
         _recorder.reset(self._token)
         slow_path.reasons.pop(id(self), None)
         if self._recorder is not None and isinstance(error, Exception):
-            self._recorder.failed(error)
+            self._recorder.fenced(self._recorder.failed, error)
 
 
 def depends_on(*targets: Tag | Model | type[Model]) -> None:
