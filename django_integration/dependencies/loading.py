@@ -8,7 +8,7 @@ Rule 2: an error in recording is ours: the load's own result is returned, and is
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -17,7 +17,7 @@ from invalidator import Loaded, NearCache
 from invalidator.extending import Copy, Ttl
 
 from .recorder import Recorder, current, recording
-from .results import unread
+from .results import ReadLater, unread
 
 
 def load(
@@ -80,18 +80,28 @@ def _copied(loaded: Any, copy: Copy | None) -> Any:
 
 
 def _run(loader: Callable[[], Any], *, track: bool) -> Any:
-    recorder = Recorder() if track else None
-    with recording(recorder):
+    recorder = Recorder()
+    with recording(recorder if track else None):
         value = loader()
-        for evaluate in unread(value):
+        for evaluate in _unread(value, recorder):
             evaluate()
-        return value if recorder is None else recorder.loaded(value)
+        return recorder.loaded(value) if track or not recorder.is_kept else value
 
 
 async def _arun(loader: Callable[[], Awaitable[Any]], *, track: bool) -> Any:
-    recorder = Recorder() if track else None
-    with recording(recorder):
+    recorder = Recorder()
+    with recording(recorder if track else None):
         value = await loader()
-        for evaluate in unread(value):
+        for evaluate in _unread(value, recorder):
             await sync_to_async(evaluate)()
-        return value if recorder is None else recorder.loaded(value)
+        return recorder.loaded(value) if track or not recorder.is_kept else value
+
+
+def _unread(value: Any, recorder: Recorder) -> Iterator[Callable[[], object]]:
+    """`unread`, by rule 2."""
+    try:
+        yield from unread(value)
+    except ReadLater:
+        raise
+    except Exception as error:  # noqa: BLE001 - what `evaluate` raises does not pass here
+        recorder.lost(error)

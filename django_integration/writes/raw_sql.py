@@ -35,7 +35,7 @@ from django.db.models import Model
 from django.db.models.signals import class_prepared
 
 from ..conf import SETTING
-from ..names import Names, concrete_of, is_model, is_watched, plan_of
+from ..names import Names, concrete_of, fence, is_model, is_watched, plan_of
 from ..patching import Patches
 from ..sql.words import LONGEST_PARSED, Word, is_doubtful, plain_name, statements, text_of
 from ..transactions import in_sql
@@ -44,7 +44,7 @@ from ..transactions.outgoing import announce, collect, own_transaction
 from ..transactions.schemas import schemas
 from ..transactions.sending import send
 from .statements import compiled_statement
-from .transaction_sql import steps_of
+from .transaction_sql import MAY_COMMIT, steps_of
 
 _MAY_WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|TRUNCATE|COPY|LOAD|DO)\b", re.IGNORECASE)
 _DEFINES = frozenset({"ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "SET", "SHOW", "VACUUM"})
@@ -294,24 +294,19 @@ def _cursor_executemany(original: Any) -> Any:
 
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:
-    text = text_of(sql, cursor.cursor)
-    if not schemas.may_choose(cursor.db, text):
-        return _execute_text(cursor, text, original, many=many)
-    schemas.chosen(cursor.db)
-    try:
-        return _execute_text(cursor, text, original, many=many)
-    finally:
-        schemas.chosen(cursor.db)
-
-
-def _execute_text(cursor: CursorWrapper, text: str, original: Callable[[], Any], *, many: bool) -> Any:
-    reading = read(text)
-    names = Names()
-    if reading.written or reading.in_doubt:
-        _add_names(names, reading, text)
-    using = cursor.db.alias
-    if steps := steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl):
+    names, reading, text = Names(), Reading(in_doubt=True, several=True), ""
+    steps: Sequence[Step] = MAY_COMMIT
+    with fence(names, None):
+        text = text_of(sql, cursor.cursor)
+        reading = read(text)
+        if reading.written or reading.in_doubt:
+            _add_names(names, reading, text)
+        steps = steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl)
+    if schemas.may_choose(cursor.db, text):
+        original = schemas.around(cursor.db, original)
+    if steps:
         return _execute_steps(cursor, steps, names, original)
+    using = cursor.db.alias
     if not names:
         return original()
     with own_transaction(using):
