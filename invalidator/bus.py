@@ -2,9 +2,9 @@
 One process' part in a namespace: it publishes what became stale here (`publishing/`), and receives what became stale
 elsewhere (`feeds/`).
 
-Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. A forked child is a
-node of its own. It starts its own listener with its own first fill (at once if it has callbacks); the lease and the
-position that its parent had read stay valid.
+Nothing starts at import or when an `Invalidator` is made; the listener starts with the first miss or fill
+(`first_moments.py`). A forked child is a node of its own. It starts its own listener with its own first miss (at once
+if it has callbacks); the lease and the position that its parent had read stay valid.
 
 Rule 1: an invalidation is stamped in this process' ledger before it is published, so that the caller of `invalidate`
 never reads what it has replaced.
@@ -33,6 +33,7 @@ from .feeds import LedgerFeed
 from .feeds.listener import Listener, apply_to_ledger, make_listener
 from .feeds.listener_feed import ListenerFeed
 from .feeds.sidecar_feed import SidecarFeed
+from .first_moments import FirstMoments
 from .journal_reader import read_journal
 from .ledger import Clock, Ledger, Words, now_ns
 from .ledger.file import default_path
@@ -94,6 +95,8 @@ class Invalidator:
         self._closed = False
         self._closing = threading.Lock()
         self._feed = self._choose_feed(sidecar)
+        self.first_moments = FirstMoments(self._feed, clock, lambda: self._publisher.waiting > 0)
+        """For caches: what they do before the first miss."""
         self.slots = self._feed.view.slots
         self._caches.set_hit_words(self._feed.view.words)
         _living.add(self)
@@ -183,25 +186,35 @@ class Invalidator:
         publish = self.announce(*keys, tags=tags)
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, publish))
 
-    def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
+    def announce(
+        self,
+        *keys: str,
+        tags: Iterable[str | Tag] = (),
+        at: int | None = None,
+        elsewhere: Iterable[str] = (),
+    ) -> Callable[[], Receipt]:
         """
         The first half of `invalidate`: in force here. Call what it returns, exactly once, to publish.
 
         Args:
             at: what was loaded up to then is stale: a time just read from the clock; None for now.
+            elsewhere: keys that leave in the same message and stay valid in this process, which has their new values.
 
         Raises:
             InvalidName: a name cannot be one, or there is none.
         """
-        keys, tags = self._check_names(keys, tags)
+        elsewhere = tuple(dict.fromkeys(map(check_key, elsewhere)))
+        keys, tags = self._check_names(keys, tags) if keys or tags or not elsewhere else ((), ())
         self._feed.before_publish()
         at = self.clock() if at is None else at
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)
-        return lambda: self._publish_names(keys, tags, at)
+        return lambda: self._publish_names(keys, tags, at, elsewhere)
 
-    def _publish_names(self, keys: tuple[str, ...], tags: tuple[str, ...], at: int) -> Receipt:
+    def _publish_names(
+        self, keys: tuple[str, ...], tags: tuple[str, ...], at: int, elsewhere: tuple[str, ...]
+    ) -> Receipt:
         try:
-            return self._publish(lambda: self._publisher.publish(keys, tags))
+            return self._publish(lambda: self._publisher.publish((*keys, *elsewhere), tags))
         finally:
             # These entries are void since they were stamped, so the other processes come first.
             self._caches.evict_invalidated(keys, at)
@@ -292,7 +305,7 @@ class Invalidator:
         return self._feed.kind == "sidecar"
 
     def start(self) -> None:
-        """Start to receive now instead of with the first fill. Does nothing if that has begun, or after `close`."""
+        """Start to receive now instead of with the first miss. Does nothing if that has begun, or after `close`."""
         self._feed.start()
 
     def wait_until_leased(self, timeout: float) -> bool:
@@ -323,9 +336,9 @@ class Invalidator:
         Call *callback* with an `Invalidation` when one of *keys* or *tags* became stale, whichever process published
         that. Without keys and tags, call it for everything.
 
-        It is also called for everything that may have made them stale: a clear, or a flush because this process may
-        have missed something. It runs in the listener's thread, which proves nothing while it waits: be quick, or hand
-        over to another thread.
+        It is also called for everything that may have made them stale: a clear, a flush because this process may have
+        missed something, and the first subscription, before which it has received nothing. It runs in the listener's
+        thread, which proves nothing while it waits: be quick, or hand over to another thread.
 
         Returns:
             a function that ends this.
@@ -354,6 +367,10 @@ class Invalidator:
         if body.op != "hold":  # the change is still to come: a callback that acted on it would read the old value
             reason = "clear" if body.op == "clear" else "invalidate"
             self._callbacks.call(Invalidation(body.keys, body.tags, reason == "clear", reason, id, body.node))
+
+    def listening(self, now: int) -> None:
+        """Called by the listener: it receives what is published from now on, and has received nothing before."""
+        self._callbacks.call(Invalidation((), (), True, "first subscription", "", ""))
 
     def flushed(self, reason: str, now: int) -> None:
         """Called by the listener: the ledger was voided."""
@@ -406,7 +423,7 @@ class Invalidator:
 
     def status(self) -> Status:
         """How this process is doing. Cheap: no I/O, no lock."""
-        tally = self._feed.tally
+        view, tally = self._feed.view, self._feed.tally
         remaining_ns = self.make_rule().lease_remaining_ns()
         now = self.clock()
         return Status(
@@ -416,6 +433,7 @@ class Invalidator:
             listener=self._feed.kind,
             leased=remaining_ns > 0,
             lease_remaining_s=max(0, remaining_ns) / 1e9,
+            listening_s=(now - view.listening_since()) / 1e9 if view.is_proven() else None,
             max_staleness_s=self.config.max_staleness,
             position=self._feed.position,
             flushes=tally.flushes,
@@ -473,6 +491,7 @@ class Invalidator:
             self._link.after_fork()
             self._publisher.after_fork(self.node)
         self._feed.after_fork_in_child()
+        self.first_moments.begin_again()
 
 
 _living: WeakList[Invalidator] = WeakList()
@@ -481,7 +500,7 @@ _living: WeakList[Invalidator] = WeakList()
 @forks.on_fork_in_child
 def _start_those_with_callbacks() -> None:
     for bus in _living:
-        if bus.has_callbacks:  # they wait for changes, not for a fill
+        if bus.has_callbacks:  # they wait for changes, not for a miss
             bus.start()
 
 

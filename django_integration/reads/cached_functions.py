@@ -29,6 +29,7 @@ from invalidator.extending import (
     TagsSpec,
     Ttl,
     check_options,
+    check_tags,
     check_tags_spec,
     decorate,
     refuse_unknown,
@@ -36,9 +37,11 @@ from invalidator.extending import (
 
 from ..dependencies.loading import aload, load
 from ..transactions.outgoing import invalidate
+from ..transactions.view import has_written
 from . import arguments
 from .context import in_context
 from .default_cache import default_cache, front
+from .uncommitted_fills import follow_fill
 
 if TYPE_CHECKING:
     _NearCache = NearCache
@@ -91,13 +94,16 @@ class DefaultCache(_NearCache):
     def set(
         self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = (), loaded_at: int | None = None
     ) -> bool:
-        """See `NearCache.set`."""
+        """See `NearCache.set`; what is stored after the first write of a transaction is void at its rollback."""
         cache = default_cache()
-        return cache.set(in_context(key), value, ttl=ttl, tags=tags, loaded_at=loaded_at)
+        stored = in_context(key)
+        if not cache.set(stored, value, ttl=ttl, tags=tags, loaded_at=loaded_at):
+            return False
+        return not has_written() or follow_fill(cache, stored)
 
     def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()) -> list[str]:
-        """See `NearCache.set_many`."""
-        tags = tuple(tags)
+        """See `NearCache.set_many`, and `set`."""
+        tags = check_tags(tags)
         return [key for key, value in mapping.items() if not self.set(key, value, ttl=ttl, tags=tags)]
 
     def get_entry(self, key: str) -> Entry[Any] | None:

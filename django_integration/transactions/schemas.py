@@ -79,7 +79,7 @@ class Schemas:
         self.on_first: list[Callable[[], object]] = []
 
     def may_choose(self, connection: BaseDatabaseWrapper, text: str) -> bool:
-        """Whether *text* may choose a schema: then it is to be run by `around`."""
+        """Whether *text* may choose a schema: then `chosen` has to be called before it is run, and after."""
         chooser = _CHOOSERS.get(connection.vendor)
         return chooser is not None and chooser.may_choose.search(text) is not None
 
@@ -90,18 +90,6 @@ class Schemas:
             self.are_chosen = True
             for callback in self.on_first:
                 callback()
-
-    def around(self, connection: BaseDatabaseWrapper, execute: Callable[[], Any]) -> Callable[[], Any]:
-        """Return *execute*, which runs such a statement, with `chosen` before and after."""
-
-        def execute_and_note() -> Any:
-            self.chosen(connection)
-            try:
-                return execute()
-            finally:
-                self.chosen(connection)
-
-        return execute_and_note
 
     def ended(self, connection: BaseDatabaseWrapper) -> None:
         """A statement has ended a transaction or a savepoint on *connection*, or begun one."""

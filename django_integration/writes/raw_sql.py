@@ -294,16 +294,27 @@ def _cursor_executemany(original: Any) -> Any:
 
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:
-    names, reading, text = Names(), Reading(in_doubt=True, several=True), ""
-    steps: Sequence[Step] = MAY_COMMIT
+    names, text = Names(), ""
     with fence(names, None):
         text = text_of(sql, cursor.cursor)
+    if not schemas.may_choose(cursor.db, text):
+        return _execute_text(cursor, text, names, original, many=many)
+    schemas.chosen(cursor.db)
+    try:
+        return _execute_text(cursor, text, names, original, many=many)
+    finally:
+        schemas.chosen(cursor.db)
+
+
+def _execute_text(cursor: CursorWrapper, text: str, names: Names, original: Callable[[], Any], *, many: bool) -> Any:
+    """Execute *text*; *names* are stale after it, besides those that it shows."""
+    reading = Reading(in_doubt=True, several=True)
+    steps: Sequence[Step] = MAY_COMMIT
+    with fence(names, None):
         reading = read(text)
         if reading.written or reading.in_doubt:
             _add_names(names, reading, text)
         steps = steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl)
-    if schemas.may_choose(cursor.db, text):
-        original = schemas.around(cursor.db, original)
     if steps:
         return _execute_steps(cursor, steps, names, original)
     using = cursor.db.alias
