@@ -18,7 +18,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,14 +28,15 @@ from .attached_caches import AttachedCache, AttachedCaches
 from .callbacks import Callback, Callbacks
 from .config import HOLD, Config
 from .entry import ValidityRule
-from .errors import InvalidName, InvalidSetting, LedgerFileError, PublishError
+from .errors import InvalidatorError, InvalidName, InvalidSetting, LedgerFileError, PublishError
+from .exits import at_end_of_child
 from .feeds import LedgerFeed
 from .feeds.listener import Listener, apply_to_ledger, make_listener
 from .feeds.listener_feed import ListenerFeed
 from .feeds.sidecar_feed import SidecarFeed
 from .first_moments import FirstMoments
 from .journal_reader import read_journal
-from .ledger import Clock, Ledger, Words, now_ns
+from .ledger import NEVER, Clock, Ledger, Words, now_ns
 from .ledger.file import default_path
 from .link import Link, make_link
 from .message import Body
@@ -87,7 +88,12 @@ class Invalidator:
         self.url = url
         self.clock = clock
         self.node = secrets.token_hex(6)
-        self._link = link or make_link(url, timeout_s=self.config.publish_timeout, namespace=namespace)
+        self._link = link or make_link(
+            url,
+            timeout_s=self.config.publish_timeout,
+            namespace=namespace,
+            connections=self.config.publish_connections,
+        )
         self._names = redis_names(namespace)
         self._publisher = self._make_publisher()
         self._callbacks = Callbacks()
@@ -169,12 +175,37 @@ class Invalidator:
 
         Call it after the change is committed; until then a loader reads the old value.
 
+        An exception that strikes in the middle (a soft time limit, a greenlet's time-out, Ctrl-C) reaches the caller,
+        and the invalidation is queued.
+
         Raises:
             InvalidName: a name cannot be one, or there is none.
             PublishError: Redis did not take it and `publish` is "raise".
             ClosedError: after `close`.
         """
-        return self.announce(*keys, tags=tags)()
+        try:
+            tags = tags if isinstance(tags, Collection) else tuple(tags)  # it may be needed twice
+            return self.announce(*keys, tags=tags)()
+        except InvalidatorError:
+            raise
+        except BaseException:
+            # Wherever it struck: before the first byte, or after the answer.
+            self.invalidate_later(*keys, tags=tags)
+            raise
+
+    def invalidate_later(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
+        """
+        `invalidate` that waits for nothing: in force here at once; a thread publishes it, in order, with what waits.
+
+        For a caller that must not wait: a signal handler, a finalizer.
+
+        Raises:
+            InvalidName: a name cannot be one, or there is none.
+            ClosedError: after `close`.
+        """
+        keys, tags = self._check_names(keys, tags)
+        at = self._stamp(keys, tags)
+        return self._publish(lambda: self._publisher.publish_later(keys, tags), keys, at)
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """
@@ -205,25 +236,21 @@ class Invalidator:
         """
         elsewhere = tuple(dict.fromkeys(map(check_key, elsewhere)))
         keys, tags = self._check_names(keys, tags) if keys or tags or not elsewhere else ((), ())
+        at = self._stamp(keys, tags, at)
+        return lambda: self._publish(lambda: self._publisher.publish((*keys, *elsewhere), tags), keys, at)
+
+    def _stamp(self, keys: tuple[str, ...], tags: tuple[str, ...], at: int | None = None) -> int:
+        """Void here what was loaded up to *at*, and return that time; None for now. `_publish` has to follow."""
         self._feed.before_publish()
         at = self.clock() if at is None else at
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)
-        return lambda: self._publish_names(keys, tags, at, elsewhere)
-
-    def _publish_names(
-        self, keys: tuple[str, ...], tags: tuple[str, ...], at: int, elsewhere: tuple[str, ...]
-    ) -> Receipt:
-        try:
-            return self._publish(lambda: self._publisher.publish((*keys, *elsewhere), tags))
-        finally:
-            # These entries are void since they were stamped, so the other processes come first.
-            self._caches.evict_invalidated(keys, at)
+        return at
 
     def clear(self) -> Receipt:
         """Invalidate everything in the namespace. Raises as `invalidate` does."""
         self._feed.before_publish()
         self.ledger.flush(self.clock())
-        return self._publish(lambda: self._publisher.publish((), (), clear=True))
+        return self._publish(lambda: self._publisher.publish((), (), clear=True))  # queued, if an exception strikes
 
     def hold(self, *keys: str, tags: Iterable[str | Tag] = (), duration: float = HOLD.default) -> Hold:
         """
@@ -265,25 +292,23 @@ class Invalidator:
         self._feed.before_publish()
         now = self.clock()
         self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, now)
-        try:
-            return self._publish(lambda: self._publisher.publish_release(hold))
-        finally:
-            self._caches.evict_invalidated(hold.keys, now)
+        return self._publish(lambda: self._publisher.publish_release(hold), tuple(hold.keys), now)
 
-    def _publish(self, publish: Callable[[], Receipt]) -> Receipt:
-        """Publish what was stamped here, after `before_publish` of the feed."""
-        if not self.publishes:
-            receipt = Receipt()
-            receipt.lose("this process keeps it to itself")
-            self._feed.after_publish(receipt)
-            return receipt
+    def _publish(self, publish: Callable[[], Receipt], keys: Iterable[str] = (), at: int = NEVER) -> Receipt:
+        """Publish what was stamped here *at* that time, after `before_publish` of the feed."""
         try:
-            receipt = publish()
+            receipt = publish() if self.publishes else _kept_here()
         except BaseException as error:  # a worker's time-out, too: without `after_publish`, doubt would never end
+            at_end_of_child(_close_all)
             lost = Receipt()
             lost.lose(str(error) or type(error).__name__)
             self._feed.after_publish(lost)
             raise
+        finally:
+            # These entries are void since they were stamped, so the other processes come first.
+            self._caches.evict_invalidated(keys, at)
+        if receipt.queued:
+            at_end_of_child(_close_all)
         self._feed.after_publish(receipt)
         return receipt
 
@@ -453,20 +478,24 @@ class Invalidator:
 
     # Ending and forking.
 
-    def close(self) -> None:
+    def close(self) -> int:
         """
         Deliver what waits (for at most `close_timeout` seconds), then stop. May be called again.
 
         Caches on this bus go on answering without a lease, as `when_unleased` says.
+
+        Returns:
+            how many names could not be delivered, and are lost; the log has them, too, and `status().undelivered`.
         """
         with self._closing:
             if self._closed:
-                return
+                return 0
             self._closed = True
-        self._publisher.close(self.config.close_timeout)
+        lost = self._publisher.close(self.config.close_timeout)
         self._feed.close(self.config.close_timeout)
         self._link.close()
         _living.discard(self)
+        return lost
 
     def __enter__(self) -> Self:
         return self
@@ -510,6 +539,12 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
+
+
+def _kept_here() -> Receipt:
+    receipt = Receipt()
+    receipt.lose("this process keeps it to itself")
+    return receipt
 
 
 def _past(happening: Happening | None, now: int) -> Past | None:

@@ -410,7 +410,11 @@ MUTATIONS = (
     ),
     mutation(
         "what waits in the queue is not accepted",
-        ("publishing.publisher", "        batch.receipts.append(receipt)\n", '        receipt.accept("", 0)\n'),
+        (
+            "publishing.outbox",
+            "        return self._waiting.receipt()\n",
+            '        receipt = self._waiting.receipt()\n        receipt.accept("", 0)\n        return receipt\n',
+        ),
     ),
     mutation(
         "a lost answer is tried again",

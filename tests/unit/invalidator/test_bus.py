@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from invalidator.names import key_slot, tag_slot
 from invalidator.near_cache import NearCache
 from invalidator.protocol.frames import Push
 from invalidator.status import Invalidation
+from tests.interrupts import Places, interrupted
 from tests.support import PATIENCE_S, Clock, SilentLink, Thread, in_child, wait_until
 
 
@@ -597,3 +599,52 @@ class TestFork:
 
 def _must_be(found: object, expected: object) -> None:
     assert found == expected
+
+
+class Struck(BaseException):
+    """A time limit."""
+
+
+def strike() -> None:
+    raise Struck
+
+
+class TestInterruptions:
+    @pytest.mark.parametrize("publish", ["queue", "raise"])
+    def test_wherever_one_strikes_the_invalidation_is_published(self, make, link, publish) -> None:
+        """
+        The change is committed: an invalidation that is neither accepted nor queued would leave the others with the old
+        value for good.
+        """
+        for at in itertools.count(1):
+            bus = make(publish=publish)
+            bus.invalidate("warm")
+            link.published.clear()
+            places = Places(at, strike, besides=("invalidate",))
+            try:
+                with interrupted(places):
+                    bus.invalidate("order", tags=["orders"])
+            except Struck:
+                wait_until(lambda: {"order", "orders"} <= set(link.names_published))
+            assert {"order", "orders"} <= set(link.names_published)
+            if places.passed < at:
+                break
+        assert at > 50
+
+    def test_what_is_published_without_waiting(self, make, link) -> None:
+        link.down = True
+        bus = make()
+        receipt = bus.invalidate_later("order", tags=["orders"])
+        assert receipt.queued
+        assert bus.was_invalidated(["order"], since=0)
+        link.down = False
+        assert receipt.wait(PATIENCE_S)
+        assert link.names_published == ["order", "orders"]
+
+    def test_a_bus_that_is_closed_says_how_many_names_are_lost(self, make, link) -> None:
+        bus = make()
+        link.down = True
+        bus.invalidate("a", "b")
+        assert bus.close() == 2
+        assert bus.close() == 0
+        assert bus.status().undelivered == 2
