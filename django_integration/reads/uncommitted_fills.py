@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from invalidator import Entry, NearCache, Receipt
+from invalidator.extending import name_of
 
 from ..names import Names
 from ..transactions.outgoing import follow
@@ -53,7 +54,8 @@ class UncommittedFills:
 
     def rolled_back(self) -> None:
         """See `Follower`, and rule 1."""
-        if void := [key for key, entry in self._filled.items() if not self._near.is_invalidated(entry)]:
+        void = {name_of(key) for key, entry in self._filled.items() if not self._near.is_invalidated(entry)}
+        if void:
             self._near.bus.announce(*void)()
 
 
