@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import WhenUnleased
-from invalidator.extending import OPTIONS, Check, Option
+from invalidator.extending import OPTIONS, Check, Copy, Option
 
 T = TypeVar("T")
 
@@ -31,6 +31,9 @@ EXAMPLE = 'INVALIDATOR = {"URL": "redis://localhost:6379/0", "NAMESPACE": "shop"
 
 LOCAL_CACHES = ("sites", "contenttypes", "waffle", "constance")
 """Applications whose process-local caches we can make coherent: `local_caches`."""
+
+CONTEXTS = ("language", "timezone", "schema", "database")
+"""What KEY_CONTEXT can name without a path: `reads/context.py`."""
 
 Publish = Literal["queue", "raise"]
 Writes = Literal["after_commit", "strict"]
@@ -78,6 +81,16 @@ def _is_share(value: object) -> bool:
 
 def _texts(value: object) -> bool:
     return isinstance(value, list | tuple) and all(map(_text, value))
+
+
+def _context(value: object) -> bool:
+    return value is None or all(map(_is_in_context, value if isinstance(value, list | tuple) else [value]))
+
+
+def _is_in_context(value: object) -> bool:
+    return callable(value) or (
+        isinstance(value, str) and (value in CONTEXTS or re.fullmatch(r"\w+(\.\w+)+", value) is not None)
+    )
 
 
 def _sidecar(value: object) -> bool:
@@ -162,6 +175,23 @@ class Conf:
             "who listens",
         )
     )
+    copy = Live[Copy](
+        replace(
+            OPTIONS["copy"],
+            default="clone",
+            doc="what a hit of the default near cache hands out of a value that can be changed",
+        )
+    )
+    guard = Live[float | None](
+        Option(
+            None,
+            Check(
+                lambda value: value is None or _is_share(value),
+                "a share of the hits, from 0 (off) to 1, such as 0.01; None for 1 with DEBUG and in tests, else 0",
+            ),
+            'the share of hits at which a value that is handed out live (`copy="none"`) is looked at again',
+        )
+    )
     local_caches = Live[Literal["auto"] | Sequence[str]](
         Option(
             (),
@@ -202,6 +232,17 @@ class Conf:
         )
     )
     hold = Live[float](OPTIONS["hold"])
+    key_context = Live[Any](
+        Option(
+            None,
+            Check(
+                _context,
+                f"a list of {', '.join(map(repr, CONTEXTS))} and of dotted paths of functions without arguments, such "
+                'as ["language", "shop.tenants.current_tenant"]; or one of them; or None',
+            ),
+            "what the result of a cached function depends on besides its arguments",
+        )
+    )
 
 
 conf = Conf()

@@ -37,10 +37,11 @@ from typing import Any, ClassVar
 from asgiref.sync import iscoroutinefunction
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from invalidator.extending import Kept, hand_out
+
 from .. import conf as configuration
 from .. import observing
 from ..transactions import in_tests
-from .copies import Kept, hand_out
 from .keys import CacheWithNames
 from .levels import MISSING, Levels, Pending
 from .one_level import OneLevel
@@ -62,7 +63,7 @@ class NearCacheBackend(CacheWithNames):
 
     Options, besides MAX_ENTRIES (default: INVALIDATOR["MAXSIZE"]) and CULL_FREQUENCY:
 
-        COPY          "pickle" (default), "deep" or "none": how to keep what can be changed, see `copies.py`
+        COPY          "clone" (default), "deep", "pickle" or "none": what a hit hands out, see docs/values.md
         DEPENDENCIES  whether `get_or_set` depends on what its callable reads, see `recorded.py`; not with L2
         L2            the alias of the cache in which values live, see `second_level.py`
         TRANSACTIONS  whether changes follow the transactions in progress, see `following.py`; default True
@@ -90,7 +91,7 @@ class NearCacheBackend(CacheWithNames):
             self._max_entries = given if isinstance(given, int) else configuration.KEYS["MAXSIZE"].default
         self.tags = (self._place.tag, *tags_in(options))
         self.second_level = second = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
-        copying, follows = options.get("COPY", "pickle"), options.get("TRANSACTIONS", True)
+        copying, follows = options.get("COPY", "clone"), options.get("TRANSACTIONS", True)
         kind = Recorded if options.get("DEPENDENCIES") else self._without_second_level
         self._alone = kind(self._place, copying, self._make_room, tags=self.tags, follows=follows)
         self._both: TwoLevels | None = None

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from invalidator import Receipt
+from invalidator.extending import hand_out
 
 from ..names import Names
 from ..transactions.uncommitted import Again
-from .copies import hand_out
 from .following import GONE, UPDATED, Changes, Made
 from .second_level import SecondLevel
 from .settling import are_surely_equal, surely_differ

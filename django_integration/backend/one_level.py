@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from invalidator.extending import DEFAULT, Change, Ttl
+from invalidator.extending import DEFAULT, Change, Copy, Ttl, hand_out
 
 from ..transactions.view import has_written
-from .copies import Copy, hand_out
 from .fills import claim
 from .following import GONE, NOBODY, Changes, Followed, Made, updating
 from .following_near import NearChanges

@@ -28,11 +28,10 @@ from django.core.cache.backends.base import BaseCache
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
-from invalidator.extending import register_for_forks
+from invalidator.extending import hand_out, register_for_forks
 
 from .. import runtime
 from ..conf import conf
-from .copies import hand_out
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +238,7 @@ def surely_differ(one: Any, other: Any) -> bool:
 
 
 def are_surely_equal(one: Any, other: Any) -> bool:
-    """Whether two values are surely equal, though one has been through a serializer."""
+    """Whether two values are surely equal. Each has been through a serializer, or is plain."""
     kind = _kind(one)
     if kind != _kind(other):
         return False
@@ -251,7 +250,7 @@ def are_surely_equal(one: Any, other: Any) -> bool:
         return type(one) is type(other) and bool(one == other)
     try:
         return pickle.dumps(one, pickle.HIGHEST_PROTOCOL) == pickle.dumps(other, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # noqa: BLE001 - of the application's, which anything may raise
+    except Exception:  # noqa: BLE001 - whatever the application's classes raise
         return False
 
 

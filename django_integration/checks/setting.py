@@ -6,53 +6,59 @@ System checks of the setting INVALIDATOR.
     invalidator.E003  a key that must be there is missing
     invalidator.E004  a key has a value of the wrong kind
     invalidator.E005  the library refuses a value, such as a URL that cannot work
+    invalidator.E006  KEY_CONTEXT names what cannot be imported, or is no function without arguments
     invalidator.W001  strict writes hold for so short a time that many a commit will be refused
     invalidator.W002  a pattern of MODELS matches no model
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.apps.config import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import InvalidatorError, InvalidSetting
 
 from .. import conf, runtime
 from ..names import closest_label, matches
+from ..reads import context
+from .asked import Apps, of_project
 
 BOUNDS_PER_HOLD = 4
 """A quarter of a hold is kept for the commit; that should be a whole `MAX_STALENESS`, the pause this library reckons
 with."""
 
-_Apps = Sequence[AppConfig] | None
 
-
-def check_setting(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_setting(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E001: there is a setting, and it is a dict."""
     return _errors("setting", "invalidator.E001")
 
 
-def check_known(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_known(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E002: every key is known."""
     return _errors("unknown", "invalidator.E002")
 
 
-def check_missing(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_missing(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E003: the keys without a default are there."""
     return _errors("missing", "invalidator.E003")
 
 
-def check_values(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_values(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E004: every value is of the right kind."""
     return _errors("value", "invalidator.E004")
 
 
-def check_library(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_library(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E005: the library takes the values."""
     if conf.problems():
         return []  # reported by the checks above; the library would repeat it
@@ -65,7 +71,24 @@ def check_library(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     return []
 
 
-def check_hold(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_context(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    """E006: what KEY_CONTEXT names can be asked."""
+    if conf.problems():
+        return []
+    try:
+        context.asks_of(conf.conf.key_context)
+    except ImproperlyConfigured as refusal:
+        hint = (
+            "A function of it takes no arguments and returns a string, a number, a row or a tuple of such. Known by "
+            f"name are {', '.join(map(repr, conf.CONTEXTS))}."
+        )
+        return [Error(f"{refusal}.", hint=hint, id="invalidator.E006")]
+    return []
+
+
+@of_project
+def check_hold(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W001: a strict write has time for its transaction."""
     if conf.problems() or conf.conf.writes != "strict":
         return []
@@ -82,7 +105,8 @@ def check_hold(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_models(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_models(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W002: every pattern of MODELS means something."""
     if conf.problems():
         return []
@@ -111,4 +135,4 @@ def _errors(fault: conf.Fault, check_id: str) -> list[CheckMessage]:
     ]
 
 
-ALL = (check_setting, check_known, check_missing, check_values, check_library, check_hold, check_models)
+ALL = (check_setting, check_known, check_missing, check_values, check_library, check_context, check_hold, check_models)

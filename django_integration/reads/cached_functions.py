@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 
-from invalidator import CachedFunction, Loaded, NearCache, Receipt, Tag, tag
+from invalidator import CachedFunction, Entry, Loaded, NearCache, Receipt, Tag, tag
 from invalidator.extending import (
     ABOUT_TO_LOAD,
     DEFAULT,
+    Copy,
     KeySpec,
     TagsSpec,
     Ttl,
     check_options,
-    check_tags,
     check_tags_spec,
     decorate,
     refuse_unknown,
@@ -38,6 +38,7 @@ from ..dependencies.loading import aload, load
 from ..transactions.outgoing import invalidate
 from ..transactions.view import has_written
 from . import arguments
+from .context import in_context
 from .default_cache import default_cache, front
 from .uncommitted_fills import follow_fill
 
@@ -61,7 +62,7 @@ class DefaultCache(_NearCache):
         return getattr(default_cache(), name)
 
     def __contains__(self, key: str) -> bool:
-        return key in default_cache()
+        return in_context(key) in default_cache()
 
     def __len__(self) -> int:
         return len(default_cache())
@@ -72,21 +73,59 @@ class DefaultCache(_NearCache):
     def __repr__(self) -> str:
         return "<the default near cache>"
 
+    # In the context of the caller (KEY_CONTEXT), which is not known before the cache is made.
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """See `NearCache.get`."""
+        return front.cache.get(key, default)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """See `NearCache.get_many`."""
+        cache, keys = default_cache(), tuple(keys)
+        found = cache.get_many(map(in_context, keys))
+        return {key: found[stored] for key in keys if (stored := in_context(key)) in found}
+
+    def peek(self, key: str) -> Entry[Any] | None:
+        """See `NearCache.peek`."""
+        cache = default_cache()
+        return cache.peek(in_context(key))
+
+    def set(
+        self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = (), loaded_at: int | None = None
+    ) -> bool:
+        """See `NearCache.set`; what is stored after the first write of a transaction is void at its rollback."""
+        cache, stored = default_cache(), in_context(key)
+        if not cache.set(stored, value, ttl=ttl, tags=tags, loaded_at=loaded_at):
+            return False
+        return not has_written() or follow_fill(cache, key, stored)
+
+    def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()) -> list[str]:
+        """See `NearCache.set_many`."""
+        tags = tuple(tags)
+        return [key for key, value in mapping.items() if not self.set(key, value, ttl=ttl, tags=tags)]
+
+    def get_entry(self, key: str) -> Entry[Any] | None:
+        """See `NearCache.get_entry`."""
+        cache = default_cache()
+        return cache.get_entry(in_context(key))
+
+    def load_entry(
+        self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> Entry[Any]:
+        """See `NearCache.load_entry`."""
+        cache = default_cache()
+        return cache.load_entry(in_context(key), loader, ttl=ttl, tags=tags)
+
+    async def aload_entry(
+        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> Entry[Any]:
+        """See `NearCache.aload_entry`."""
+        cache = default_cache()
+        return await cache.aload_entry(in_context(key), loader, ttl=ttl, tags=tags)
+
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt | None:  # type: ignore[override]
         """Invalidate *keys* and *tags* on every server, after the commit: see `invalidate` of this app."""
         return invalidate(*keys, *(name if isinstance(name, Tag) else tag(name) for name in tags))
-
-    def set(self, key: str, value: Any, **options: Any) -> bool:
-        """See `NearCache.set`; what is stored after the first write of a transaction is void at its rollback."""
-        near = default_cache()
-        if not near.set(key, value, **options):
-            return False
-        return not has_written() or follow_fill(near, key)
-
-    def set_many(self, mapping: Mapping[str, Any], **options: Any) -> list[str]:
-        """See `NearCache.set_many`, and `set`."""
-        options["tags"] = check_tags(options.get("tags", ()))
-        return [key for key, value in mapping.items() if not self.set(key, value, **options)]
 
     @overload
     def get_or_set(
@@ -97,6 +136,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     @overload
     def get_or_set(
@@ -107,6 +147,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     def get_or_set(
         self,
@@ -116,17 +157,20 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> Any:
         """
         See `NearCache.get_or_set`.
 
         Args:
             track: whether what *loader* reads through the ORM is recorded, and becomes tags of the value.
+            copy: what a hit hands out of a value that can be changed: "clone", "deep" or "pickle", or "none", the live
+                object; without it, as INVALIDATOR["COPY"] says. See docs/values.md.
         """
         value = self.get(key, ABOUT_TO_LOAD)
         if value is not ABOUT_TO_LOAD:
             return value
-        return load(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
+        return load(default_cache(), in_context(key), loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
     @overload
     async def aget_or_set(
@@ -137,6 +181,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     @overload
     async def aget_or_set(
@@ -147,6 +192,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     async def aget_or_set(
         self,
@@ -156,12 +202,13 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> Any:
         """`get_or_set` with an async *loader*."""
         value = self.get(key, ABOUT_TO_LOAD)
         if value is not ABOUT_TO_LOAD:
             return value
-        return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
+        return await aload(default_cache(), in_context(key), loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
     @overload
     def cached(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
@@ -187,6 +234,7 @@ class DefaultCache(_NearCache):
         key: KeySpec | None = None,
         version: int | str = 1,
         track: bool = True,
+        copy: Copy | None = None,
         **unknown: Any,
     ) -> Any:
         """
@@ -197,16 +245,19 @@ class DefaultCache(_NearCache):
 
         Args:
             track: whether what the function reads through the ORM is recorded, and becomes tags of its result.
+            copy: as for `get_or_set`.
 
         Decorating starts nothing, so it is safe at import.
 
         Raises:
             InvalidName, InvalidSetting, TypeError: an option cannot work; the message says what would.
         """
-        refuse_unknown(unknown, ("ttl", "tags", "key", "version", "track"))
-        check_options(ttl=ttl, key=key, version=version)
+        refuse_unknown(unknown, ("ttl", "tags", "key", "version", "track", "copy"))
+        check_options(ttl=ttl, key=key, version=version, copy=copy)
         tags = check_tags_spec(tags)
-        return decorate(function, lambda function: TrackedFunction(function, ttl, tags, key, version, track=track))
+        return decorate(
+            function, lambda function: TrackedFunction(function, ttl, tags, key, version, track=track, copy=copy)
+        )
 
 
 class TrackedFunction(CachedFunction[P, R]):
@@ -221,18 +272,21 @@ class TrackedFunction(CachedFunction[P, R]):
         version: int | str,
         *,
         track: bool,
+        copy: Copy | None = None,
     ) -> None:
         super().__init__(function, default_cache, ttl, tags, key, version, arguments.describe, front)
         self._track = track
+        self._copy = copy
 
     def _load(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return load(
             default_cache(),
-            key,
+            in_context(key),
             lambda: self._fresh_call(args, kwargs),
             ttl=self._ttl,
             tags=self._make_tags(args, kwargs),
             track=self._track,
+            copy=self._copy,
         )
 
     def _fresh_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -247,11 +301,12 @@ class TrackedFunction(CachedFunction[P, R]):
     async def _aload(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return await aload(
             default_cache(),
-            key,
+            in_context(key),
             lambda: self._afresh_call(args, kwargs),
             ttl=self._ttl,
             tags=self._make_tags(args, kwargs),
             track=self._track,
+            copy=self._copy,
         )
 
     async def _afresh_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -35,15 +35,16 @@ from django.db.models import Model
 from django.db.models.signals import class_prepared
 
 from ..conf import SETTING
-from ..names import Names, concrete_of, is_model, is_watched, plan_of
+from ..names import Names, concrete_of, fence, is_model, is_watched, plan_of
 from ..patching import Patches
 from ..sql.words import LONGEST_PARSED, Word, is_doubtful, plain_name, statements, text_of
 from ..transactions import in_sql
 from ..transactions.in_sql import Step
 from ..transactions.outgoing import announce, collect, own_transaction
+from ..transactions.schemas import schemas
 from ..transactions.sending import send
 from .statements import compiled_statement
-from .transaction_sql import steps_of
+from .transaction_sql import MAY_COMMIT, steps_of
 
 _MAY_WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|TRUNCATE|COPY|LOAD|DO)\b", re.IGNORECASE)
 _DEFINES = frozenset({"ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "SET", "SHOW", "VACUUM"})
@@ -269,7 +270,7 @@ patches = Patches("SQL of the application's own")
 def _cursor_execute(original: Any) -> Any:
     def execute(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
         # First the most frequent kind. Written out, since every query of the application passes here.
-        if type(sql) is str and sql.startswith("SELECT") and ";" not in sql:
+        if type(sql) is str and sql.startswith("SELECT") and ";" not in sql and "set_config" not in sql:
             return original(self, sql, params)
         if (statement := compiled_statement(self.db)) is not None:
             result = original(self, sql, params)
@@ -293,14 +294,30 @@ def _cursor_executemany(original: Any) -> Any:
 
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:
-    text = text_of(sql, cursor.cursor)
-    reading = read(text)
-    names = Names()
-    if reading.written or reading.in_doubt:
-        _add_names(names, reading, text)
-    using = cursor.db.alias
-    if steps := steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl):
+    names, text = Names(), ""
+    with fence(names, None):
+        text = text_of(sql, cursor.cursor)
+    if not schemas.may_choose(cursor.db, text):
+        return _execute_text(cursor, text, names, original, many=many)
+    schemas.chosen(cursor.db)
+    try:
+        return _execute_text(cursor, text, names, original, many=many)
+    finally:
+        schemas.chosen(cursor.db)
+
+
+def _execute_text(cursor: CursorWrapper, text: str, names: Names, original: Callable[[], Any], *, many: bool) -> Any:
+    """Execute *text*; *names* are stale after it, besides those that it shows."""
+    reading = Reading(in_doubt=True, several=True)
+    steps: Sequence[Step] = MAY_COMMIT
+    with fence(names, None):
+        reading = read(text)
+        if reading.written or reading.in_doubt:
+            _add_names(names, reading, text)
+        steps = steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl)
+    if steps:
         return _execute_steps(cursor, steps, names, original)
+    using = cursor.db.alias
     if not names:
         return original()
     with own_transaction(using):
@@ -326,6 +343,7 @@ def _execute_steps(cursor: CursorWrapper, steps: Sequence[Step], names: Names, o
         try:
             return original()
         finally:
+            schemas.ended(cursor.db)
             if names:
                 send(names)
                 collect(names, using)
