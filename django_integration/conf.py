@@ -147,6 +147,7 @@ class Conf:
     publish = Live[Publish](OPTIONS["publish"])
     queue_size = Live[int](OPTIONS["queue_size"])
     publish_timeout = Live[float](OPTIONS["publish_timeout"])
+    publish_connections = Live[int](OPTIONS["publish_connections"])
     close_timeout = Live[float](OPTIONS["close_timeout"])
     journal_length = Live[int](OPTIONS["journal_length"])
     slots = Live[int](OPTIONS["slots"])

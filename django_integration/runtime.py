@@ -172,7 +172,7 @@ def bus() -> Invalidator:
     # Read without the lock: an attribute is there whole or not at all, and this is on every write's path.
     if (made := _runtime.bus) is not None:
         return made
-    with _runtime.lock:
+    with _runtime.lock.lock:
         if _runtime.bus is None:
             made = _runtime.bus = make_bus()
             for callback in _runtime.on_made:
@@ -207,7 +207,7 @@ def keep_to_itself(whether: bool) -> None:
 
 def reset() -> None:
     """Close the bus, if there is one; the next use makes a new one."""
-    with _runtime.lock:
+    with _runtime.lock.lock:
         old, _runtime.bus = _runtime.bus, None
         _runtime.has_sidecar = True
     # Outside the lock: a callback of the old bus may be waiting for it.

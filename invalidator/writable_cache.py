@@ -78,7 +78,10 @@ class WritableCache(NearCache):
         Returns:
             whether there was one, and the time at which a value of *key* is treated as loaded.
         """
-        return self._misses.claim(check_key(key), self.as_of(), int(within * 1e9))
+        check_key(key)
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
+        return self._misses.claim(key, self.as_of(), int(within * 1e9))
 
     def note_miss(self, key: str, at: int) -> None:
         """This thread or task has missed *key* at that time of the bus' clock, though it did not ask for it."""
@@ -111,6 +114,8 @@ class WritableCache(NearCache):
         """
         tags = check_tags(tags)
         ttl = self._own_ttl(check_ttl(ttl))
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
         at = self._clock()
         entries = {key: self._make_new_entry(check_key(key), value, at, ttl, tags) for key, value in mapping.items()}
         for key, entry in entries.items():
@@ -130,6 +135,8 @@ class WritableCache(NearCache):
         self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> Change | None:
         """`replace` of one value, unless there is one: then None."""
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
         at = self._clock()
         entry = self._make_new_entry(check_key(key), value, at, self._own_ttl(check_ttl(ttl)), check_tags(tags))
         return Change(self, {key: entry}, at) if self._add(key, entry) else None

@@ -216,7 +216,7 @@ def updating(origin: Hashable, name: str, update: Callable[[], tuple[Any, Change
     made = _made.get((origin, name))
     if made is None or made.kept is GONE:
         return update()
-    with changing:
+    with changing.lock:
         value, change = update()
         if made.kept is change.updated:
             made.kept = change.entries[name]

@@ -63,7 +63,7 @@ class NearChanges(Changes):
 
     def void(self, falling: Mapping[str, Made]) -> None:
         """See `Changes`: what somebody else has set meanwhile has voided the value already."""
-        with changing:
+        with changing.lock:
             names = [name for name, made in falling.items() if not self._near.is_invalidated(made.kept)]
             publish = self._near.bus.announce(*names) if names else None
         if publish is not None:

@@ -100,7 +100,7 @@ class DefaultCache(_NearCache):
         return not has_written() or follow_fill(cache, key, stored)
 
     def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()) -> list[str]:
-        """See `NearCache.set_many`."""
+        """See `NearCache.set_many`, and `set`."""
         tags = tuple(tags)
         return [key for key, value in mapping.items() if not self.set(key, value, ttl=ttl, tags=tags)]
 

@@ -32,7 +32,7 @@ def default_cache() -> NearCache:
     # Read without the lock: a name is bound whole or not at all.
     if (made := _cache) is not None:
         return made
-    with _lock:
+    with _lock.lock:
         if _cache is None:
             near = NearCache(
                 runtime.bus(),
@@ -76,7 +76,7 @@ front = Front(_made)
 def _forget() -> None:
     """Make a new one next time: this one is on a bus that is about to be closed."""
     global _cache  # noqa: PLW0603
-    with _lock:
+    with _lock.lock:
         if _cache is not None:
             near_caches.forget(_cache)
         _cache = None
@@ -85,7 +85,7 @@ def _forget() -> None:
 
 def _face_again() -> None:
     """There is a context now."""
-    with _lock:
+    with _lock.lock:
         if _cache is not None:
             _face(_cache)
 
