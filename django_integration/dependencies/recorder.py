@@ -212,6 +212,7 @@ class Recorder:
             ttl=value.ttl if self.is_kept else 0,
             tags=(*value.tags, *tags),
             made_from=(*value.made_from, *made_from),
+            copy=value.copy,
         )
 
     def _warnings(self) -> Iterator[str]:
@@ -274,7 +275,7 @@ class recording:  # noqa: N801 - used as a function is; as a generator it would 
         _recorder.reset(self._token)
         slow_path.reasons.pop(id(self), None)
         if self._recorder is not None and isinstance(error, Exception):
-            self._recorder.failed(error)
+            self._recorder.fenced(self._recorder.failed, error)
 
 
 def depends_on(*targets: Tag | Model | type[Model]) -> None:

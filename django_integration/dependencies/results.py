@@ -60,12 +60,16 @@ Path: TypeAlias = "tuple[Any, ...]"
 """The way to a thing inside of a result: the way to what it is in, and an attribute (".rows") or a key."""
 
 
+class ReadLater(TypeError):
+    """A cached function returns something that would be read later, and cannot be read now."""
+
+
 def unread(result: Any) -> Iterator[Evaluate]:
     """
     Yield a function for each thing in *result* that has to be evaluated; to be called before the next one is asked for.
 
     Raises:
-        TypeError: something in it can neither be evaluated nor be left for later.
+        ReadLater: something in it can neither be evaluated nor be left for later.
     """
     if issubclass(type(result), Loaded):  # `isinstance` would evaluate a lazy object here and now
         result = result.value
@@ -271,7 +275,7 @@ def _refuse(value: Any, path: Path, is_open: bool, why: str, remedy: str) -> Non
         _warn(f"{what}: {why}", path)
         return
     where = f" (at {_written(path)})" if path else ""
-    raise TypeError(f"a cached function must not return {what}{where}: {why}; {remedy}")
+    raise ReadLater(f"a cached function must not return {what}{where}: {why}; {remedy}")
 
 
 def _into_serializer(walk: _Walk, value: Any, path: Path, is_open: bool) -> None:

@@ -43,7 +43,7 @@ def read_tables(recorder: Recorder, compiler: Any, aliases: list[str]) -> None:
     for name in query.extra_tables:
         for model in _models_of(name):
             recorder.read_table(model)
-    for kind in _foreign(compiler):
+    if (kind := next(_foreign(compiler), None)) is not None:
         recorder.read_foreign(kind)
 
 
