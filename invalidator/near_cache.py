@@ -121,6 +121,7 @@ class NearCache:
         self._source: SourceView = NoTransactions(self.bus.clock) if source is None else source
         self.observer = observer
         self.as_of = self._source.as_of
+        self._first_moments = self.bus.first_moments
         self._loads = self._new_loads()
         self.bus.attach(self)
         forks.register_for_forks(self)
@@ -268,6 +269,8 @@ class NearCache:
         self._check_key(key)
         if default is not ABOUT_TO_LOAD and (found := self._get_only_variant(key)) is not None:
             return found.value
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
         observer = self._observer
         if observer is not None:
             name = name_of(key)
@@ -314,6 +317,8 @@ class NearCache:
         self._check_key(key)
         tags = check_tags(tags)
         ttl = self._own_ttl(check_ttl(ttl))
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
         if loaded_at is None:
             loaded_at = self._misses.take(key, self.as_of())
         entry = self._make_entry(key, value, loaded_at, ttl, tags)
@@ -408,6 +413,10 @@ class NearCache:
         if self._slow_path:
             slots = self._slots_of(self._check_key(key), check_tags(tags))
             self._source.has_read(Entry(None, loaded_at=loaded_at, slots=slots))
+
+    def is_invalidated(self, entry: AnyEntry) -> bool:
+        """Whether *entry* became stale since it was stored, whether or not it has left."""
+        return self._rule.check(entry) == "invalidated"
 
     def may_compare(self, entry: AnyEntry) -> bool:
         """Whether a value that the caller loads now is committed, and at least as new as that of *entry*."""

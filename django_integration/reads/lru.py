@@ -21,6 +21,7 @@ from invalidator.extending import DEFAULT, TagsSpec, Ttl
 from .. import runtime
 from ..transactions.outgoing import invalidate
 from ..transactions.view import TransactionView, is_declared
+from .context import context
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +60,7 @@ def coherent_lru_cache(
         name=name,
         invalidate=_publish_after_commit,
         source=_FunctionView(),
+        context=context,
     )
 
 

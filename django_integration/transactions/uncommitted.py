@@ -22,10 +22,12 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from invalidator import Receipt
 from invalidator.extending import name_slots, now_ns
 
 from .. import slow_path
@@ -39,6 +41,28 @@ _ATTRIBUTE = "_invalidator_uncommitted"
 """Where a connection keeps its list. A connection belongs to one thread or task."""
 
 
+@dataclass(slots=True)
+class Again:
+    """
+    What leaves once more after a commit, since it was published before.
+
+    Attributes:
+        names: of their keys, nothing is deleted from second levels, which have the new values.
+        elsewhere: keys of which this process has the new values, too: they stay valid here.
+    """
+
+    names: Names = field(default_factory=Names)
+    elsewhere: dict[str, None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.elsewhere)
+
+    def update(self, other: Again) -> None:
+        """Add all of *other*."""
+        self.names.update(other.names)
+        self.elsewhere.update(other.elsewhere)
+
+
 class Follower(Protocol):
     """
     What has to follow the end of a transaction, besides its names: see `outgoing.follow`. Each method is called in the
@@ -48,14 +72,11 @@ class Follower(Protocol):
     def names(self) -> Names:
         """What it publishes after a commit. Asked before the commit of a strict write, which holds it."""
 
-    def committed(self) -> Names:
-        """
-        The stretch is committed, and nothing published yet. Returns what leaves in the transaction's one message. Of
-        its keys, nothing is deleted from second levels.
-        """
+    def committed(self) -> Again:
+        """The stretch is committed, and nothing published yet. Returns what leaves in the transaction's one message."""
 
-    def published(self) -> None:
-        """The message has left, or has failed to."""
+    def published(self, receipt: Receipt | None) -> None:
+        """The message has left; or it has failed to, or was the release of a hold: then there is no receipt."""
 
     def rolled_back(self) -> None:
         """The stretch was rolled back, or may have been. If that was not certain, it is called again at its end."""
