@@ -17,7 +17,6 @@ from django.db import connection
 from django.db.models import Count, Exists, F, Func, Max, Model, OuterRef, QuerySet, TextField
 from django.db.models.expressions import RawSQL
 
-import django_integration
 from django_integration import cache
 from django_integration.dependencies import conditions, hooks, joins, queries, recorder, results, rows, sending, tables
 from django_integration.dependencies.recorder import Recorder
@@ -42,6 +41,7 @@ RECORDING: list[ModuleType] = [
     reads,
     words,
 ]
+PLACES = ("django_integration.dependencies.", "django_integration.sql.")
 FENCES = {
     *("fenced", "lost", "loaded", "log_once", "warn_once", "__init__", "__enter__", "__exit__", "depends_on"),
     *("_record", "_recorded", "_record_row", "_is_being_sent", "read_entry"),
@@ -85,7 +85,7 @@ def nothing_was_logged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Makes the function of this test raise inside of a block, wherever it was imported."""
+    """Makes the function of this test raise inside of a block, wherever it is used to record."""
     owner, name = request.param
     original = getattr(owner, name)
 
@@ -96,7 +96,7 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
                 patch.setattr(owner, name, fault)
             else:
                 for module in list(sys.modules.values()):
-                    if module.__name__.startswith(django_integration.__name__):
+                    if module.__name__.startswith(PLACES):
                         for here, thing in list(vars(module).items()):
                             if thing is original:
                                 patch.setattr(module, here, fault)
