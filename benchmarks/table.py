@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import dependencies, django_backend, propagation, publishing, reads, recovery, sidecar, storm, voids
+from . import copies, dependencies, django_backend, propagation, publishing, reads, recovery, sidecar, storm, voids
 from .figures import Figure
 from .run import Run
 
@@ -21,6 +21,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = (
     Benchmark("reads", "A read from the process' own memory", reads.measure),
     Benchmark("django", "A hit through Django's cache API", django_backend.measure),
+    Benchmark("copies", "What a hit of a row costs, of which each reader has a clone", copies.measure),
     Benchmark("dependencies", "What recording dependencies costs", dependencies.measure),
     Benchmark("voids", "What a write on the example shop voids needlessly", voids.measure),
     Benchmark("propagation", "From invalidate() to void in another process", propagation.measure),

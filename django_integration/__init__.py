@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from invalidator import Loaded, Receipt, Tag, tag
 
+from .copies.guards import value_changed
 from .dependencies import UnknownReads, depends_on
 from .names import model_tag, row_tag, row_tags
 from .reads.cached_functions import cache, cached
@@ -40,5 +41,6 @@ __all__ = [
     "row_tag",
     "row_tags",
     "tag",
+    "value_changed",
     "writes_to",
 ]

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import WhenUnleased
-from invalidator.extending import OPTIONS, Check, Option
+from invalidator.extending import OPTIONS, Check, Copy, Option
 
 T = TypeVar("T")
 
@@ -160,6 +160,23 @@ class Conf:
                 "path of its ledger",
             ),
             "who listens",
+        )
+    )
+    copy = Live[Copy](
+        replace(
+            OPTIONS["copy"],
+            default="clone",
+            doc="what a hit of the default near cache hands out of a value that can be changed",
+        )
+    )
+    guard = Live[float | None](
+        Option(
+            None,
+            Check(
+                lambda value: value is None or _is_share(value),
+                "a share of the hits, from 0 (off) to 1, such as 0.01; None for 1 with DEBUG and in tests, else 0",
+            ),
+            'the share of hits at which a value that is handed out live (`copy="none"`) is looked at again',
         )
     )
     local_caches = Live[Literal["auto"] | Sequence[str]](

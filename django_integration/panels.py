@@ -3,8 +3,9 @@ A panel for django-debug-toolbar: what the caches of this app did in a request.
 
     DEBUG_TOOLBAR_PANELS = [..., "django_integration.panels.InvalidatorPanel"]
 
-It shows hits, misses, what was loaded and how long that took, the dependencies of each value, and what the request
-invalidated. Importing this needs django-debug-toolbar; nothing else of the app does.
+It shows hits, misses, what was loaded and how long that took, the dependencies of each value, what the request
+invalidated, and relations that it followed on cached rows, which their loaders could have loaded. Importing this needs
+django-debug-toolbar; nothing else of the app does.
 
 Rule 1: near caches are watched while a request with this panel on is in progress, and not otherwise (`observing.py`).
 Rule 2: a request sees what it does itself, also in the threads of its `sync_to_async`, and nothing of other requests.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextvars import ContextVar, Token
+from dataclasses import asdict
 from typing import Any, cast
 
 from debug_toolbar.panels import Panel
@@ -23,6 +25,8 @@ from django.http import HttpRequest, HttpResponse
 from invalidator import Entry, NearCache
 
 from . import near_caches, observing, runtime
+from .copies import followed
+from .copies.followed import Followed
 
 MOST_SHOWN = 200
 """Events, and messages. A page may do more."""
@@ -38,6 +42,7 @@ class _Record:
         self.events: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
         self.load_ms = 0.0
+        self.followed: dict[tuple[str, str], dict[str, Any]] = {}
 
     def add(self, what: str, near: NearCache, key: str, entry: Entry[Any] | None, seconds: float | None = None) -> None:
         self.counts[what] += 1
@@ -59,6 +64,12 @@ class _Record:
         self.counts["messages"] += 1
         if len(self.messages) < MOST_SHOWN:
             self.messages.append({"everything": everything, **_names("keys", keys), **_names("tags", tags)})
+
+    def has_followed(self, relation: Followed) -> None:
+        self.counts["followed"] += 1
+        where = (relation.relation, relation.place)
+        if where in self.followed or len(self.followed) < MOST_SHOWN:
+            self.followed.setdefault(where, {**asdict(relation), "times": 0})["times"] += 1
 
 
 def _names(what: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -93,6 +104,11 @@ def _publishing(keys: tuple[str, ...], tags: tuple[str, ...], everything: bool) 
         record.published(keys, tags, everything)
 
 
+def _following(relation: Followed) -> None:
+    if (record := _record.get()) is not None:
+        record.has_followed(relation)
+
+
 class InvalidatorPanel(Panel):
     """See the module."""
 
@@ -115,11 +131,13 @@ class InvalidatorPanel(Panel):
         self._token = _record.set(self._recorded)
         observing.watch(_watcher)
         runtime.publish_observers.append(_publishing)
+        followed.listen(_following)
 
     def disable_instrumentation(self) -> None:
         """End that."""
         if self._token is None:
             return
+        followed.end_listening(_following)
         runtime.publish_observers.remove(_publishing)
         observing.unwatch(_watcher)
         try:
@@ -137,6 +155,7 @@ class InvalidatorPanel(Panel):
                     "load_ms": round(record.load_ms, 2),
                     "events": record.events,
                     "messages": record.messages,
+                    "followed": list(record.followed.values()),
                     "most": MOST_SHOWN,
                 }
             )

@@ -28,6 +28,7 @@ from .errors import (
     LedgerFileError,
     PublishError,
 )
+from .guard import Changed, Guard
 from .loaded import Loaded
 from .lru import CacheInfo, CoherentLRU, coherent_lru_cache
 from .names import Tag, tag
@@ -41,10 +42,12 @@ __all__ = [
     "CacheInfo",
     "CachedFunction",
     "Cause",
+    "Changed",
     "ClosedError",
     "CoherentLRU",
     "Config",
     "Entry",
+    "Guard",
     "Hold",
     "HoldEnded",
     "InvalidName",

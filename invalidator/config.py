@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
+from .copying import COPIES, Copy
 from .errors import InvalidSetting
 from .names import NAMESPACE_RIGHT, is_namespace
 
@@ -204,10 +205,29 @@ TTL: Option[float | None] = Option(
     Check(_is_ttl, "None (never expires) or seconds, 0 or more"),
     "seconds after which an entry expires, whatever happens; `None` for never",
 )
+COPY: Option[Copy] = Option(
+    "none",
+    one_of(*COPIES),
+    'what a hit hands out of a value that can be changed: `"clone"`, `"deep"` or `"pickle"` (three ways to make the '
+    'reader\'s own), or `"none"`, the live object',
+)
+GUARD: Option[float] = Option(
+    0,
+    Check(lambda value: value in (True, False) or (_is_finite(value) and 0 <= value <= 1), "a number from 0 to 1"),
+    "the share of the hits at which values that are handed out live are looked at again: whether a reader has changed "
+    "them",
+)
 HOLD: Option[float] = Option(
     30.0,
     number("seconds", least=0.1, most=3600),
     "seconds that a hold lasts if it is not released: for so long a writer that dies keeps its names out of all caches",
 )
 
-OPTIONS: Mapping[str, Option[Any]] = {**CONFIG_OPTIONS, "maxsize": MAXSIZE, "ttl": TTL, "hold": HOLD}
+OPTIONS: Mapping[str, Option[Any]] = {
+    **CONFIG_OPTIONS,
+    "maxsize": MAXSIZE,
+    "ttl": TTL,
+    "copy": COPY,
+    "guard": GUARD,
+    "hold": HOLD,
+}

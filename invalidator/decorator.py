@@ -18,6 +18,7 @@ from datetime import date
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 from uuid import UUID
 
+from .config import COPY
 from .errors import InvalidName, InvalidSetting
 from .keys import (
     Binder,
@@ -267,9 +268,11 @@ def refuse_unknown(unknown: Iterable[str], known: Iterable[str]) -> None:
         raise TypeError(f"cached has no option {name!r}: {hint}")
 
 
-def check_options(*, ttl: Any, key: Any, version: Any) -> None:
+def check_options(*, ttl: Any, key: Any, version: Any, copy: Any = None) -> None:
     """Raise InvalidSetting, with a suggestion, for an option that cannot work."""
     check_ttl(ttl)
+    if copy is not None:
+        COPY.validate("copy", copy)
     if not (key is None or callable(key) or (isinstance(key, str) and key)):
         raise InvalidSetting(
             f'key must be a template such as "product:{{pk}}", or a function of the same arguments, not {key!r}'

@@ -29,6 +29,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, Literal, TypeVar
 
 from .config import WhenUnleased
+from .copying import Kept, clone_watchers
 from .ledger import FLUSHED_AT, FOREVER, HEADER_WORDS, IN_ORDER, NEVER, Clock, LedgerView, Words, fence
 
 V = TypeVar("V")
@@ -105,6 +106,20 @@ class Entry(Generic[V]):
         """Those of its key and tags."""
         return tuple([place - HEADER_WORDS for place in self.places[1:]])
 
+    def _stand_in(self, entry: AnyEntry) -> None:
+        """Be served as long as *entry*, which has not been stored, and will not be."""
+        self.loaded_at = entry.loaded_at
+        self.expires_at = entry.expires_at
+        self.places = entry.places
+        self.tags = entry.tags
+        self.parts = entry.parts
+        self.changes = NOT_LOOKED_AT
+        self.floor = NEVER
+        self.good_until = 0
+        self.hits = 0
+        self.hits_at_turn = 0
+        self.size = entry.size
+
     def look_again(self) -> None:
         """The next read looks at the whole rule."""
         self.changes = NOT_LOOKED_AT
@@ -116,6 +131,31 @@ class Entry(Generic[V]):
 
 
 AnyEntry = Entry[Any]
+
+
+class KeptEntry(Entry[Any]):
+    """
+    Stands in for the entry of *key* whose value was kept: `value` is another clone each time, whoever looks.
+
+    Other entries cost nothing more for that.
+    """
+
+    __slots__ = ("_kept", "key")
+
+    def __init__(self, key: str, entry: AnyEntry, kept: Kept) -> None:
+        self.key = key
+        self._kept = kept
+        self._stand_in(entry)
+
+    @property
+    def value(self) -> Any:  # others read it as fast as an attribute
+        """A clone for the caller to keep."""
+        kept = self._kept
+        value = kept.copy(kept.value)
+        if clone_watchers:
+            for watch in tuple(clone_watchers):
+                watch(self.key, value)
+        return value
 
 
 def parts_of(entries: Iterable[AnyEntry]) -> Parts:

@@ -5,6 +5,8 @@ An integration makes near caches coherent with a framework, an ORM or another ca
 docs/extending.md explains the parts and shows a small integration; in short:
 
 - The **source**: a `SourceView` knows how the calling thread or task sees the database, and learns what it reads.
+- **Copies**: `keep` and `hand_out`; `add_kind` and a `Draft` for kinds of objects of the framework's own; `add_parts`,
+  `add_shared_kind`, `add_unchanging` and `add_cached_property`.
 - **Functions**: `CachedFunction` with a `Front`, `plain_key`, `within` and `ABOUT_TO_LOAD`, to decorate before a cache
   exists; `decorate`, `check_options` and `refuse_unknown` for a decorator's options.
 - **Writes to a cache**: `WritableCache`, whose operations distinguish a fill from a `Change`.
@@ -19,6 +21,25 @@ What is here is public: a change of it is in the changelog.
 """
 
 from .config import CONFIG_OPTIONS, OPTIONS, Check, Option
+from .copying import (
+    COPIES,
+    Copy,
+    Draft,
+    Kept,
+    Node,
+    add_cached_property,
+    add_kind,
+    add_parts,
+    add_shared_kind,
+    add_unchanging,
+    as_it_is,
+    attributes_of,
+    clone_watchers,
+    hand_out,
+    keep,
+    may_do_io,
+    parts_of,
+)
 from .decorator import ABOUT_TO_LOAD, Front, check_options, check_tags_spec, decorate, refuse_unknown
 from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_for_forks
 from .keys import Describe, KeySpec, TagsSpec, plain_key
@@ -35,19 +56,24 @@ from .writable_cache import Change, WritableCache
 __all__ = [
     "ABOUT_TO_LOAD",
     "CONFIG_OPTIONS",
+    "COPIES",
     "DEFAULT",
     "LEAST_HIREDIS",
     "OPTIONS",
     "AsyncLoader",
     "Change",
     "Check",
+    "Copy",
     "Describe",
+    "Draft",
     "ForkOwner",
     "FreshLock",
     "FreshRLock",
     "Front",
+    "Kept",
     "KeySpec",
     "Loader",
+    "Node",
     "Observer",
     "Option",
     "SourceView",
@@ -55,16 +81,28 @@ __all__ = [
     "Ttl",
     "WeakList",
     "WritableCache",
+    "add_cached_property",
+    "add_kind",
+    "add_parts",
+    "add_shared_kind",
+    "add_unchanging",
+    "as_it_is",
+    "attributes_of",
     "check_key",
     "check_options",
     "check_tag",
     "check_tags",
     "check_tags_spec",
     "check_ttl",
+    "clone_watchers",
     "decorate",
+    "hand_out",
+    "keep",
+    "may_do_io",
     "name_slots",
     "now_ns",
     "on_fork_in_child",
+    "parts_of",
     "plain_key",
     "refuse_unknown",
     "register_for_forks",

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from .config import TTL
+from .copying import Copy
 from .entry import AnyEntry
 from .errors import InvalidSetting
 from .names import Tag
@@ -41,12 +42,14 @@ class Loaded(Generic[V]):
         made_from: entries (of `get_entry`, `load_entry`) whose values are in this one, of caches on the same bus. This
             one is void when one of them is, by its key, its tags or a flush; and without a lease it is served no longer
             than they are. Their TTL has no effect on it.
+        copy: what each reader is handed out, see `copying`; without it, what the cache says.
     """
 
     value: V
     ttl: Ttl = DEFAULT
     tags: Iterable[str | Tag] = ()
     made_from: Iterable[AnyEntry] = ()
+    copy: Copy | None = None
 
 
 def check_ttl(ttl: T) -> T:

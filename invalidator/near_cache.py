@@ -13,15 +13,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from . import forks
 from .bus import Invalidator
-from .config import MAXSIZE, TTL
+from .config import COPY, MAXSIZE, TTL
+from .copying import Copy, Kept, keep, share
 from .counts import Counts
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, cached_function, refuse_unknown
-from .entry import AnyEntry, Entry, Parts, parts_of
+from .entry import AnyEntry, Entry, KeptEntry, Parts, Verdict, parts_of
 from .errors import InvalidSetting
+from .guard import Guard, guard_of
 from .keys import KeySpec, TagsSpec
 from .ledger import CHANGES, FOREVER, Words
 from .loaded import DEFAULT, Default, Loaded, Ttl, check_ttl
@@ -48,6 +50,13 @@ _WHATEVER = object()
 _OBSERVED = ("an observer",)
 """Why a hit takes the slow path."""
 
+MOST_REFUSED = 1000
+"""Types that are remembered; of any after these nothing is said."""
+REMEDY = 'return what can be cloned or pickled, or share the live object with copy="none"'
+
+_refused: set[str] = set()
+"""Types of which values could not be cloned."""
+
 OnEvict = Callable[[str, Any, Cause], object]
 
 
@@ -60,7 +69,12 @@ class NearCache:
         maxsize: how many entries; with *getsizeof*, the sum of their sizes.
         ttl: seconds after which an entry expires, whatever happens; None for never.
         getsizeof: the size of a value, in any unit.
-        on_evict: called with key, value and cause when an entry leaves: "invalidated", "expired", "room" or "hand".
+        on_evict: called with key, value and cause when an entry leaves: "invalidated", "expired", "room", "hand" or
+            "changed".
+        copy: what a hit hands out of a value that can be changed: "none", the live object; "clone", "deep" or "pickle",
+            one of the reader's own. See `copying`.
+        guard: a share of the hits, from 0 to 1 (or True), at which values that are handed out live are looked at again;
+            one that was changed is evicted. See `Guard`.
         source: how the calling thread or task sees the source, if that may differ from what is committed (inside a
             transaction): see `SourceView`.
         observer: sees what callers hit, miss and load: see `Observer`. It can be set later, and to None.
@@ -78,11 +92,14 @@ class NearCache:
         ttl: float | None = TTL.default,
         getsizeof: Callable[[Any], float] | None = None,
         on_evict: OnEvict | None = None,
+        copy: Copy = COPY.default,
+        guard: Guard | float = 0,
         source: SourceView | None = None,
         observer: Observer | None = None,
         **bus_options: Any,
     ) -> None:
         MAXSIZE.validate("maxsize", maxsize)
+        COPY.validate("copy", copy)
         if isinstance(bus, Invalidator) and bus_options:
             raise InvalidSetting(f"options of the Invalidator are given where it is made: {', '.join(bus_options)}")
         self._owns_bus = not isinstance(bus, Invalidator)
@@ -91,6 +108,8 @@ class NearCache:
         self.bus = bus if isinstance(bus, Invalidator) else Invalidator(bus, **bus_options)
         self._store = Store(maxsize, getsizeof)
         self._on_evict = on_evict
+        self._copy: Copy = copy
+        self._guard = guard_of(guard)
         self._rule = self.bus.make_rule()
         self._misses = Misses()
         self._counts = Counts()
@@ -217,9 +236,11 @@ class NearCache:
         update voids the old value for all callers that are about to look at it. A use evicts a void entry.
         """
         while not (self._slow_path and self._source.has_changed(entry)):
-            verdict = self._rule.check(entry)
+            verdict: Verdict | Literal["changed"] = self._rule.check(entry)
             if verdict == "valid":
-                return entry
+                if self._guard is None or not is_use or self._guard.holds(key, entry):
+                    return entry
+                verdict = "changed"
             if is_use and verdict != "unleased":  # which is good again with the next proof
                 self._report(self._store.remove_entry(key, entry, verdict))
             now_there = self._by_key.get(key)
@@ -285,7 +306,7 @@ class NearCache:
 
         Returns:
             whether it was stored: not if *key* or *tags* were invalidated since then, nor if it may hold what the
-            caller has not committed.
+            caller has not committed, nor if it cannot be cloned.
 
         Raises:
             InvalidName, InvalidSetting: an argument cannot work.
@@ -296,10 +317,11 @@ class NearCache:
         if loaded_at is None:
             loaded_at = self._misses.take(key, self.as_of())
         entry = self._make_entry(key, value, loaded_at, ttl, tags)
-        if not self._may_share(entry):
+        kept = self._keep(key, entry) if self._may_share(entry) else None
+        if kept is None:
             self._counts.add("refused_fills")
             return False
-        return self._fill(key, entry)
+        return self._fill(key, kept)
 
     def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()) -> list[str]:
         """`set` for each key. Returns the keys that were not stored."""
@@ -568,20 +590,45 @@ class NearCache:
         """
         tags = load.tags
         parts: Parts = ()
+        copy = None
         if issubclass(type(loaded), Loaded):  # `isinstance` would ask a lazy object for its class, and set it up
             more = check_tags(loaded.tags)
             tags = tuple(dict.fromkeys((*tags, *more))) if tags else more
             ttl = ttl if isinstance(loaded.ttl, Default) else check_ttl(loaded.ttl)
             if loaded.made_from:
                 parts = parts_of(loaded.made_from)
+            copy = loaded.copy
             loaded = loaded.value
         entry = self._make_entry(key, loaded, load.loaded_at, self._own_ttl(ttl), tags, parts)
-        if self._may_share(entry):
-            result.entry = entry
-            self._fill(key, entry)
-        else:  # the loader itself may have written: asked now, and not when it began
+        # The loader itself may have written: asked now, and not when it began.
+        kept = self._keep(key, entry, copy) if self._may_share(entry) else None
+        if kept is None:
             self._counts.add("refused_fills")
-        return entry
+        else:
+            result.entry = kept
+            self._fill(key, kept)
+        return entry  # with the very thing that the loader has returned, which is its caller's
+
+    def _keep(self, key: str, entry: AnyEntry, copy: Copy | None = None) -> AnyEntry | None:
+        """What to store for *entry*, so that each of its readers is handed out what *copy* says; None for nothing."""
+        how = self._copy if copy is None else copy
+        name = name_of(key) if is_variant(key) else key
+        try:
+            if how == "none":
+                share(entry.value)
+                return entry
+            kept = keep(entry.value, how)
+        except Exception as error:  # noqa: BLE001 - the application's classes may raise anything
+            self._refuse(name, entry.value, error)
+            return None
+        return KeptEntry(name, entry, kept) if type(kept) is Kept else entry
+
+    def _refuse(self, key: str, value: Any, error: Exception) -> None:
+        """Say, once for each type, that *value* is not cached."""
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        if kind not in _refused and len(_refused) < MOST_REFUSED:
+            _refused.add(kind)
+            log.warning("not_cached key=%r type=%s reason=%r remedy=%r", key, kind, repr(error), REMEDY)
 
     def _may_share(self, entry: AnyEntry) -> bool:
         return not self._slow_path or self._source.may_share(entry)
@@ -620,6 +667,7 @@ class NearCache:
         if verdict == "expired":  # a TTL of 0
             self._report(self._store.remove((key,), "expired"))
             return False
+        entry = self._watched(entry)
         entry.look_again()  # what happens between that look and the next line is seen by the first read
         if instead_of is _WHATEVER:
             gone = self._store.put(key, entry)
@@ -631,6 +679,10 @@ class NearCache:
         self._counts.add("fills")
         self._report(gone)
         return all(left.entry is not entry for left in gone)
+
+    def _watched(self, entry: AnyEntry) -> AnyEntry:
+        """What to put into the store for *entry*."""
+        return entry if self._guard is None else self._guard.watch(entry)
 
     def _own_ttl(self, ttl: Ttl) -> float | None:
         return self.ttl if isinstance(ttl, Default) else ttl

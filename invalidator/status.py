@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
-Cause = Literal["invalidated", "expired", "room", "hand"]
+Cause = Literal["invalidated", "expired", "room", "hand", "changed"]
 """Why an entry left a near cache."""
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 

@@ -153,6 +153,7 @@ class WritableCache(NearCache):
             entry = self._make_new_entry(key, value, at, None if isinstance(ttl, Default) else ttl, old.tags)
             if isinstance(ttl, Default):
                 entry.expires_at = old.expires_at
+            entry = self._watched(entry)
             gone = self._store.swap(key, old, entry)
             if gone is not None:
                 entry.hits_at_turn -= 1  # an update is a use

@@ -37,9 +37,10 @@ from typing import Any, ClassVar
 from asgiref.sync import iscoroutinefunction
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from invalidator.extending import Kept, hand_out
+
 from .. import conf as configuration
 from .. import observing
-from .copies import Kept, hand_out
 from .keys import CacheWithNames
 from .levels import MISSING, Levels, Pending
 from .one_level import OneLevel
@@ -61,7 +62,7 @@ class NearCacheBackend(CacheWithNames):
 
     Options, besides MAX_ENTRIES (default: INVALIDATOR["MAXSIZE"]) and CULL_FREQUENCY:
 
-        COPY          "pickle" (default), "deep" or "none": how to keep what can be changed, see `copies.py`
+        COPY          "clone" (default), "deep", "pickle" or "none": what a hit hands out, see docs/values.md
         DEPENDENCIES  whether `get_or_set` depends on what its callable reads, see `recorded.py`; not with L2
         L2            the alias of the cache in which values live, see `second_level.py`
         TAGS          tags that every entry carries, such as those of models: ["shop.price"]; not with L2
@@ -91,7 +92,7 @@ class NearCacheBackend(CacheWithNames):
         self._levels = self._make_levels(options)
 
     def _make_levels(self, options: Options) -> Levels:
-        copying = options.get("COPY", "pickle")
+        copying = options.get("COPY", "clone")
         if self.second_level is not None:
             return TwoLevels(self._place, copying, self._make_room, second=self.second_level)
         kind = Recorded if options.get("DEPENDENCIES") else self._without_second_level

@@ -15,9 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from invalidator.extending import WritableCache
-
-from .copies import hand_out
+from invalidator.extending import WritableCache, hand_out
 
 FILL_WITHIN_S = 60.0
 """How long after a miss a `set` of the same thread or task is taken for a fill."""

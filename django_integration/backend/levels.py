@@ -21,9 +21,8 @@ from typing import Any, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from invalidator.extending import WritableCache
+from invalidator.extending import Copy, WritableCache, keep, may_do_io
 
-from .copies import Copy, keep, may_do_io
 from .places import Place
 
 T = TypeVar("T")
@@ -165,8 +164,11 @@ class Levels(ABC):
         return self.place.near
 
     def keep(self, value: Any) -> Any:
-        """Return what to store near for *value*, see `copies.py`."""
-        return keep(value, self._copying)
+        """
+        Return what to store near for *value*, of which `hand_out` makes each reader's own. Query sets are evaluated, as
+        in Django's own caches. Raises whatever copying *value* raises.
+        """
+        return keep(value, self._copying, fetch=True)
 
     def may_wait(self, value: Any) -> bool:
         """Whether `keep` of *value* may wait for the database."""

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from invalidator.extending import Copy, hand_out
+
 from ..transactions.view import has_written
-from .copies import Copy, hand_out
 from .fills import claim
 from .levels import MISSING, Done, Keep, Levels, Pending, Publish
 from .places import Place

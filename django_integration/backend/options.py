@@ -13,9 +13,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import InvalidName
-from invalidator.extending import check_tags
-
-from .copies import COPIES
+from invalidator.extending import COPIES, check_tags
 
 _KNOWN = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "DEPENDENCIES", "L2", "NEAR_TIMEOUT", "TAGS"})
 _YES_OR_NO = ("DEPENDENCIES",)
@@ -30,7 +28,7 @@ def check_options(options: Options) -> None:
         raise ImproperlyConfigured(
             f"OPTIONS {', '.join(unknown)} of NearCacheBackend are not known; known are: {', '.join(sorted(_KNOWN))}"
         )
-    copying = options.get("COPY", "pickle")
+    copying = options.get("COPY", "clone")
     if copying not in COPIES:
         raise _refusal("COPY", f"must be one of {', '.join(COPIES)}, not {copying!r}")
     for name in _YES_OR_NO:

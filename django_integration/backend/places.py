@@ -15,6 +15,7 @@ from invalidator import Entry, InvalidName
 from invalidator.extending import FreshLock, WritableCache, check_tag
 
 from .. import near_caches, runtime
+from ..copies import guards
 from ..near_caches import Opened
 from ..transactions.view import TransactionView
 from .keys import Remembered, digest
@@ -78,7 +79,7 @@ class Place:
             return near
         with self._lock:
             if self._near is None:
-                near = WritableCache(runtime.bus(), maxsize=math.inf, source=PlaceView())
+                near = WritableCache(runtime.bus(), maxsize=math.inf, guard=guards.guard(), source=PlaceView())
                 near.bus.start()  # the sooner there is a lease, the fewer first fills are void
                 name = f"CACHES, location {self.location or '(default)'}"
                 near_caches.register(Opened(near, name, self.location, only_loads=False))

@@ -27,11 +27,10 @@ from django.core.cache.backends.base import BaseCache
 from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
-from invalidator.extending import register_for_forks
+from invalidator.extending import hand_out, register_for_forks
 
 from .. import runtime
 from ..conf import conf
-from .copies import hand_out
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from invalidator.extending import Copy
+
 from .. import observing
 from ..transactions.view import has_written
-from .copies import Copy
 from .fills import claim
 from .levels import MISSING, Call, Levels, Pending
 from .places import Place

@@ -10,12 +10,11 @@ System checks of the cache backend.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from django.apps.config import AppConfig
 from django.conf import settings
 from django.core.cache.backends.base import default_key_func
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - as Django calls it
@@ -24,11 +23,11 @@ from django.core.exceptions import ImproperlyConfigured
 from .. import conf
 from ..backend.aliases import l2_alias, near_cache_aliases
 from ..backend.options import check_options
+from .asked import Apps, of_project
 
-_Apps = Sequence[AppConfig] | None
 
-
-def check_l2_database(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_l2_database(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W020: a second level has a database of its own."""
     bus = _database(conf.given().get("URL"))
     return [
@@ -43,7 +42,8 @@ def check_l2_database(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_sessions(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_sessions(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W021: sessions are found on every server."""
     params = near_cache_aliases().get(settings.SESSION_CACHE_ALIAS)
     if params is None or l2_alias(params) or settings.SESSION_ENGINE != "django.contrib.sessions.backends.cache":
@@ -58,7 +58,8 @@ def check_sessions(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_equal_keys(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_equal_keys(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W022: a key is one name in the namespace, whatever its LOCATION."""
     return [
         Warning(
@@ -72,7 +73,8 @@ def check_equal_keys(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_l2_is_no_near_cache(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_l2_is_no_near_cache(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E023: values live somewhere."""
     ours = near_cache_aliases()
     return [
@@ -86,7 +88,8 @@ def check_l2_is_no_near_cache(app_configs: _Apps, **_: Any) -> list[CheckMessage
     ]
 
 
-def check_the_options(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_the_options(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E024: what the backend would refuse at its first use."""
     return [
         Error(

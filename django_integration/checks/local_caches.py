@@ -8,21 +8,19 @@ System checks of INVALIDATOR["LOCAL_CACHES"].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps
-from django.apps.config import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004 - as Django calls it
 
 from .. import conf
 from ..local_caches import adapters
+from .asked import Apps, of_project
 
-_Apps = Sequence[AppConfig] | None
 
-
-def check_installed(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_installed(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W050: what is named is installed."""
     return [
         Warning(
@@ -35,7 +33,8 @@ def check_installed(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_memory_backend(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_memory_backend(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W051: there is one place where constance's settings are."""
     backend = getattr(settings, "CONSTANCE_BACKEND", "")
     if "constance" not in adapters.wanted() or backend != "constance.backends.memory.MemoryBackend":
@@ -50,7 +49,8 @@ def check_memory_backend(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_fit(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_fit(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W052: every adapter is in place."""
     return [
         Warning(

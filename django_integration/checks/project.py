@@ -19,12 +19,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from django.apps import apps
-from django.apps.config import AppConfig
 from django.conf import settings
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
@@ -37,17 +35,16 @@ from invalidator.extending import LEAST_HIREDIS, version_numbers
 
 from .. import conf, signals
 from ..backend.aliases import is_backend, l2_alias, near_cache_aliases
-from ..names import is_watched
+from .asked import Apps, of_project, watched_models
 
 REACH_TIMEOUT_S = 5.0
 """How long the first proof of a connection may take."""
 MOST_NAMED = 5
 """Models in one message."""
 
-_Apps = Sequence[AppConfig] | None
 
-
-def check_local_memory(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_local_memory(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W030: a cache that is written in one process is right in the others."""
     if not settings.is_overridden("CACHES") or _is_alone():  # type: ignore[misc]
         return []  # Django's own default: nobody may be using it
@@ -63,7 +60,8 @@ def check_local_memory(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_l2_is_shared(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_l2_is_shared(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W031: a second level is shared by all servers."""
     found = ((alias, l2_alias(params)) for alias, params in near_cache_aliases().items())
     return [
@@ -79,7 +77,8 @@ def check_l2_is_shared(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_hiredis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_hiredis(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W032: the parser of Redis' replies does not leak."""
     with contextlib.suppress(PackageNotFoundError):
         installed = version("hiredis")
@@ -95,7 +94,8 @@ def check_hiredis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     return []  # then Python parses
 
 
-def check_redis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_redis(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W033: what this project publishes through Redis is received."""
     if conf.problems() or _is_for_development() or (error := _why_unheard()) is None:
         return []
@@ -108,7 +108,8 @@ def check_redis(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_reach(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_reach(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W034: the bus reaches other servers."""
     if not _is_for_development():
         return []
@@ -121,10 +122,11 @@ def check_reach(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_unmanaged(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+def check_unmanaged(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W035: tables that others write."""
-    twins = {model for models in _twins() for model in models}
-    models = [model for model in _watched() if not model._meta.managed and model not in twins]
+    models = watched_models(app_configs)
+    twins = {model for twins in _twins(models) for model in twins}
+    models = [model for model in models if not model._meta.managed and model not in twins]
     if not models:
         return []
     return [
@@ -138,7 +140,7 @@ def check_unmanaged(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_twins(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+def check_twins(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W036: a table is one model's."""
     return [
         Warning(
@@ -147,15 +149,16 @@ def check_twins(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
             hint="Make one a proxy of the other, or let an @invalidates function of each name the other.",
             id="invalidator.W036",
         )
-        for models in _twins()
+        for models in _twins(watched_models(app_configs))
     ]
 
 
-def check_replicas(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+def check_replicas(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W037: what is loaded from a replica is new enough."""
     if conf.problems() or conf.conf.replica_lag or not settings.DATABASE_ROUTERS:
         return []
-    models = [model for model in _watched() if router.db_for_read(model) != router.db_for_write(model)]
+    models = watched_models(app_configs)
+    models = [model for model in models if router.db_for_read(model) != router.db_for_write(model)]
     if not models:
         return []
     return [
@@ -168,7 +171,8 @@ def check_replicas(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_receivers(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_receivers(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W038: receivers of our signals are called."""
     if conf.problems() or conf.conf.sidecar is None or not signals.is_wanted():
         return []
@@ -225,21 +229,12 @@ def _why_unheard() -> str | None:
     return None
 
 
-def _watched() -> list[type[Model]]:
-    """The models that have a table of their own and are watched."""
-    return [
-        model
-        for model in apps.get_models(include_auto_created=True)
-        if not model._meta.proxy and not model._meta.swapped and is_watched(model)
-    ]
-
-
-def _twins() -> list[list[type[Model]]]:
-    """Models that share a table."""
-    by_table: dict[tuple[str | None, str], list[type[Model]]] = defaultdict(list)
-    for model in _watched():
-        by_table[router.db_for_write(model), model._meta.db_table.lower()].append(model)
-    return [models for models in by_table.values() if len(models) > 1]
+def _twins(asked: Collection[type[Model]]) -> list[list[type[Model]]]:
+    """Models that share a table, one of which is among *asked*."""
+    by_table: dict[tuple[str | None, str], dict[type[Model], None]] = defaultdict(dict)
+    for model in (*watched_models(None), *asked):
+        by_table[router.db_for_write(model), model._meta.db_table.lower()][model] = None
+    return [list(models) for models in by_table.values() if len(models) > 1 and not models.keys().isdisjoint(asked)]
 
 
 def _names(models: Iterable[type[Model]]) -> str:

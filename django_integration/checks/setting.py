@@ -12,11 +12,10 @@ System checks of the setting INVALIDATOR.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.apps.config import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 
@@ -24,35 +23,39 @@ from invalidator import InvalidatorError, InvalidSetting
 
 from .. import conf, runtime
 from ..names import closest_label, matches
+from .asked import Apps, of_project
 
 BOUNDS_PER_HOLD = 4
 """A quarter of a hold is kept for the commit; that should be a whole `MAX_STALENESS`, the pause this library reckons
 with."""
 
-_Apps = Sequence[AppConfig] | None
 
-
-def check_setting(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_setting(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E001: there is a setting, and it is a dict."""
     return _errors("setting", "invalidator.E001")
 
 
-def check_known(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_known(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E002: every key is known."""
     return _errors("unknown", "invalidator.E002")
 
 
-def check_missing(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_missing(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E003: the keys without a default are there."""
     return _errors("missing", "invalidator.E003")
 
 
-def check_values(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_values(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E004: every value is of the right kind."""
     return _errors("value", "invalidator.E004")
 
 
-def check_library(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_library(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """E005: the library takes the values."""
     if conf.problems():
         return []  # reported by the checks above; the library would repeat it
@@ -65,7 +68,8 @@ def check_library(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     return []
 
 
-def check_hold(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_hold(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W001: a strict write has time for its transaction."""
     if conf.problems() or conf.conf.writes != "strict":
         return []
@@ -82,7 +86,8 @@ def check_hold(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     ]
 
 
-def check_models(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
+@of_project
+def check_models(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     """W002: every pattern of MODELS means something."""
     if conf.problems():
         return []

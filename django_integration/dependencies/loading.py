@@ -7,27 +7,37 @@ Rule 2: an error in recording is ours: the load's own result is returned, and is
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from invalidator import NearCache
-from invalidator.extending import Ttl
+from invalidator import Loaded, NearCache
+from invalidator.extending import Copy, Ttl
 
 from .recorder import Recorder, current, recording
 from .results import ReadLater, unread
 
 
-def load(near: NearCache, key: str, loader: Callable[[], Any], *, ttl: Ttl, tags: Any, track: bool) -> Any:
+def load(
+    near: NearCache,
+    key: str,
+    loader: Callable[[], Any],
+    *,
+    ttl: Ttl,
+    tags: Any,
+    track: bool,
+    copy: Copy | None = None,
+) -> Any:
     """
-    Load *key* after a miss, and record what *loader* reads if *track*.
+    Load *key* after a miss, and record what *loader* reads if *track*. What readers are handed out, *copy* says.
 
     Inside of another loader, that one depends on the value, and on what led to an error.
     """
     outer = current()
     try:
-        entry = near.load_entry(key, lambda: _run(loader, track=track), ttl=ttl, tags=tags)
+        entry = near.load_entry(key, lambda: _copied(_run(loader, track=track), copy), ttl=ttl, tags=tags)
     except Exception as error:
         if outer is not None:
             outer.fenced(outer.caught, error)
@@ -36,17 +46,37 @@ def load(near: NearCache, key: str, loader: Callable[[], Any], *, ttl: Ttl, tags
 
 
 async def aload(
-    near: NearCache, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl, tags: Any, track: bool
+    near: NearCache,
+    key: str,
+    loader: Callable[[], Awaitable[Any]],
+    *,
+    ttl: Ttl,
+    tags: Any,
+    track: bool,
+    copy: Copy | None = None,
 ) -> Any:
     """`load` with an async *loader*."""
+
+    async def run() -> Any:
+        return _copied(await _arun(loader, track=track), copy)
+
     outer = current()
     try:
-        entry = await near.aload_entry(key, lambda: _arun(loader, track=track), ttl=ttl, tags=tags)
+        entry = await near.aload_entry(key, run, ttl=ttl, tags=tags)
     except Exception as error:
         if outer is not None:
             outer.fenced(outer.caught, error)
         raise
     return entry.value
+
+
+def _copied(loaded: Any, copy: Copy | None) -> Any:
+    """*loaded*, with what its caller says of copies, unless the loader says it itself."""
+    if copy is None:
+        return loaded
+    if not issubclass(type(loaded), Loaded):
+        return Loaded(loaded, copy=copy)
+    return loaded if loaded.copy is not None else dataclasses.replace(loaded, copy=copy)
 
 
 def _run(loader: Callable[[], Any], *, track: bool) -> Any:

@@ -208,6 +208,7 @@ class Recorder:
             ttl=value.ttl if self.is_kept else 0,
             tags=(*value.tags, *tags),
             made_from=(*value.made_from, *made_from),
+            copy=value.copy,
         )
 
     def _warnings(self) -> Iterator[str]:

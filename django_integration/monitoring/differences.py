@@ -20,7 +20,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpResponse
 from django.utils.functional import cached_property
 
-from ..backend.copies import hand_out
+from invalidator.extending import hand_out
 
 _DEEPEST = 100
 """Values in values; what is deeper is left to `==`."""

@@ -40,7 +40,7 @@ UNKNOWN = F("unknown")
 LONGEST_PLAIN = 64
 """Longest value written out in a tag, in characters; a longer one is hashed."""
 
-_NUMBERS = (
+NUMBERS = (
     models.AutoField,
     models.BigAutoField,
     models.BigIntegerField,
@@ -51,7 +51,7 @@ _NUMBERS = (
     models.SmallAutoField,
     models.SmallIntegerField,
 )
-_TEXTS = (models.CharField, models.EmailField, models.SlugField, models.URLField)
+TEXTS = (models.CharField, models.EmailField, models.SlugField, models.URLField)
 _LINKS = (models.ForeignKey, models.OneToOneField)
 _SPELLED = {models.BooleanField: bool, models.UUIDField: UUID, models.DateField: dt.date}
 """Kinds whose prepared value is always of this type, and whose `str` is the one spelling."""
@@ -177,9 +177,9 @@ def _speller(field: Any) -> Speller | None:
             return None
         field = field.target_field
     kind = type(field)
-    if kind in _NUMBERS:
+    if kind in NUMBERS:
         return _spell_number
-    if kind in _TEXTS and not field.db_collation and field.max_length and field.max_length <= LONGEST_TEXT:
+    if kind in TEXTS and not field.db_collation and field.max_length and field.max_length <= LONGEST_TEXT:
         return _spell_text
     return _spell if kind in _SPELLED else None
 

@@ -17,10 +17,10 @@ that were not read are none: there everything is invalidated. When in doubt, cle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from django.db import connections
+from django.db import NotSupportedError, ProgrammingError, connections, transaction
 from django.db.models import Model, QuerySet
 
 from invalidator import Tag
@@ -91,22 +91,30 @@ def call(function: Function, row: Model) -> Iterable[Target]:
     return targets
 
 
-def read_rows(
-    model: type[Model], key: str, pks: Sequence[object], using: str, *, lock: bool
-) -> Iterator[QuerySet[Model, Model]]:
+def read_rows(model: type[Model], key: str, pks: Sequence[object], using: str, *, lock: bool) -> Sequence[Model]:
     """
-    Yield the rows of *model* whose column *key* is one of *pks*, some at a time.
+    Return the rows of *model* whose column *key* is one of *pks*, no more than ROWS_PER_QUERY.
+
+    They are asked for plainly, and not through a manager of the application: one that joins, counts or is distinct
+    cannot be locked in PostgreSQL, nor can an order by what may be NULL; and one that hides rows hides changes.
 
     Args:
         lock: keep the rows as they are until the transaction ends, where there is one and the database can.
     """
-    rows = model._base_manager.using(using)
+    rows: QuerySet[Model, Model] = QuerySet(model=model, using=using).filter(**{f"{key}__in": pks}).order_by()
     connection = connections[using]
-    if lock and connection.in_atomic_block and connection.features.has_select_for_update:
-        # Taken a moment early: the save that follows takes the same lock.
-        rows = rows.select_for_update(no_key=connection.features.has_select_for_no_key_update)
-    for start in range(0, len(pks), ROWS_PER_QUERY):
-        yield rows.filter(**{f"{key}__in": pks[start : start + ROWS_PER_QUERY]})
+    features = connection.features
+    if not (lock and connection.in_atomic_block and features.has_select_for_update):
+        return list(rows)
+    # Taken a moment early: the save that follows takes the same lock.
+    locked = rows.select_for_update(no_key=features.has_select_for_no_key_update)
+    if model._meta.managed:
+        return list(locked)
+    try:  # the table may be a view, which PostgreSQL may refuse to lock
+        with transaction.atomic(using=using):
+            return list(locked)
+    except (NotSupportedError, ProgrammingError):
+        return list(rows)
 
 
 def _label(model: type[Model]) -> str:

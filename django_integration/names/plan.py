@@ -13,6 +13,8 @@ parent's columns. A row of a many-to-many relation's through table is a change o
 Rule 3: values are named for a row that was written whole. A write of some of its columns names these columns, and no
 value: what is in memory beside them may be old.
 Rule 4: a plan is made anew when models, functions or the setting have changed.
+Rule 5: a model for which no plan can be made has one all the same, by which every write of it is a change of everything
+(`_EverythingPlan`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from invalidator import Tag
 from ..conf import SETTING
 from . import functions as registered
 from .columns import tags_of_columns, tags_of_values
+from .fences import fence
 from .functions import Target
 from .names import Names
 from .relations import (
@@ -38,12 +41,13 @@ from .relations import (
     dependents_in_database,
     ends_of,
     family,
+    has_expressions,
     have_one_key,
     is_historical,
     is_model,
     tables_of,
 )
-from .tags import has_inexact_key, model_tag, row_tag, unknown_rows_tag
+from .tags import has_inexact_key, known_row_tag, model_tag, row_tags, unknown_rows_tag
 from .watched import is_watched
 
 Ends = Mapping[str, Collection[object]]
@@ -91,9 +95,10 @@ class _Relative:
     def add_to(self, tags: dict[str, None], key: object) -> None:
         """Add the tags of a change of the row with this key; None stands for unknown rows."""
         tags[self.table] = None
-        if key is not None:
-            tags[row_tag(self.model, key)] = None
-        if key is None or self.has_other_rows:
+        name = None if key is None else known_row_tag(self.model, key)
+        if name is not None:
+            tags[name] = None
+        if name is None or self.has_other_rows:
             tags[self.unknown] = None
 
 
@@ -195,7 +200,7 @@ class WritePlan:
 
         Which columns have changed is not known; what is in memory may be older than what changed them.
         """
-        row_tag(row)
+        row_tags(row)
         for table in self._tables:
             names.tags.update(dict.fromkeys(table.tags_of_columns(None)))
         self.add_row(names, row)
@@ -217,6 +222,13 @@ class WritePlan:
         names.tags.update(dict.fromkeys(self._table.tags_of_columns(columns)))
         names.bound()
 
+    def add_coarsely(self, names: Names) -> None:
+        """Add all that any write to rows of the model could make stale."""
+        self.add_table(names)
+        self.add_dependents(names)
+        # No function has seen the rows.
+        names.everything |= self.has_functions or self.links_wanted()
+
     def add_dependents(self, names: Names) -> None:
         """Add the tables whose rows the database itself deletes or changes when rows of the model are deleted."""
         for dependent in dependents_in_database(self.model):
@@ -232,6 +244,16 @@ class WritePlan:
             for target in registered.call(function, row):
                 add_target(names, target)
 
+    def add_functions_after(self, names: Names, row: Model) -> None:
+        """Add what the functions name for a row that was written just now, as it is in the database after that."""
+        is_in_memory = False
+        with fence(names, self):
+            is_in_memory = not has_expressions(row)
+        if is_in_memory:
+            self.add_functions(names, row)
+        else:
+            self.add_functions_in_database(names, [row.pk])
+
     def add_functions_in_database(
         self, names: Names, pks: Sequence[object], *, lock: bool = False, only_children: bool = False
     ) -> None:
@@ -242,17 +264,49 @@ class WritePlan:
             lock: keep the rows as they are until the transaction ends, where there is one and the database can.
             only_children: only for the rows as rows of a child model, by multi-table inheritance.
         """
+        known: list[object] = []
+        with fence(names, self):
+            known += [pk for pk in pks if _known(pk) is not None]
+            names.everything |= len(known) < len(pks)
         own = (self.model,) if self._functions and not only_children else ()
         for model in (*own, *self._children_wanted):
             plan = plan_of(model, self.using)
-            for rows in registered.read_rows(model, self.model._meta.pk.name, pks, self.using, lock=lock):
-                for row in rows:
+            for start in range(0, len(known), registered.ROWS_PER_QUERY):
+                for row in self._read(names, model, known[start : start + registered.ROWS_PER_QUERY], lock=lock):
                     plan.add_functions(names, row)
+
+    def _read(self, names: Names, model: type[Model], pks: Sequence[object], *, lock: bool) -> Sequence[Model]:
+        with fence(names, self):
+            return registered.read_rows(model, self.model._meta.pk.name, pks, self.using, lock=lock)
+        return ()  # what the functions would have named is everything now
+
+
+class _EverythingPlan(WritePlan):
+    """The plan of a model of which something cannot be told: every write of it makes everything stale."""
+
+    def __init__(self, model: type[Model], using: str) -> None:
+        self.model = model
+        self.using = using
+        self.related = model._meta.related_objects
+        self.is_watched = self.is_historical = True  # as of a migration's model, no function sees the rows
+        self.has_functions = False
+
+    def links_wanted(self) -> bool:
+        return False
+
+    def _add_everything(self, names: Names, *_: object, **__: object) -> None:
+        names.everything = True
+
+    add_written = add_row = add_named_row = add_rows = add_columns = add_dependents = _add_everything
+    add_table = add_coarsely = add_functions = add_functions_in_database = _add_everything
 
 
 @functools.lru_cache(maxsize=MOST_MODELS)
 def _make_plan(model: type[Model], using: str) -> WritePlan:
-    return WritePlan(model, using)
+    everything = _EverythingPlan(concrete_of(model), using)
+    with fence(Names(), everything):
+        return WritePlan(model, using)
+    return everything
 
 
 def plan_of(model: type[Model], using: str | None) -> WritePlan:

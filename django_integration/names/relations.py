@@ -105,6 +105,23 @@ def has_expressions(row: Model) -> bool:
     return any(hasattr(value, "resolve_expression") for value in row.__dict__.values())
 
 
+def clone_of(row: Model) -> Model:
+    """
+    Return a second object with what *row* holds, for us to change.
+
+    `copy.copy` would look the model up among those of today: a migration's model may not be there.
+    """
+    model = row.__class__
+    clone = model.__new__(model)
+    clone.__dict__.update(row.__dict__)
+    state = row._state.__class__.__new__(row._state.__class__)
+    state.__dict__.update(row._state.__dict__)
+    state.__dict__.pop("peers", None)  # those that Django fetched with the row (6.1); the clone is none of them
+    state.fields_cache = dict(row._state.fields_cache)
+    clone._state = state
+    return clone
+
+
 def have_one_key(model: type[Model], other: type[Model]) -> bool:
     """Whether a row of *model* and of *other* has one primary key: a child's is, by default, the link to its parent."""
     return target_of(model._meta.pk) is target_of(other._meta.pk)

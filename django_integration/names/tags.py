@@ -8,7 +8,8 @@ The tags of rows and tables.
 An entry that holds one row carries `row_tags(Product, 42)`, an entry over the table `model_tag(Product)`. Beside them
 stand the tags of columns and their values, for the results that a written row joins (`columns.py`).
 
-Rule 1: one primary key has one spelling, whatever type it comes in.
+Rule 1: one primary key has one spelling, whatever type it comes in (`keys.py`). Rows whose key has none are known by
+their table.
 Rule 2: where a database may take two texts for one ("a", "A" and "á" in MariaDB's usual collations), a row that is
 known by its text may not be the only one meant, so a write names unknown rows as well (`has_inexact_key`).
 """
@@ -26,6 +27,7 @@ from django.db.models import Model
 from invalidator import InvalidName, tag
 
 from .columns import target_of
+from .keys import spelling
 from .relations import MOST_MODELS, by_model, concrete_of
 
 TEXTS_ARE_EXACT = frozenset({"sqlite", "postgresql", "oracle"})
@@ -52,13 +54,28 @@ def row_tag(row: Model | type[Model], pk: object = None, /) -> str:
     This tag alone misses writes of unknown rows; an entry should carry `row_tags`.
 
     Raises:
-        InvalidName: the row has no primary key yet.
+        InvalidName: the row has no primary key yet, or one that has no sure spelling (`names/keys.py`).
     """
     model, value = (type(row), row.pk) if isinstance(row, Model) else (row, pk)
-    if value is None:
-        raise InvalidName(f"{model._meta.label} has no primary key yet: save it first, or name a key")
+    name = known_row_tag(model, value)
+    if name is None:
+        raise _no_tag(model, value)
+    return name
+
+
+def known_row_tag(model: type[Model], pk: object) -> str | None:
+    """As `row_tag`, but None for a key that is missing or has no sure spelling."""
     concrete = concrete_of(model)
-    return _join(concrete, _pk_text(concrete, value))
+    text = spelling(concrete, pk)
+    return None if text is None else _join(concrete, text)
+
+
+def _no_tag(model: type[Model], pk: object) -> InvalidName:
+    label = model._meta.label
+    if pk is None:
+        return InvalidName(f"{label} has no primary key yet: save it first, or name a key")
+    kind = type(pk).__name__
+    return InvalidName(f"the row of {label} has no tag, since its key (a {kind}) has no sure spelling: name the model")
 
 
 @overload
@@ -66,27 +83,24 @@ def row_tags(row: Model, /) -> tuple[str, str]: ...
 @overload
 def row_tags(model: type[Model], pk: object, /) -> tuple[str, str]: ...
 def row_tags(row: Model | type[Model], pk: object = None, /) -> tuple[str, str]:
-    """Return the two tags that an entry holding this row carries: its own, and that of unknown rows."""
-    if isinstance(row, Model):
-        return row_tag(row), unknown_rows_tag(type(row))
-    return row_tag(row, pk), unknown_rows_tag(row)
+    """
+    Return the two tags that an entry holding this row carries: its own, and that of unknown rows.
+
+    Where the key has no sure spelling (`names/keys.py`), its own is that of the table, which every write names.
+
+    Raises:
+        InvalidName: the row has no primary key yet.
+    """
+    model, value = (type(row), row.pk) if isinstance(row, Model) else (row, pk)
+    if value is None:
+        raise _no_tag(model, value)
+    return known_row_tag(model, value) or model_tag(model), unknown_rows_tag(model)
 
 
 @by_model
 def unknown_rows_tag(model: type[Model]) -> str:
     """Return the tag that stands for unknown rows, such as "shop.product:*"."""
     return _join(concrete_of(model), "*")
-
-
-def _pk_text(model: type[Model], pk: object) -> str:
-    """*pk* as every server spells it: through the field's own type, so that "42" and 42 are one row."""
-    columns = model._meta.pk_fields
-    values = pk if isinstance(pk, tuple | list) else (pk,)
-    return ",".join(_spelled(column.to_python(value)) for column, value in zip(columns, values, strict=True))
-
-
-def _spelled(value: object) -> str:
-    return str.__str__(value) if isinstance(value, str) else str(value)  # of an enum's member, too, this is the text
 
 
 def has_inexact_key(model: type[Model]) -> bool:

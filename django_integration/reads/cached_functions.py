@@ -24,6 +24,7 @@ from invalidator import CachedFunction, Loaded, NearCache, Receipt, Tag, tag
 from invalidator.extending import (
     ABOUT_TO_LOAD,
     DEFAULT,
+    Copy,
     KeySpec,
     TagsSpec,
     Ttl,
@@ -82,6 +83,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     @overload
     def get_or_set(
@@ -92,6 +94,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     def get_or_set(
         self,
@@ -101,17 +104,20 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> Any:
         """
         See `NearCache.get_or_set`.
 
         Args:
             track: whether what *loader* reads through the ORM is recorded, and becomes tags of the value.
+            copy: what a hit hands out of a value that can be changed: "clone", "deep" or "pickle", or "none", the live
+                object; without it, as INVALIDATOR["COPY"] says. See docs/values.md.
         """
         value = self.get(key, ABOUT_TO_LOAD)
         if value is not ABOUT_TO_LOAD:
             return value
-        return load(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
+        return load(default_cache(), key, loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
     @overload
     async def aget_or_set(
@@ -122,6 +128,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     @overload
     async def aget_or_set(
@@ -132,6 +139,7 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> V: ...
     async def aget_or_set(
         self,
@@ -141,12 +149,13 @@ class DefaultCache(_NearCache):
         ttl: Ttl = DEFAULT,
         tags: Iterable[str | Tag] = (),
         track: bool = True,
+        copy: Copy | None = None,
     ) -> Any:
         """`get_or_set` with an async *loader*."""
         value = self.get(key, ABOUT_TO_LOAD)
         if value is not ABOUT_TO_LOAD:
             return value
-        return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track)
+        return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
     @overload
     def cached(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
@@ -172,6 +181,7 @@ class DefaultCache(_NearCache):
         key: KeySpec | None = None,
         version: int | str = 1,
         track: bool = True,
+        copy: Copy | None = None,
         **unknown: Any,
     ) -> Any:
         """
@@ -182,16 +192,19 @@ class DefaultCache(_NearCache):
 
         Args:
             track: whether what the function reads through the ORM is recorded, and becomes tags of its result.
+            copy: as for `get_or_set`.
 
         Decorating starts nothing, so it is safe at import.
 
         Raises:
             InvalidName, InvalidSetting, TypeError: an option cannot work; the message says what would.
         """
-        refuse_unknown(unknown, ("ttl", "tags", "key", "version", "track"))
-        check_options(ttl=ttl, key=key, version=version)
+        refuse_unknown(unknown, ("ttl", "tags", "key", "version", "track", "copy"))
+        check_options(ttl=ttl, key=key, version=version, copy=copy)
         tags = check_tags_spec(tags)
-        return decorate(function, lambda function: TrackedFunction(function, ttl, tags, key, version, track=track))
+        return decorate(
+            function, lambda function: TrackedFunction(function, ttl, tags, key, version, track=track, copy=copy)
+        )
 
 
 class TrackedFunction(CachedFunction[P, R]):
@@ -206,9 +219,11 @@ class TrackedFunction(CachedFunction[P, R]):
         version: int | str,
         *,
         track: bool,
+        copy: Copy | None = None,
     ) -> None:
         super().__init__(function, default_cache, ttl, tags, key, version, arguments.describe, front)
         self._track = track
+        self._copy = copy
 
     def _load(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return load(
@@ -218,6 +233,7 @@ class TrackedFunction(CachedFunction[P, R]):
             ttl=self._ttl,
             tags=self._make_tags(args, kwargs),
             track=self._track,
+            copy=self._copy,
         )
 
     def _fresh_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -237,6 +253,7 @@ class TrackedFunction(CachedFunction[P, R]):
             ttl=self._ttl,
             tags=self._make_tags(args, kwargs),
             track=self._track,
+            copy=self._copy,
         )
 
     async def _afresh_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from invalidator.extending import FreshLock, Front
 
 from .. import near_caches, runtime
 from ..conf import conf
+from ..copies import guards
 from ..near_caches import Opened
 from ..transactions.view import TransactionView
 
@@ -29,7 +30,14 @@ def default_cache() -> NearCache:
         return made
     with _lock:
         if _cache is None:
-            near = NearCache(runtime.bus(), maxsize=conf.maxsize, ttl=conf.ttl, source=TransactionView())
+            near = NearCache(
+                runtime.bus(),
+                maxsize=conf.maxsize,
+                ttl=conf.ttl,
+                copy=conf.copy,
+                guard=guards.guard(),
+                source=TransactionView(),
+            )
             near_caches.register(Opened(near))
             _cache = front.cache = near
         return _cache

@@ -69,7 +69,7 @@ def isolated(**settings: Any) -> Iterator[IsolatedBus]:
     with IsolatedBus() as memory:
         own = {"URL": memory.url, "SIDECAR": None, "MAX_STALENESS": MAX_STALENESS_S, **settings}
         # At its beginning and at its end, the bus of the process and the near caches on it are closed.
-        with override_settings(**{conf.SETTING: {"NAMESPACE": "tests", **conf.given(), **own}}):
+        with override_settings(**{conf.SETTING: {"NAMESPACE": "tests", "GUARD": 1.0, **conf.given(), **own}}):
             try:
                 yield memory
             finally:

@@ -35,7 +35,7 @@ from django.db.models import Model
 from django.db.models.signals import class_prepared
 
 from ..conf import SETTING
-from ..names import Names, concrete_of, is_model, is_watched, plan_of
+from ..names import Names, concrete_of, fence, is_model, is_watched, plan_of
 from ..patching import Patches
 from ..sql.words import LONGEST_PARSED, Word, is_doubtful, plain_name, statements, text_of
 from ..transactions import in_sql
@@ -43,7 +43,7 @@ from ..transactions.in_sql import Step
 from ..transactions.outgoing import announce, collect, own_transaction
 from ..transactions.sending import send
 from .statements import compiled_statement
-from .transaction_sql import steps_of
+from .transaction_sql import MAY_COMMIT, steps_of
 
 _MAY_WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|TRUNCATE|COPY|LOAD|DO)\b", re.IGNORECASE)
 _DEFINES = frozenset({"ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "SET", "SHOW", "VACUUM"})
@@ -293,14 +293,17 @@ def _cursor_executemany(original: Any) -> Any:
 
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:
-    text = text_of(sql, cursor.cursor)
-    reading = read(text)
-    names = Names()
-    if reading.written or reading.in_doubt:
-        _add_names(names, reading, text)
-    using = cursor.db.alias
-    if steps := steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl):
+    names, reading = Names(), Reading(in_doubt=True, several=True)
+    steps: Sequence[Step] = MAY_COMMIT
+    with fence(names, None):
+        text = text_of(sql, cursor.cursor)
+        reading = read(text)
+        if reading.written or reading.in_doubt:
+            _add_names(names, reading, text)
+        steps = steps_of(text, defining_commits=not cursor.db.features.can_rollback_ddl)
+    if steps:
         return _execute_steps(cursor, steps, names, original)
+    using = cursor.db.alias
     if not names:
         return original()
     with own_transaction(using):

@@ -20,7 +20,7 @@ from django.apps import apps
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 
-from ..names import Names, WritePlan, concrete_of, has_expressions, plan_of
+from ..names import Names, WritePlan, concrete_of, fence, plan_of
 from ..transactions.outgoing import collect
 
 _UID = "invalidator"
@@ -79,7 +79,8 @@ def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, *
         return
     names = take_written(instance)
     if not names:  # the signal is sent by code that wrote the row in another way
-        plan.add_row(names, instance)
+        with fence(names, plan):
+            plan.add_row(names, instance)
     try:
         if plan.has_functions:
             names.update(instance._state.__dict__.pop(_BEFORE, Names()))
@@ -141,10 +142,8 @@ def _before(instance: Model) -> Names:
 def _add_functions_after(plan: WritePlan, names: Names, instance: Model, *, raw: bool) -> None:
     if raw or plan.is_historical:
         names.everything = True
-    elif has_expressions(instance):
-        plan.add_functions_in_database(names, [instance.pk])
     else:
-        plan.add_functions(names, instance)
+        plan.add_functions_after(names, instance)
         plan.add_functions_in_database(names, [instance.pk], only_children=True)
 
 
@@ -166,8 +165,10 @@ def _add_functions_of_linked(
         names.everything = True
         return
     here.add_functions(names, instance)
-    if there.has_functions:
+    if not there.has_functions:
+        return
+    with fence(names, there):
         if pk_set is None or not _are_pks(through, there.model):  # after clear(), which rows were linked is not known
             names.everything = True
-        else:
-            there.add_functions_in_database(names, list(pk_set))
+    if not names.everything:
+        there.add_functions_in_database(names, list(pk_set or ()))

@@ -19,7 +19,6 @@ committed yet can be refused.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, cast
 
@@ -28,7 +27,7 @@ from django.db.models import Field, Model, QuerySet
 from django.db.models.deletion import Collector
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 
-from ..names import Names, WritePlan, concrete_of, plan_of
+from ..names import Names, WritePlan, clone_of, concrete_of, fence, plan_of
 from ..patching import Patches
 from ..transactions.outgoing import announce, collect, own_transaction
 from .receivers import note_written, take_written
@@ -44,7 +43,7 @@ patches = Patches("Saves and deletes of rows")
 @patches.around(Collector, "delete", "self", why="deleted rows are invalidated with those of their cascade")
 def _delete(original: Any) -> Any:
     def delete(self: Collector) -> tuple[int, dict[str, int]]:
-        with _transaction_for(_models_of(self), self.using):
+        with _transaction_for(self):
             names = _names_of_known_rows(self)
             announce(names, self.using)  # refused now, the rows in memory keep their primary keys
             with _deleting(names, self.using):
@@ -163,7 +162,9 @@ def _save_table(original: Any) -> Any:
             raise
         # Parents come first: with the model's own table the row is whole, and their columns are its attributes.
         if plan.is_watched and plan.model is concrete_of(type(self)):
-            plan.add_written(note_written(self), self, update_fields, own_table=raw)
+            names = note_written(self)
+            with fence(names, plan):
+                plan.add_written(names, self, update_fields, own_table=raw)
         return updated
 
     return save_table
@@ -187,10 +188,12 @@ def _do_insert(original: Any) -> Any:
     return do_insert
 
 
-def _transaction_for(models: Iterable[type[Model]], using: str) -> contextlib.AbstractContextManager[object]:
-    """The transaction of rule 5 for a write to *models*; none if no change of them is published."""
-    watched = any(plan_of(model, using).is_watched for model in models)
-    return own_transaction(using) if watched else contextlib.nullcontext()
+def _transaction_for(collector: Collector) -> contextlib.AbstractContextManager[object]:
+    """The transaction of rule 5 for a delete; none if no change of its models is published."""
+    watched = True
+    with fence(Names(), None):
+        watched = any(plan_of(model, collector.using).is_watched for model in _models_of(collector))
+    return own_transaction(collector.using) if watched else contextlib.nullcontext()
 
 
 def _models_of(collector: Collector) -> set[type[Model]]:
@@ -215,8 +218,9 @@ def _names_of_known_rows(collector: Collector) -> Names:
 
 
 def _add_deleted(names: Names, plan: WritePlan, rows: Iterable[Model], collector: Collector) -> None:
-    _add_rows(names, plan, list(rows))
-    plan.add_dependents(names)
+    with fence(names, plan):
+        _add_rows(names, plan, list(rows))
+        plan.add_dependents(names)
     if not plan.has_functions:
         return
     if plan.is_historical:
@@ -242,13 +246,17 @@ def _add_updated(
     """Add the names for rows of which Django will set *column* to *value* because its target is deleted."""
     if isinstance(rows, QuerySet) and rows._result_cache is None:  # noqa: SLF001 - as Collector.delete itself asks
         return  # Django updates these by a query, which `statements.py` sees
-    _add_rows(names, plan, rows)
-    plan.add_columns(names, [column.name])
+    with fence(names, plan):
+        _add_rows(names, plan, rows)
+        plan.add_columns(names, [column.name])
     if plan.has_functions:
         for row in rows:
-            after = copy.copy(row)
-            setattr(after, column.name if isinstance(value, Model) else column.attname, value)
-            _add_functions(names, plan, (row, after))
+            seen = [row]
+            with fence(names, plan):
+                after = clone_of(row)
+                setattr(after, column.name if isinstance(value, Model) else column.attname, value)
+                seen.append(after)
+            _add_functions(names, plan, seen)
 
 
 def _add_functions(names: Names, plan: WritePlan, rows: Iterable[Model]) -> None:

@@ -11,12 +11,12 @@ connection was lost outside a transaction, the statement may have changed rows, 
 Rule 3: `Model.save` and `Collector.delete` publish their rows themselves (`saves.py`). They mark the one statement that
 they are about to send, and no other: what a signal receiver or a field's `pre_save` writes meanwhile is published here.
 Rule 4: rows chosen by primary key are known rows, up to `KNOWN_ROWS`; all others are unknown rows.
+Rule 5: what cannot be told of a statement is told more coarsely (`names/fences.py`); the statement runs all the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLIns
 from django.db.models.sql.query import Query
 from django.db.models.sql.where import AND, WhereNode
 
-from ..names import Names, concrete_of, ends_of, has_expressions, plan_of
+from ..names import Names, clone_of, concrete_of, ends_of, fence, plan_of
 from ..patching import Patches
 from ..transactions.outgoing import collect, own_transaction
 
@@ -141,17 +141,26 @@ def _execute(compiler: SQLCompiler, statement: Statement, rows: _Rows, original:
             result = original()
         except (InterfaceError, OperationalError):
             if not compiler.connection.in_atomic_block:
-                collect(rows.names(-1, None), using)  # it may have run, and only its answer was lost
+                collect(_names_of(rows, -1, None), using)  # it may have run, and only its answer was lost
             raise
         if not statement.ran or statement.rows == 0:
             return result
-        names = Names(everything=True)
+        names = _names_of(rows, statement.rows, result)
         try:
-            names = rows.names(statement.rows, result)
             names.update(rows.after(statement.rows, result))
+        except BaseException:
+            names.everything = True
+            raise
         finally:
             collect(names, using)
     return result
+
+
+def _names_of(rows: _Rows, count: int, result: Any) -> Names:
+    names = Names()
+    with fence(names, rows.plan):
+        names.update(rows.names(count, result))
+    return names
 
 
 class _Rows:
@@ -208,9 +217,10 @@ class _Rows:
     def _read_found(self) -> None:
         if not self.read:
             return
-        self.pks = self._found()
-        if self.pks is None:
-            self.pks = _few(_select_keys(self.query, self.model, self.using))
+        with fence(Names(), self.plan):  # rows that were not read make everything stale (`after`)
+            self.pks = self._found()
+            if self.pks is None:
+                self.pks = _few(_select_keys(self.query, self.model, self.using))
         if self.pks is not None:
             self.plan.add_functions_in_database(self.seen, list(self.pks), lock=True)
 
@@ -269,16 +279,15 @@ class _Insert(_Rows):
     def after(self, count: int, result: Any) -> Names:
         if not self.wanted:
             return super().after(count, result)
-        rows = list(self._rows(result))
+        names = Names()
+        rows: list[Model] = []
+        with fence(names, self.plan):
+            rows += self._rows(result)
         # On a conflict nobody has read the row that was there; and without its key, no function can name a row.
         if not self.read or self.query.on_conflict is not None or any(row.pk is None for row in rows):
             return Names(everything=True)
-        names = Names()
         for row in rows:
-            if has_expressions(row):
-                self.plan.add_functions_in_database(names, [row.pk])
-            else:
-                self.plan.add_functions(names, row)
+            self.plan.add_functions_after(names, row)
         return names
 
     def _rows(self, result: Any) -> Iterator[Model]:
@@ -290,7 +299,7 @@ class _Insert(_Rows):
             if keys is None and own:
                 yield given
                 continue
-            row = copy.copy(given)
+            row = clone_of(given)
             # On a conflict the row that was there was updated, and has kept its own key.
             setattr(row, self.model._meta.pk.attname, keys[index] if keys else None)
             yield row
@@ -377,11 +386,21 @@ def _select_keys(query: Any, model: type[Model], using: str) -> Collection[objec
     select = query.chain(klass=Query)
     select.clear_ordering(force=True)
     select.clear_select_clause()
+    select.select_for_update = False  # of other tables, perhaps
     rows: QuerySet[Any, Any] = QuerySet(model=model, query=select, using=using)
     features = connections[using].features
-    if features.has_select_for_update and len(select.alias_map) <= 1 and not select.distinct and not select.group_by:
+    if features.has_select_for_update and features.supports_select_for_update_with_limit and _can_be_locked(select):
         rows = rows.select_for_update(no_key=features.has_select_for_no_key_update)
     return list(rows.values_list("pk", flat=True)[: KNOWN_ROWS + 1])
+
+
+def _can_be_locked(select: Any) -> bool:
+    """Whether every database locks the rows of *select*: PostgreSQL refuses what is not one row of one table each."""
+    return (
+        len(select.alias_map) <= 1
+        and not (select.distinct or select.group_by or select.extra_tables or select.annotations)
+        and select.model._meta.managed  # else it may be a view
+    )
 
 
 patches = Patches("Statements of the ORM")

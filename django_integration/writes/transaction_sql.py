@@ -34,7 +34,7 @@ _DEFINES = re.compile(
 """Statements before which MariaDB and Oracle commit."""
 _BLOCKS = frozenset({"ALTER", "CREATE", "DECLARE", "DO"})
 """First words of texts that may contain statements of their own, with an END for each of their blocks."""
-_MAY_COMMIT = (Step("may commit"),)
+MAY_COMMIT = (Step("may commit"),)
 
 
 def steps_of(text: str, *, defining_commits: bool) -> Sequence[Step]:
@@ -48,15 +48,15 @@ def steps_of(text: str, *, defining_commits: bool) -> Sequence[Step]:
         kind: Any = "savepoint" if found["set"] else "release" if found["release"] else "roll back to"
         return (Step(kind, _folded(found["name"])),)
     if _MAY_CONTROL.search(text):
-        return _MAY_COMMIT if len(text) > LONGEST_PARSED or is_doubtful(text) else _steps_of(text)
-    return _MAY_COMMIT if defining_commits and _DEFINES.match(text) else ()
+        return MAY_COMMIT if len(text) > LONGEST_PARSED or is_doubtful(text) else _steps_of(text)
+    return MAY_COMMIT if defining_commits and _DEFINES.match(text) else ()
 
 
 @functools.lru_cache(maxsize=200)
 def _steps_of(text: str) -> Sequence[Step]:
     found = list(statements(text))
     if any(words[0].upper in _BLOCKS or _is_block(words) for words in found):
-        return _MAY_COMMIT
+        return MAY_COMMIT
     return tuple(step for words in found if (step := _step_of(words)) is not None)
 
 

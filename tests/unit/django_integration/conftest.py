@@ -11,14 +11,14 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import django
 import pytest
 from django.apps import apps
-from django.db import connection, connections, transaction
+from django.db import connection, connections, models, transaction
 from django.db.models.signals import m2m_changed, pre_delete
 from django.test.utils import (
     CaptureQueriesContext,
@@ -185,6 +185,32 @@ def session(db: None) -> Iterator[Session]:
     session = Session()
     yield session
     session.close()
+
+
+@pytest.fixture
+def new_models(db: None) -> Iterator[None]:
+    """Models that a test defines in the zoo are gone after it."""
+    before = set(apps.all_models["zoo"])
+    yield
+    for name in set(apps.all_models["zoo"]) - before:
+        del apps.all_models["zoo"][name]
+    apps.clear_cache()
+
+
+@pytest.fixture
+def make_table(new_models: None) -> Iterator[Callable[[type[models.Model]], None]]:
+    """Makes the table of such a model."""
+    made: list[type[models.Model]] = []
+
+    def make(model: type[models.Model]) -> None:
+        with connection.schema_editor() as editor:
+            editor.create_model(model)
+        made.append(model)
+
+    yield make
+    for model in reversed(made):
+        with connection.schema_editor() as editor:
+            editor.delete_model(model)
 
 
 @pytest.fixture

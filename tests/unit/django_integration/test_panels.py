@@ -18,9 +18,12 @@ from django.urls import include, path
 from django.utils.module_loading import import_string
 
 from django_integration import cache, invalidate, observing, runtime, tag
+from django_integration.copies import followed
 from django_integration.reads.default_cache import default_cache
 from django_integration.testing import isolated_bus
 from invalidator import Loaded
+
+from .zoo.models import Animal, Cage
 
 HERE = Path(__file__)
 PANEL = "django_integration.panels.InvalidatorPanel"
@@ -61,6 +64,14 @@ def quiet(request: HttpRequest) -> HttpResponse:
     return HttpResponse("<html><body>the page</body></html>")
 
 
+def follows(request: HttpRequest) -> HttpResponse:
+    for _ in range(2):
+        rows = cache.get_or_set("animals", lambda: list(Animal.objects.all()))
+    for row in rows:
+        row.cage  # noqa: B018
+    return quiet(request)
+
+
 seen: list[bool] = []
 
 
@@ -83,7 +94,7 @@ def toolbar(db: None) -> Iterator[None]:
         toolbar: Any = import_string(TOOLBAR)  # not before: it has a model, whose app must be installed
         urls = (
             *(path("page/", page), path("async/", async_page), path("quiet/", quiet), path("many/", many)),
-            *(path("look/", look), path("__debug__/", include("debug_toolbar.urls"))),
+            *(path("look/", look), path("follows/", follows), path("__debug__/", include("debug_toolbar.urls"))),
         )
         with override_settings(ROOT_URLCONF=urls):
             toolbar._panel_classes = None
@@ -119,6 +130,19 @@ def test_only_so_much_is_kept() -> None:
     assert "and 5 more" in text
 
 
+def test_relations_that_are_followed_on_cached_rows_are_shown_once_for_each_place() -> None:
+    """Each of them is a query at every hit."""
+    cage = Cage.objects.create(name="cage")
+    for name in "ab":
+        Animal.objects.create(name=name, cage=cage)
+    text = shown("/follows/")
+    assert text.count("zoo.Animal.cage") == 1
+    assert "<td>2</td>" in text
+    assert f"{__file__}:" in text
+    assert "select_related" in text
+    assert "Relations followed" not in shown("/page/")
+
+
 def test_coroutines_and_their_threads_are_seen() -> None:
     answer = asyncio.run(AsyncClient().get("/async/"))  # type: ignore[arg-type]
     text = answer.content.decode()
@@ -131,6 +155,7 @@ def test_after_the_request_nothing_watches() -> None:
     assert default_cache().observer is None
     assert not runtime.publish_observers
     assert not observing._watchers
+    assert followed._listeners == [followed._log], "the one of DEBUG"
 
 
 def test_a_panel_that_is_off_costs_nothing() -> None:

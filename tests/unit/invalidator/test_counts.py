@@ -7,7 +7,7 @@ from tests.support import Thread
 def test_a_new_cache_has_counted_nothing() -> None:
     events, evictions = Counts().read()
     assert events == dict.fromkeys(EVENTS, 0)
-    assert evictions == {"invalidated": 0, "expired": 0, "room": 0, "hand": 0}
+    assert evictions == {"invalidated": 0, "expired": 0, "room": 0, "hand": 0, "changed": 0}
 
 
 def test_threads_lose_no_count() -> None:

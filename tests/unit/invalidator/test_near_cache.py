@@ -814,7 +814,7 @@ class TestHooks:
             ("k0", 0, "room"),
             ("k2", 2, "hand"),
         ]
-        assert it.cache.stats().evictions == {"invalidated": 2, "expired": 1, "room": 1, "hand": 1}
+        assert it.cache.stats().evictions == {"invalidated": 2, "expired": 1, "room": 1, "hand": 1, "changed": 0}
 
     def test_sweeping(self, it) -> None:
         """What no caller asks for leaves, too, and is reported; what is merely unleased stays."""
@@ -870,7 +870,7 @@ class TestStats:
         stats = it.cache.stats()
         assert (stats.hits, stats.misses, stats.loads, stats.fills, stats.refused_fills) == (2, 3, 1, 2, 1)
         assert (stats.size, stats.maxsize, stats.hit_ratio) == (2, 10, 0.4)
-        assert stats.as_dict()["evictions"] == {"invalidated": 0, "expired": 0, "room": 0, "hand": 0}
+        assert stats.as_dict()["evictions"] == {"invalidated": 0, "expired": 0, "room": 0, "hand": 0, "changed": 0}
 
     def test_an_invalidated_read_is_a_miss(self, it) -> None:
         it.cache.set("a", 1)

@@ -14,7 +14,7 @@ def stats(**counts: int) -> Stats:
 def test_stats_are_ready_for_json() -> None:
     told = json.loads(json.dumps(stats(hits=3, misses=1).as_dict()))
     assert told["hit_ratio"] == 0.75
-    assert told["evictions"] == {"invalidated": 0, "expired": 0, "room": 0, "hand": 0}
+    assert told["evictions"] == {"invalidated": 0, "expired": 0, "room": 0, "hand": 0, "changed": 0}
 
 
 def test_before_the_first_read_nothing_was_hit() -> None:

@@ -16,8 +16,8 @@ from django.test import override_settings
 
 from django_integration import bus, invalidate
 from django_integration.backend import NearCacheBackend, settling
-from django_integration.backend.copies import hand_out
 from django_integration.backend.levels import Call, Done, Pending, Publish
+from invalidator.extending import hand_out
 
 from ..conftest import WAIT_S, Message, Wire
 from .conftest import KEY, OURS

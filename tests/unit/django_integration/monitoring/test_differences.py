@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 
-from django_integration.backend.copies import keep
 from django_integration.monitoring.differences import find, short
+from invalidator.extending import keep
 
 from ..zoo.models import Animal, Cage
 

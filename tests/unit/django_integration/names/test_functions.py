@@ -1,14 +1,17 @@
 """The register of `@invalidates` functions: which there are for a model, and what they may return."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.test.utils import CaptureQueriesContext
 
+from django_integration import invalidates
 from django_integration.names import functions
 from django_integration.names.functions import Target, add, any_for, call, children_wanted, of_rows, read_rows
 
+from ..conftest import Wire
 from ..zoo.invalidation import bones_of, day_of, hall_of
 from ..zoo.models import Animal, Cage, Exhibit, Pet, Skeleton, Ticket
 
@@ -60,20 +63,102 @@ def test_a_function_may_return_names_or_yield_them() -> None:
 
 
 @pytest.mark.usefixtures("db")
-def test_rows_are_read_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "ROWS_PER_QUERY", 2)
-    pks = [Cage.objects.create().pk for _ in range(5)]
-    with CaptureQueriesContext(connection) as queries:
-        read = [[row.pk for row in rows.order_by("pk")] for rows in read_rows(Cage, "id", pks, "default", lock=False)]
-    assert read == [pks[:2], pks[2:4], pks[4:]]
-    assert len(queries) == 3
-
-
-@pytest.mark.usefixtures("db")
 def test_rows_are_locked_in_a_transaction_where_the_database_can() -> None:
     cage = Cage.objects.create()
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
-        [rows] = read_rows(Cage, "id", [cage.pk], "default", lock=True)
-        assert list(rows) == [cage]
+        assert list(read_rows(Cage, "id", [cage.pk], "default", lock=True)) == [cage]
     locks = " FOR " in queries[0]["sql"]
     assert locks == connection.features.has_select_for_update
+
+
+class Joining(models.Manager[models.Model]):
+    def get_queryset(self) -> models.QuerySet[models.Model]:
+        return super().get_queryset().select_related("cage")
+
+
+class Distinct(models.Manager[models.Model]):
+    def get_queryset(self) -> models.QuerySet[models.Model]:
+        return super().get_queryset().distinct()
+
+
+class Counting(models.Manager[models.Model]):
+    def get_queryset(self) -> models.QuerySet[models.Model]:
+        return super().get_queryset().annotate(models.Count("cage"))
+
+
+class Hiding(models.Manager[models.Model]):
+    def get_queryset(self) -> models.QuerySet[models.Model]:
+        return super().get_queryset().filter(number=1)
+
+
+@pytest.mark.usefixtures("functions")
+@pytest.mark.parametrize("in_transaction", [True, False])
+@pytest.mark.parametrize("manager", [models.Manager, Joining, Distinct, Counting, Hiding])
+def test_rows_are_read_whatever_the_models_own_manager_and_order_do(
+    manager: type[models.Manager[models.Model]],
+    in_transaction: bool,
+    make_table: Callable[[type[models.Model]], None],
+    wire: Wire,
+) -> None:
+    """
+    PostgreSQL locks no row of an outer join, of DISTINCT or of GROUP BY. And a row that a manager hides has changed
+    all the same.
+    """
+
+    class Ranked(models.Model):
+        number = models.IntegerField(default=0)
+        cage = models.ForeignKey(Cage, models.CASCADE, null=True)
+        objects = manager()
+
+        class Meta:
+            app_label = "zoo"
+            base_manager_name = "objects"
+            ordering = ("cage__name",)
+
+        def __str__(self) -> str:
+            return f"number {self.number}"
+
+    make_table(Ranked)
+    invalidates(Ranked)(lambda row: [f"number:{row.number}"])
+    row = Ranked(number=1)
+    row.save()
+    row.number = 2
+    wire.messages()
+    with transaction.atomic() if in_transaction else contextlib.nullcontext():
+        row.save()
+    assert wire.message().keys == {"number:1", "number:2"}
+    rows = models.QuerySet(Ranked)
+    with transaction.atomic() if in_transaction else contextlib.nullcontext():
+        assert rows.filter(number=2).update(number=3) == 1
+    assert wire.message().keys == {"number:2", "number:3"}
+    with transaction.atomic() if in_transaction else contextlib.nullcontext():
+        row.delete()
+    assert wire.message().keys == {"number:3"}
+
+
+@pytest.mark.usefixtures("new_models")
+def test_a_row_of_a_view_is_read_without_a_lock_where_it_cannot_be_locked() -> None:
+    """PostgreSQL locks rows of a view as those of its tables, and refuses that for one that groups."""
+
+    class Grouped(models.Model):
+        name = models.CharField(max_length=80)
+
+        class Meta:
+            app_label = "zoo"
+            db_table = "zoo_grouped"
+            managed = False
+
+        def __str__(self) -> str:
+            return self.name
+
+    cage = Cage.objects.create(name="a")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE VIEW zoo_grouped AS SELECT id, max(name) AS name FROM zoo_cage GROUP BY id")
+    try:
+        with transaction.atomic():
+            [row] = read_rows(Grouped, "id", [cage.pk], "default", lock=True)
+            assert Cage.objects.count() == 1, "the transaction goes on"
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP VIEW zoo_grouped")
+    assert row.name == "a"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.apps import apps
-from django.db import IntegrityError, OperationalError, connection, models, transaction
+from django.db import IntegrityError, OperationalError, connection, migrations, models, transaction
 from django.db.migrations.state import ProjectState
 from django.db.models import F, Q
 from django.db.models.signals import post_delete, post_save, pre_delete
@@ -509,3 +509,63 @@ def test_an_equality_of_somebody_elses_names_no_rows(wire: Wire) -> None:
     with register_lookup(models.CharField, SameLetters):
         assert Word.objects.filter(text__same_letters="aPE").update(day=1) == 1
     assert wire.message().tags == {"zoo.word", "zoo.word:*"}
+
+
+# ---------------------------------------------------------------------------------------------- models of the past
+
+
+WITH_A_PAST: dict[str, Callable[[Any], object]] = {
+    "bulk_create": lambda gone: gone.objects.bulk_create([gone(number=3), gone(number=4)]),
+    "bulk_update": lambda gone: gone.objects.bulk_update([gone.objects.get()], ["number"]),
+    "save": lambda gone: gone.objects.get().save(),
+    "update": lambda gone: gone.objects.update(number=2),
+    "delete": lambda gone: gone.objects.get().delete(),
+    "delete of all": lambda gone: gone.objects.all().delete(),
+    "links": lambda gone: gone.objects.get().others.add(gone.objects.create(number=5)),
+    "a link set to null": lambda gone: gone.objects.create(number=6, parent=gone.objects.get()).parent.delete(),
+    "updated conflicts": lambda gone: gone.objects.bulk_create(
+        [gone(id=1, number=1)],
+        update_conflicts=True,
+        update_fields=["number"],
+        unique_fields=["id"] if connection.features.supports_update_conflicts_with_target else None,
+    ),
+    "ignored conflicts": lambda gone: gone.objects.bulk_create([gone(id=99, number=1)], ignore_conflicts=True),
+}
+
+
+@pytest.fixture
+def gone() -> Iterator[type[models.Model]]:
+    """A migration's model that is not there any more, with one row."""
+    past, before = ProjectState(), ProjectState()
+    create = migrations.CreateModel(
+        "Gone",
+        [
+            ("id", models.BigAutoField(primary_key=True)),
+            ("number", models.IntegerField()),
+            ("parent", models.ForeignKey("zoo.Gone", models.SET_NULL, null=True)),
+            ("others", models.ManyToManyField("zoo.Gone")),
+        ],
+    )
+    create.state_forwards("zoo", past)
+    with connection.schema_editor() as editor:
+        create.database_forwards("zoo", editor, before, past)
+    model: Any = past.apps.get_model("zoo", "Gone")
+    model.objects.create(number=1)
+    yield model
+    with connection.schema_editor() as editor:
+        create.database_backwards("zoo", editor, past, before)
+
+
+@pytest.mark.parametrize("write", WITH_A_PAST.values(), ids=WITH_A_PAST.keys())
+@pytest.mark.parametrize("has_functions", [False, True])
+def test_a_migration_writes_to_a_model_that_is_gone(
+    write: Callable[[Any], object], has_functions: bool, functions: None, gone: Any, wire: Wire
+) -> None:
+    """Its rows cannot be copied by `copy.copy`, which asks for the model of today."""
+    if has_functions:
+        invalidates(gone)(lambda row: [f"number:{row.number}"])
+    wire.messages()
+    write(gone)
+    messages = wire.messages()
+    assert all(message.everything for message in messages) if has_functions else messages
+    assert any(message.everything or "zoo.gone" in message.tags for message in messages)
