@@ -54,8 +54,9 @@ demo: $(INSTALLED) ## a shop on SERVERS=3 app servers and a Redis of its own (or
 bench: $(INSTALLED) ## measure, against peers, in one run
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-mutations: $(INSTALLED) ## remove each rule of the core, and see that a check notices
-	@exec $(BIN)/python -m tests.proof.simulation.mutations $(ARGS)
+mutations: $(INSTALLED) ## remove each rule of the core and of the value path, and see that a check notices
+	@$(BIN)/python -m tests.proof.simulation.mutations $(ARGS)
+	@exec $(BIN)/python -m tests.proof.values.mutations $(ARGS)
 
 torture: $(INSTALLED) ## faults at random on real processes, for minutes
 	@exec $(BIN)/python -m tests.proof.torture $(ARGS)
