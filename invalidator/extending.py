@@ -45,6 +45,7 @@ from .forks import ForkOwner, FreshLock, FreshRLock, on_fork_in_child, register_
 from .keys import Describe, KeySpec, TagsSpec, plain_key
 from .ledger import now_ns
 from .loaded import DEFAULT, Ttl, check_ttl
+from .lru import LruContext
 from .names import check_key, check_tag, check_tags, name_slots
 from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
@@ -73,6 +74,7 @@ __all__ = [
     "Kept",
     "KeySpec",
     "Loader",
+    "LruContext",
     "Node",
     "Observer",
     "Option",

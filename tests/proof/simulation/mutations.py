@@ -44,6 +44,15 @@ MUTATIONS = (
         ("entry", "served_until = self._served_until(proven_at, as_of)", "served_until = FOREVER"),
     ),
     mutation(
+        "the lease covers only what was loaded after the process listened",
+        ("entry", "if proven_at and self.ledger.covers(as_of) else 0", "if proven_at else 0"),
+    ),
+    mutation(
+        "what was made from other values is leased only if they are",
+        ("entry", "            as_of = min(as_of, part_as_of)\n", ""),
+        tests="tests/unit/invalidator/test_entry.py",
+    ),
+    mutation(
         "every hit checks the clock",
         (
             "near_cache",
@@ -258,6 +267,26 @@ MUTATIONS = (
         ),
     ),
     mutation(
+        "who begins to listen counts from the answer about the journal, not from the confirmation",
+        ("protocol.subscription", "        yield Listen()\n", ""),
+        (
+            "protocol.subscription",
+            "            self._subscribed = True\n",
+            (
+                "            self._subscribed = True\n"
+                "            if not self._has_listened:\n                yield Listen()\n"
+            ),
+        ),
+    ),
+    mutation(
+        "the first subscription voids nothing",
+        ("protocol.subscription", "        elif not self._has_listened:", "        elif False:"),
+    ),
+    mutation(
+        "a page has what was dropped while it was asked for",
+        ("protocol.subscription", "        elif self._dropped_id:", "        elif False:"),
+    ),
+    mutation(
         "the journal is asked after the subscription is confirmed",
         (
             "protocol.subscription",
@@ -381,7 +410,11 @@ MUTATIONS = (
     ),
     mutation(
         "what waits in the queue is not accepted",
-        ("publishing.publisher", "        batch.receipts.append(receipt)\n", '        receipt.accept("", 0)\n'),
+        (
+            "publishing.outbox",
+            "        return self._waiting.receipt()\n",
+            '        receipt = self._waiting.receipt()\n        receipt.accept("", 0)\n        return receipt\n',
+        ),
     ),
     mutation(
         "a lost answer is tried again",
@@ -457,6 +490,14 @@ MUTATIONS = (
         ),
     ),
     mutation(
+        "what a sidecar's position jumps over, when it begins to listen, is swept by who published it",
+        (
+            "feeds.sidecar_feed",
+            "if (since := self.view.listening_since()) != self._listening_since:",
+            "if (since := self._listening_since) != self._listening_since:",
+        ),
+    ),
+    mutation(
         "a new writer moves `changes` of the ledger it takes over",
         (
             "ledger.table",
@@ -469,6 +510,7 @@ MUTATIONS = (
 IN_SHORT = (
     "`loaded_at` is taken before the loader runs",
     "every read checks the lease (the whole rule)",
+    "the lease covers only what was loaded after the process listened",
     "nobody joins a stale load",
     "a proof counts from its PING",
     "nothing is proved while replaying",
