@@ -99,7 +99,7 @@ class Invalidator:
         self._callbacks = Callbacks()
         self._caches = AttachedCaches()
         self._closed = False
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
         self._feed = self._choose_feed(sidecar)
         self.first_moments = FirstMoments(self._feed, clock, lambda: self._publisher.waiting > 0)
         """For caches: what they do before the first miss."""
@@ -514,7 +514,7 @@ class Invalidator:
 
     def after_fork_in_child(self) -> None:
         """Go on as a new node, without the parent's connections, queue and listener."""
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
         if not self._closed:
             self.node = secrets.token_hex(6)
             self._link.after_fork()

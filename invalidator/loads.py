@@ -183,7 +183,7 @@ class _Waiting:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.by_load: dict[int, list[Load]] = {}
         self.by_thread: dict[int, Load] = {}
         forks.register_for_forks(self)

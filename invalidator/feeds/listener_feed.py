@@ -35,7 +35,7 @@ class ListenerFeed:
         self._journal = read_journal(ledger)
         self._listener: Listener | None = None
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def state(self) -> str:
