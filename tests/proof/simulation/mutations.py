@@ -396,8 +396,8 @@ MUTATIONS = (
         "a forked child has a listener of its own",
         (
             "feeds.listener_feed",
-            "            self._listener.close_in_child()\n            self._listener = None",
-            "            self._listener.close_in_child()",
+            "            self._leave(self._listener)\n            self._listener = None",
+            "            self._leave(self._listener)",
         ),
     ),
     mutation(
