@@ -87,4 +87,4 @@ class Callbacks:
         now = time.monotonic()
         if number in self._registered and now >= self._logged.get(number, 0.0):
             self._logged[number] = now + QUIET_S
-            log.exception("on_invalidate callback failed callback=%r", callback)
+            log.error("on_invalidate callback failed callback=%r", callback, exc_info=True)

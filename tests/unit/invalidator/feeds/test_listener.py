@@ -418,6 +418,7 @@ class TestSurviving:
         assert caplog.text.count("listener failed") == 1
         assert "Traceback" in caplog.text
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
     def test_a_greenlet_that_is_killed_ends_and_can_be_seen_to_have(self, it) -> None:
         """gevent raises it where the greenlet waits, and whoever kills one waits for its end."""
 
