@@ -80,11 +80,15 @@ class Callbacks:
                 except BaseException as error:
                     if any(kind.__name__ == "GreenletExit" for kind in type(error).__mro__):
                         raise  # gevent ends the greenlet
-                    self._failed(number, registered.callback)
+                    self.failures += 1
+                    if self._is_news(number):
+                        log.exception("on_invalidate callback failed callback=%r", registered.callback)
 
-    def _failed(self, number: int, callback: Callback) -> None:
-        self.failures += 1
+    def _is_news(self, number: int) -> bool:
+        """Whether nothing was logged in the last QUIET_S of the callback of that number, which has failed."""
         now = time.monotonic()
-        if number in self._registered and now >= self._logged.get(number, 0.0):
+        if now < self._logged.get(number, 0.0):
+            return False
+        if number in self._registered:  # or it has ended itself: then it fails no more
             self._logged[number] = now + QUIET_S
-            log.error("on_invalidate callback failed callback=%r", callback, exc_info=True)
+        return True
