@@ -464,6 +464,7 @@ class Invalidator:
             flushes=tally.flushes,
             replays=tally.replays,
             reconnects=tally.reconnects,
+            failures=tally.failures + self._callbacks.failures,
             received=tally.received,
             refused=dict(tally.refused),
             published=self._publisher.published,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -304,7 +305,19 @@ class TestCallbacks:
         bus.invalidated(Body(v=1, keys=("a",)), "1-0", 0)
         bus.flushed("in doubt", 0)
         assert len(heard) == 2
-        assert "callback failed" in caplog.text
+        assert caplog.text.count("callback failed") == 1  # and not once a message
+        assert bus.status().failures == 2
+
+    def test_one_that_ends_the_program_ends_itself(self, two) -> None:
+        """ "A new release: reload me." It runs in the listener's thread, which has to go on."""
+        one, other = two
+        other.on_invalidate(lambda it: sys.exit("reload"), keys=["release"])
+        one.invalidate("release")
+        wait_until(lambda: other.status().failures == 1)
+        heard = self.hear(other)
+        one.invalidate("a")
+        wait_until(lambda: heard)
+        assert (other.status().reconnects, other.status().flushes) == (0, 0)
 
     def test_one_may_use_the_bus(self, bus, link) -> None:
         """No lock is held while it runs."""
