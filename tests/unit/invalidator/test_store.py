@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from invalidator.entry import Entry
 from invalidator.store import Store
+from invalidator.variants import variant_of
 
 
 def entry_of(value: object = None, loaded_at: int = 100) -> Entry[object]:
@@ -267,3 +268,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 StoreAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAgainstModel = StoreAgainstModel.TestCase
+
+
+def test_variants_are_found_by_their_name_as_long_as_they_are_there() -> None:
+    store = Store(2)
+    keys = [variant_of("a", str(number)) for number in range(3)]
+    for key in keys:
+        store.put(key, entry_of())
+    assert store.variants_of("a") == tuple(keys[1:])
+    assert [left.key for left in store.remove_named(["a", "b"], "hand")] == keys[1:]
+    assert store.variants_of("a") == ()
