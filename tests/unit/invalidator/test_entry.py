@@ -231,6 +231,7 @@ class TestListening:
         rule = make_rule(ledger, clock)
         part = entry_of(clock() - 1, slots=(OTHER,))
         entry = entry_of(clock() + 1, parts=parts_of([part]))
+        assert (rule.can_be_leased(entry_of(clock() + 1)), rule.can_be_leased(entry)) == (True, False)
         assert rule.check(entry) == "valid"
         assert entry.good_until == part.loaded_at + 2 * S
         ledger.prove(clock.advance(2))
