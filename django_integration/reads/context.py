@@ -59,7 +59,7 @@ class Context(LruContext):
             self.part = _refusing(error)
         else:
             if schemas.are_chosen:
-                asks.append(schemas.here)
+                asks.append(schemas.here if _KNOWN_TO_NO_TENANT.issuperset(asks) else schemas.here_in_threads)
             self.part = _text_of(asks) if asks else None
 
     def end(self) -> None:
@@ -170,6 +170,9 @@ def database() -> str:
     """The databases from which routers let each model be read: asks them for every model."""
     return " ".join(router.db_for_read(model) for model in apps.get_models(include_auto_created=True))
 
+
+_KNOWN_TO_NO_TENANT = frozenset({language, current_timezone})
+"""Any other function is trusted to tell tenants in coroutines, where nobody knows which connection will be used."""
 
 _KNOWN: Mapping[str, Ask] = {
     "language": language,
