@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from invalidator.entry import Entry
 from invalidator.store import Store
 from tests.interrupts import Places, interrupted
+from invalidator.variants import variant_of
 
 
 def entry_of(value: object = None, loaded_at: int = 100) -> Entry[object]:
@@ -362,3 +363,13 @@ class TestInterruptions:
             store.put(key, entry_of(Tidy()))
         store.remove(["c", "d"], "hand")
         assert "tidy" in store.by_key
+
+
+def test_variants_are_found_by_their_name_as_long_as_they_are_there() -> None:
+    store = Store(2)
+    keys = [variant_of("a", str(number)) for number in range(3)]
+    for key in keys:
+        store.put(key, entry_of())
+    assert store.variants_of("a") == tuple(keys[1:])
+    assert [left.key for left in store.remove_named(["a", "b"], "hand")] == keys[1:]
+    assert store.variants_of("a") == ()
