@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 from invalidator import Entry, NearCache, Receipt
-from invalidator.extending import name_of
 
 from ..names import Names
 from ..transactions.outgoing import follow
@@ -54,8 +53,7 @@ class UncommittedFills:
 
     def rolled_back(self) -> None:
         """See `Follower`, and rule 1."""
-        void = {name_of(key) for key, entry in self._filled.values() if not self._near.is_invalidated(entry)}
-        if void:
+        if void := {name for name, entry in self._filled.values() if not self._near.is_invalidated(entry)}:
             self._near.bus.announce(*void)()
 
 
