@@ -122,6 +122,21 @@ class TestInvalidating:
         [[body]] = link.published
         assert decode(body) == Body(v=1, node=bus.node, keys=("a", "b"), tags=("t",))
 
+    def test_a_key_may_be_published_for_the_others_alone(self, bus, link, clock) -> None:
+        """This process has its new value already; the rest of the message is in force here, too."""
+        cache = NearCache(bus)
+        bus.ledger.prove(clock())
+        cache.set_many({"mine": "new", "stale": "old"})
+        clock.advance(0.001)
+        bus.announce("stale", elsewhere=["mine"])()
+        assert link.names_published == ["stale", "mine"]
+        assert len(link.published) == 1
+        assert cache.get_many(["mine", "stale"]) == {"mine": "new"}
+        bus.announce(elsewhere=["mine"])()
+        assert cache.get("mine") == "new"
+        with pytest.raises(InvalidName):
+            bus.announce(elsewhere=[""])
+
     def test_it_voids_key_and_tags(self, bus, clock) -> None:
         bus.invalidate("a", tags=["t"])
         assert stamp_of(bus, "a") == bus.ledger.newest_stamp([tag_slot("t", bus.ledger.slots)]) == clock()

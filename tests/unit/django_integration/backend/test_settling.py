@@ -1,6 +1,7 @@
 """Fills that come too late are taken back, and deletes that failed are made."""
 
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from django.core.cache import caches
@@ -10,6 +11,7 @@ from django_integration.backend import second_level, settling
 
 from ..conftest import WAIT_S, Wire
 from ..faulty import FaultyCache
+from ..zoo.models import Cage
 from .conftest import GONE, KEY
 
 
@@ -95,6 +97,32 @@ def test_what_is_written_after_a_delete_is_not_lost(cache, second, old, new) -> 
 def test_only_what_cannot_be_the_same_differs_surely(one, other, differ) -> None:
     """In doubt a fill is taken back: a cold cache is slow, a stale one is wrong."""
     assert settling.surely_differ(one, other) is differ
+
+
+class Unpicklable:
+    def __reduce__(self) -> str:
+        raise TypeError
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ({"a": [1, "b"]}, {"a": (1, "b")}, True),  # JSON has no tuples
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": 1}, {"b": 1}, False),
+        (1, 1.0, False),
+        (1, True, False),
+        (None, None, True),
+        (float("nan"), float("nan"), False),
+        ({1, 2}, {1, 2}, True),
+        (datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC), True),
+        (Cage(pk=1, name="a"), Cage(pk=1, name="b"), False),  # though Django says that they are equal
+        (Unpicklable(), Unpicklable(), False),
+    ],
+)
+def test_only_what_cannot_differ_is_surely_equal(one, other, equal) -> None:
+    """In doubt a value is deleted."""
+    assert settling.are_surely_equal(one, other) is equal
 
 
 def test_a_new_value_does_not_take_fills_back(cache, second) -> None:
