@@ -75,10 +75,14 @@ def _is_really_in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     driver = connection.connection
     if connection.vendor == "sqlite":
         return bool(driver.in_transaction)
+    if connection.vendor == "mysql":
+        flags = getattr(driver, "server_status", None)  # PyMySQL; mysqlclient says nothing
+        return None if flags is None else bool(flags & _IN_TRANSACTION)
     status = getattr(getattr(driver, "info", None), "transaction_status", None)  # psycopg and psycopg2
     return None if status is None or status == _UNKNOWN else status != _IDLE
 
 
+_IN_TRANSACTION = 1
 _IDLE, _UNKNOWN = 0, 4
 
 

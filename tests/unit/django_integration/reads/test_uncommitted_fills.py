@@ -1,4 +1,4 @@
-"""What `cache.set` stores in a transaction that has written."""
+"""What `cache.set` stores in a transaction that has written something else than its tags say."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_what_is_set_in_the_cache_falls_too() -> None:
     """Its tags say by what it is invalidated, and not that it is made of nothing else."""
     with transaction.atomic():
         Cage.objects.create()
-        assert cache.set("fills:k", "uncommitted", tags=["mine"])
-        assert cache.set_many({"fills:l": "uncommitted"}, tags=[tag("mine")]) == []
+        assert cache.set("fills:k", "uncommitted", tags=["zoo.food"])
+        assert cache.set_many({"fills:l": "uncommitted"}, tags=[tag("zoo.food")]) == []
         transaction.set_rollback(True)
     assert cache.get_many(["fills:k", "fills:l"]) == {}
 
@@ -45,7 +45,7 @@ def test_what_is_set_there_is_published_by_nobody(wire: Wire) -> None:
     """`cache.set` is a fill."""
     with transaction.atomic():
         Cage.objects.create()
-        cache.set("fills:k", "value", tags=["mine"])
+        cache.set("fills:k", "value", tags=["zoo.food"])
     (message,) = wire.messages()
     assert message.keys == set()
     assert cache.get("fills:k") == "value"
@@ -54,9 +54,9 @@ def test_what_is_set_there_is_published_by_nobody(wire: Wire) -> None:
 def test_in_a_savepoint_that_is_rolled_back() -> None:
     with transaction.atomic():
         Cage.objects.create()
-        cache.set("fills:outside", "committed", tags=["mine"])
+        cache.set("fills:outside", "committed", tags=["zoo.food"])
         with transaction.atomic():
-            cache.set("fills:inside", "uncommitted", tags=["mine"])
+            cache.set("fills:inside", "uncommitted", tags=["zoo.food"])
             transaction.set_rollback(True)
     assert cache.get_many(["fills:outside", "fills:inside"]) == {"fills:outside": "committed"}
 
@@ -68,7 +68,7 @@ def test_what_was_made_from_it_falls_with_it() -> None:
 
     with transaction.atomic():
         Cage.objects.create()
-        cache.set("fills:k", "uncommitted", tags=["mine"])
+        cache.set("fills:k", "uncommitted", tags=["zoo.food"])
         assert Thread(page).outcome() == "<p>uncommitted</p>"
         transaction.set_rollback(True)
     assert page() == "<p>None</p>"
@@ -81,7 +81,7 @@ def test_what_another_thread_has_set_meanwhile_stands() -> None:
 
     with transaction.atomic():
         Cage.objects.create()
-        cache.set("fills:k", "uncommitted", tags=["mine"])
+        cache.set("fills:k", "uncommitted", tags=["zoo.food"])
         Thread(set_another).outcome()
         transaction.set_rollback(True)
     assert cache.get("fills:k") == "another"
@@ -92,7 +92,7 @@ def test_beyond_so_many_nothing_is_stored(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(uncommitted_fills, "MOST_FILLS", 1)
     with transaction.atomic():
         Cage.objects.create()
-        assert cache.set("fills:a", 1, tags=["mine"])
-        assert not cache.set("fills:b", 1, tags=["mine"])
-        assert cache.set("fills:a", 2, tags=["mine"])
+        assert cache.set("fills:a", 1, tags=["zoo.food"])
+        assert not cache.set("fills:b", 1, tags=["zoo.food"])
+        assert cache.set("fills:a", 2, tags=["zoo.food"])
     assert cache.get_many(["fills:a", "fills:b"]) == {"fills:a": 2}
