@@ -164,7 +164,7 @@ def _set_savepoint(connection: BaseDatabaseWrapper, name: str) -> None:
 def _roll_back_to(connection: BaseDatabaseWrapper, name: str) -> None:
     savepoint = uncommitted.of(connection).roll_back_to(name)
     if is_in_test_case(connection):
-        in_tests.forget_since(in_tests.began_at() if savepoint is None else savepoint.at)
+        in_tests.forget_since(connection, in_tests.began_at() if savepoint is None else savepoint.at)
 
 
 def _roll_back(connection: BaseDatabaseWrapper, step: Step) -> None:
@@ -177,7 +177,7 @@ def _roll_back(connection: BaseDatabaseWrapper, step: Step) -> None:
     if was_in_transaction:
         _go_on(connection, step, stays_open=stays_open)
     if is_in_test_case(connection):
-        in_tests.forget_since(in_tests.began_at())
+        in_tests.forget_since(connection, in_tests.began_at())
 
 
 def _committed(connection: BaseDatabaseWrapper) -> None:
