@@ -218,6 +218,45 @@ class TestInvalidating:
         assert bus.status().queued == 0
 
 
+class Silent(Invalidator):
+    """Of an integration, while tests run whose changes nobody else is to see."""
+
+    publishes = False
+
+
+class TestPublishingNothing:
+    def test_it_is_in_force_here_and_reaches_nobody(self, link, clock) -> None:
+        with Silent("memory://", namespace="shop", clock=clock, link=link, publish="raise") as bus:
+            cache = NearCache(bus)
+            cache.set("a", 1)
+            receipt = bus.invalidate("a")
+            assert (receipt.accepted, receipt.queued, bool(receipt.lost_because)) == (False, False, True)
+            assert "a" not in cache
+            cache.set("a", 2)
+            clock.advance(1)
+            bus.clear()
+            assert "a" not in cache
+            bus.hold("b").release()
+            assert link.names_published == []
+            assert bus.status().published == bus.status().queued == 0
+
+    def test_what_was_loaded_since_then_leaves_and_nothing_else(self, bus, clock) -> None:
+        """The rows of a test are gone at its end, and what its caches were filled from."""
+        cache, other = NearCache(bus), NearCache(bus)
+        cache.set("before", 1)
+        other.get("missed")
+        clock.advance(0.1)
+        began = clock()
+        bus.evict_loaded_since(began)
+        for some in (cache, other):
+            some.set("inside", 1)
+        other.set("missed", "inside, and as old as the miss, if that were not forgotten")
+        clock.advance(0.1)
+        bus.evict_loaded_since(began)
+        assert ["before" in cache, "inside" in cache, len(other)] == [True, False, 0]
+        assert cache.stats().evictions["hand"] == 1
+
+
 class TestReceiving:
     def test_what_one_publishes_the_other_evicts(self, two) -> None:
         one, other = two

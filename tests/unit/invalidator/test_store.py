@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from invalidator.entry import Entry
 from invalidator.store import Store
-from tests.interrupts import Places, interrupted
 from invalidator.variants import variant_of
+from tests.interrupts import Places, interrupted
 
 
 def entry_of(value: object = None, loaded_at: int = 100) -> Entry[object]:

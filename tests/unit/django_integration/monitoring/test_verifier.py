@@ -15,7 +15,7 @@ from django_integration.monitoring import verifier
 from django_integration.monitoring.status import look
 from django_integration.monitoring.verifier import MOST_FINDINGS, Counts, Finding, Verifier
 from django_integration.reads.default_cache import default_cache
-from django_integration.testing import IsolatedBus, isolated_bus
+from django_integration.testing import IsolatedBus, isolated
 from invalidator import Invalidator
 
 from ..zoo.models import Cage
@@ -25,7 +25,7 @@ QUICK = {"MAX_STALENESS": 0.6}
 
 @pytest.fixture(autouse=True)
 def memory() -> Iterator[IsolatedBus]:
-    with isolated_bus(**QUICK) as memory:
+    with isolated(**QUICK) as memory:
         yield memory
 
 
@@ -249,7 +249,7 @@ def test_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_setting_begins_and_ends_with_the_bus() -> None:
     assert verifier.report() is None
-    with isolated_bus(**QUICK, VERIFY=1.0, VERIFY_IGNORE=["clock:*"]):
+    with isolated(**QUICK, VERIFY=1.0, VERIFY_IGNORE=["clock:*"]):
         source = Source()
         source.ask()
         source.ask()
@@ -263,7 +263,7 @@ def test_the_setting_begins_and_ends_with_the_bus() -> None:
 
 def test_the_setting_is_in_the_status() -> None:
     assert look()["verifier"] is None
-    with isolated_bus(**QUICK, VERIFY=1.0):
+    with isolated(**QUICK, VERIFY=1.0):
         source = Source({"price": 1})
         source.ask()
         source.value = {"price": 2}
@@ -278,7 +278,7 @@ def test_the_setting_is_in_the_status() -> None:
 
 
 def test_a_forked_child_judges_for_itself() -> None:
-    with isolated_bus(**QUICK, VERIFY=1.0):
+    with isolated(**QUICK, VERIFY=1.0):
         source = Source()
         source.ask()
         reviewer = verifier._of_the_setting.verifier
