@@ -15,10 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test matrix check format demo bench mutations torture build clean
+.PHONY: help venv test matrix matrix-django check format demo bench mutations torture build clean
 
 help: ## print this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(INSTALLED) ## make .venv and install everything into it (PYTHON=python3.13 chooses the interpreter)
 
@@ -37,6 +37,9 @@ matrix: $(INSTALLED) ## tests of the Django app on PAIRS=all of Python and Djang
 	@exec $(BIN)/python -m tests.databases.matrix --pairs=$(PAIRS) $(DATABASES) -- --numprocesses=$(WORKERS) \
 		--dist=loadfile $(ARGS)
 
+matrix-django: $(INSTALLED) ## Django's own test suite with this app installed, all that has to do with models (half an hour)
+	@exec $(BIN)/python -m tests.databases.django_suite --all $(ARGS)
+
 check: $(INSTALLED) ## lint, formatting, types, imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -54,8 +57,9 @@ demo: $(INSTALLED) ## a shop on SERVERS=3 app servers and a Redis of its own (or
 bench: $(INSTALLED) ## measure, against peers, in one run
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-mutations: $(INSTALLED) ## remove each rule of the core, and see that a check notices
-	@exec $(BIN)/python -m tests.proof.simulation.mutations $(ARGS)
+mutations: $(INSTALLED) ## remove each rule of the core and of the value path, and see that a check notices
+	@$(BIN)/python -m tests.proof.simulation.mutations $(ARGS)
+	@exec $(BIN)/python -m tests.proof.values.mutations $(ARGS)
 
 torture: $(INSTALLED) ## faults at random on real processes, for minutes
 	@exec $(BIN)/python -m tests.proof.torture $(ARGS)

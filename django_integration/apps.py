@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 
-from . import checks
+from . import checks, first_request
 from .backend import second_level
 from .dependencies import hooks as reading
 from .local_caches import adapters
@@ -35,5 +35,6 @@ class InvalidatorConfig(AppConfig):
         adapters.install()
         verifier.install()
         reading.patches.install()
+        first_request.install()
         autodiscover_modules("invalidation")
         receivers.keep_rows()

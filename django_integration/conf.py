@@ -32,6 +32,9 @@ EXAMPLE = 'INVALIDATOR = {"URL": "redis://localhost:6379/0", "NAMESPACE": "shop"
 LOCAL_CACHES = ("sites", "contenttypes", "waffle", "constance")
 """Applications whose process-local caches we can make coherent: `local_caches`."""
 
+CONTEXTS = ("language", "timezone", "schema", "database")
+"""What KEY_CONTEXT can name without a path: `reads/context.py`."""
+
 Publish = Literal["queue", "raise"]
 Writes = Literal["after_commit", "strict"]
 Fault = Literal["setting", "unknown", "missing", "value"]
@@ -78,6 +81,16 @@ def _is_share(value: object) -> bool:
 
 def _texts(value: object) -> bool:
     return isinstance(value, list | tuple) and all(map(_text, value))
+
+
+def _context(value: object) -> bool:
+    return value is None or all(map(_is_in_context, value if isinstance(value, list | tuple) else [value]))
+
+
+def _is_in_context(value: object) -> bool:
+    return callable(value) or (
+        isinstance(value, str) and (value in CONTEXTS or re.fullmatch(r"\w+(\.\w+)+", value) is not None)
+    )
 
 
 def _sidecar(value: object) -> bool:
@@ -134,6 +147,7 @@ class Conf:
     publish = Live[Publish](OPTIONS["publish"])
     queue_size = Live[int](OPTIONS["queue_size"])
     publish_timeout = Live[float](OPTIONS["publish_timeout"])
+    publish_connections = Live[int](OPTIONS["publish_connections"])
     close_timeout = Live[float](OPTIONS["close_timeout"])
     journal_length = Live[int](OPTIONS["journal_length"])
     slots = Live[int](OPTIONS["slots"])
@@ -219,6 +233,17 @@ class Conf:
         )
     )
     hold = Live[float](OPTIONS["hold"])
+    key_context = Live[Any](
+        Option(
+            None,
+            Check(
+                _context,
+                f"a list of {', '.join(map(repr, CONTEXTS))} and of dotted paths of functions without arguments, such "
+                'as ["language", "shop.tenants.current_tenant"]; or one of them; or None',
+            ),
+            "what the result of a cached function depends on besides its arguments",
+        )
+    )
 
 
 conf = Conf()

@@ -176,7 +176,7 @@ class _Observer:
 
     def _remember(self, key: str, entry: AnyEntry, timing: _Timing) -> AnyEntry:
         if self._made is not None and timing.has_made_it:
-            with _lock:
+            with _lock.lock:
                 self._made[key] = entry
                 if len(self._made) > MOST_KNOWN:
                     self._made.popitem(last=False)
@@ -334,14 +334,14 @@ def end_review(reviewer: Reviewer) -> None:
 
 
 def _change(change: Callable[[], object]) -> None:
-    with _lock:
+    with _lock.lock:
         change()
         for opened in near_caches.opened():
             _set_observer(opened)
 
 
 def _set_observer(opened: Opened) -> None:
-    with _lock:
+    with _lock.lock:
         if not (_watchers or _reviewers):
             opened.near.observer = None
         elif opened.near.observer is None:

@@ -84,7 +84,7 @@ class Patch:
         """Put the replacement on *owner*, unless it is there. Raises AttributeError if there is nothing to replace."""
         if owner in self.in_place or self.make is None:
             return
-        with _installing:
+        with _installing.lock:
             if owner not in self.in_place:
                 original = getattr(owner, self.name)
                 replacement = functools.wraps(original)(self.make(original))
@@ -94,7 +94,7 @@ class Patch:
 
     def remove(self) -> None:
         """Put back what was there, unless somebody else has wrapped the replacement meanwhile."""
-        with _installing:
+        with _installing.lock:
             for owner, replacement in tuple(self.in_place.items()):
                 if getattr(owner, self.name) is replacement:
                     before = replacement.__wrapped__

@@ -72,15 +72,21 @@ class Bus(Invalidator):
         """See `Invalidator.publishes`: not while this process keeps to itself, unless the bus is within the process."""
         return not _runtime.keeps_to_itself or self.url.startswith("memory://")
 
-    def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
+    def announce(
+        self,
+        *keys: str,
+        tags: Iterable[str | Tag] = (),
+        at: int | None = None,
+        elsewhere: Iterable[str] = (),
+    ) -> Callable[[], Receipt]:
         """See `Invalidator.announce`, by which everything but a clear and a release is published."""
         if not publish_observers:
-            return super().announce(*keys, tags=tags, at=at)
-        tags = tuple(tags)
-        publish = super().announce(*keys, tags=tags, at=at)
+            return super().announce(*keys, tags=tags, at=at, elsewhere=elsewhere)
+        tags, elsewhere = tuple(tags), tuple(elsewhere)
+        publish = super().announce(*keys, tags=tags, at=at, elsewhere=elsewhere)
 
         def report_and_publish() -> Receipt:
-            _report(keys, tags)
+            _report((*keys, *elsewhere), tags)
             return publish()
 
         return report_and_publish
@@ -99,10 +105,19 @@ class Bus(Invalidator):
         return super().clear()
 
 
-def publish_again(keys: Iterable[str], tags: Iterable[str], again: Iterable[str]) -> Receipt:
-    """`Bus.invalidate` in one message, but that the shared stores have new values of the keys *again* already."""
+def publish_again(
+    keys: Iterable[str], tags: Iterable[str], again: Iterable[str], elsewhere: Iterable[str] = ()
+) -> Receipt:
+    """
+    `Bus.invalidate` in one message, but that the shared stores have new values of the keys *again* already, and this
+    process those of the keys *elsewhere*.
+    """
     keys, made = tuple(keys), bus()
-    return _publish_deleted(made, keys, lambda: Invalidator.invalidate(made, *keys, *again, tags=tags))
+
+    def publish() -> Receipt:
+        return made.announce(*keys, *again, tags=tags, elsewhere=elsewhere)()
+
+    return _publish_deleted(made, keys, publish)
 
 
 def _publish_deleted(bus: Invalidator, keys: Sequence[str], publish: Callable[[], Receipt]) -> Receipt:
@@ -157,7 +172,7 @@ def bus() -> Invalidator:
     # Read without the lock: an attribute is there whole or not at all, and this is on every write's path.
     if (made := _runtime.bus) is not None:
         return made
-    with _runtime.lock:
+    with _runtime.lock.lock:
         if _runtime.bus is None:
             made = _runtime.bus = make_bus()
             for callback in _runtime.on_made:
@@ -192,7 +207,7 @@ def keep_to_itself(whether: bool) -> None:
 
 def reset() -> None:
     """Close the bus, if there is one; the next use makes a new one."""
-    with _runtime.lock:
+    with _runtime.lock.lock:
         old, _runtime.bus = _runtime.bus, None
         _runtime.has_sidecar = True
     # Outside the lock: a callback of the old bus may be waiting for it.

@@ -68,7 +68,7 @@ class _Relay:
 
     def look(self) -> None:
         """Begin or end to listen on the process' bus, if there is one, as receivers want it."""
-        with self._lock:
+        with self._lock.lock:
             bus = runtime.made_bus()
             if self._bus is not bus:
                 self._leave()

@@ -9,6 +9,6 @@ from __future__ import annotations
 
 reasons: dict[int, object] = {}
 """
-By `id`: batches that were neither published nor rolled back (`transactions/batches.py`), and recorders at work
-(`dependencies/recorder.py`).
+By `id`: recorders at work (`dependencies/recorder.py`). By negative numbers: batches of names that are not committed
+(`transactions/uncommitted.py`).
 """

@@ -19,7 +19,7 @@
 #define CLOCK_BOOTTIME CLOCK_MONOTONIC /* macOS, where it counts suspended time */
 #endif
 
-enum { MAGIC = 0, LAYOUT = 1, SLOTS = 2, CHANGES = 8, FLUSHED_AT = 9, PROVEN_AT = 10, NAMESPACE = 24, HEADER = 64 };
+enum { MAGIC, LAYOUT, SLOTS, RING = 5, FLUSHED_AT = 9, PROVEN_AT, LISTENING_SINCE, NAMESPACE = 24, HEADER = 64 };
 enum { KEY_SEED = 0x6B657973, TAG_SEED = 0x74616773 }; /* "keys", "tags" */
 
 static int64_t load(const int64_t *words, uint64_t index)
@@ -64,9 +64,9 @@ static const int64_t *map_ledger(const char *path, const char *wanted)
     close(descriptor);
     if (words == MAP_FAILED)
         return refuse("it cannot be mapped");
-    if (load(words, MAGIC) != INT64_C(0x494E56414C454447) || load(words, LAYOUT) != 1)
-        return refuse("it is no ledger of layout 1");
-    if (load(words, SLOTS) != found.st_size / 8 - HEADER)
+    if (load(words, MAGIC) != INT64_C(0x494E56414C454447) || load(words, LAYOUT) != 2)
+        return refuse("it is no ledger of layout 2");
+    if (load(words, RING) < 0 || load(words, SLOTS) + load(words, RING) != found.st_size / 8 - HEADER)
         return refuse("its size is not that of its slots");
     if (strlen(wanted) > 64 || memcmp(&words[NAMESPACE], memcpy(namespace, wanted, strlen(wanted)), 64))
         return refuse("it is for another namespace");
@@ -90,8 +90,9 @@ int main(int argc, char **argv)
         int64_t stamp = load(words, HEADER + slot);
         newest = stamp > newest ? stamp : newest;
     }
+    int64_t listening_since = load(words, LISTENING_SINCE);
     int64_t now = now_ns(); /* last: who was paused above wakes up past the lease */
-    int is_leased = proven_at > 0 && now < proven_at + max_staleness;
+    int is_leased = proven_at > 0 && listening_since < loaded_at && now < proven_at + max_staleness;
     const char *verdict = newest >= loaded_at ? "invalidated"
                           : is_leased || now < loaded_at + max_staleness ? "valid" : "unleased";
     return puts(verdict) < 0 || strcmp(verdict, "valid") != 0;

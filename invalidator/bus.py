@@ -2,9 +2,9 @@
 One process' part in a namespace: it publishes what became stale here (`publishing/`), and receives what became stale
 elsewhere (`feeds/`).
 
-Nothing starts at import or when an `Invalidator` is made; the listener starts with the first fill. A forked child is a
-node of its own. It starts its own listener with its own first fill (at once if it has callbacks); the lease and the
-position that its parent had read stay valid.
+Nothing starts at import or when an `Invalidator` is made; the listener starts with the first miss or fill
+(`first_moments.py`). A forked child is a node of its own. It starts its own listener with its own first miss (at once
+if it has callbacks); the lease and the position that its parent had read stay valid.
 
 Rule 1: an invalidation is stamped in this process' ledger before it is published, so that the caller of `invalidate`
 never reads what it has replaced.
@@ -18,7 +18,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,13 +28,15 @@ from .attached_caches import AttachedCache, AttachedCaches
 from .callbacks import Callback, Callbacks
 from .config import HOLD, Config
 from .entry import ValidityRule
-from .errors import InvalidName, InvalidSetting, LedgerFileError, PublishError
+from .errors import InvalidatorError, InvalidName, InvalidSetting, LedgerFileError, PublishError
+from .exits import at_end_of_child
 from .feeds import LedgerFeed
 from .feeds.listener import Listener, apply_to_ledger, make_listener
 from .feeds.listener_feed import ListenerFeed
 from .feeds.sidecar_feed import SidecarFeed
+from .first_moments import FirstMoments
 from .journal_reader import read_journal
-from .ledger import Clock, Ledger, Words, now_ns
+from .ledger import NEVER, Clock, Ledger, Words, now_ns
 from .ledger.file import default_path
 from .link import Link, make_link
 from .message import Body
@@ -86,7 +88,12 @@ class Invalidator:
         self.url = url
         self.clock = clock
         self.node = secrets.token_hex(6)
-        self._link = link or make_link(url, timeout_s=self.config.publish_timeout, namespace=namespace)
+        self._link = link or make_link(
+            url,
+            timeout_s=self.config.publish_timeout,
+            namespace=namespace,
+            connections=self.config.publish_connections,
+        )
         self._names = redis_names(namespace)
         self._publisher = self._make_publisher()
         self._callbacks = Callbacks()
@@ -94,6 +101,8 @@ class Invalidator:
         self._closed = False
         self._closing = threading.Lock()
         self._feed = self._choose_feed(sidecar)
+        self.first_moments = FirstMoments(self._feed, clock, lambda: self._publisher.waiting > 0)
+        """For caches: what they do before the first miss."""
         self.slots = self._feed.view.slots
         self._caches.set_hit_words(self._feed.view.words)
         _living.add(self)
@@ -166,12 +175,37 @@ class Invalidator:
 
         Call it after the change is committed; until then a loader reads the old value.
 
+        An exception that strikes in the middle (a soft time limit, a greenlet's time-out, Ctrl-C) reaches the caller,
+        and the invalidation is queued.
+
         Raises:
             InvalidName: a name cannot be one, or there is none.
             PublishError: Redis did not take it and `publish` is "raise".
             ClosedError: after `close`.
         """
-        return self.announce(*keys, tags=tags)()
+        try:
+            tags = tags if isinstance(tags, Collection) else tuple(tags)  # it may be needed twice
+            return self.announce(*keys, tags=tags)()
+        except InvalidatorError:
+            raise
+        except BaseException:
+            # Wherever it struck: before the first byte, or after the answer.
+            self.invalidate_later(*keys, tags=tags)
+            raise
+
+    def invalidate_later(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
+        """
+        `invalidate` that waits for nothing: in force here at once; a thread publishes it, in order, with what waits.
+
+        For a caller that must not wait: a signal handler, a finalizer.
+
+        Raises:
+            InvalidName: a name cannot be one, or there is none.
+            ClosedError: after `close`.
+        """
+        keys, tags = self._check_names(keys, tags)
+        at = self._stamp(keys, tags)
+        return self._publish(lambda: self._publisher.publish_later(keys, tags), keys, at)
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """
@@ -183,34 +217,40 @@ class Invalidator:
         publish = self.announce(*keys, tags=tags)
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, publish))
 
-    def announce(self, *keys: str, tags: Iterable[str | Tag] = (), at: int | None = None) -> Callable[[], Receipt]:
+    def announce(
+        self,
+        *keys: str,
+        tags: Iterable[str | Tag] = (),
+        at: int | None = None,
+        elsewhere: Iterable[str] = (),
+    ) -> Callable[[], Receipt]:
         """
         The first half of `invalidate`: in force here. Call what it returns, exactly once, to publish.
 
         Args:
             at: what was loaded up to then is stale: a time just read from the clock; None for now.
+            elsewhere: keys that leave in the same message and stay valid in this process, which has their new values.
 
         Raises:
             InvalidName: a name cannot be one, or there is none.
         """
-        keys, tags = self._check_names(keys, tags)
+        elsewhere = tuple(dict.fromkeys(map(check_key, elsewhere)))
+        keys, tags = self._check_names(keys, tags) if keys or tags or not elsewhere else ((), ())
+        at = self._stamp(keys, tags, at)
+        return lambda: self._publish(lambda: self._publisher.publish((*keys, *elsewhere), tags), keys, at)
+
+    def _stamp(self, keys: tuple[str, ...], tags: tuple[str, ...], at: int | None = None) -> int:
+        """Void here what was loaded up to *at*, and return that time; None for now. `_publish` has to follow."""
         self._feed.before_publish()
         at = self.clock() if at is None else at
         self.ledger.stamp(name_slots(keys, tags, self.ledger.slots), at)
-        return lambda: self._publish_names(keys, tags, at)
-
-    def _publish_names(self, keys: tuple[str, ...], tags: tuple[str, ...], at: int) -> Receipt:
-        try:
-            return self._publish(lambda: self._publisher.publish(keys, tags))
-        finally:
-            # These entries are void since they were stamped, so the other processes come first.
-            self._caches.evict_invalidated(keys, at)
+        return at
 
     def clear(self) -> Receipt:
         """Invalidate everything in the namespace. Raises as `invalidate` does."""
         self._feed.before_publish()
         self.ledger.flush(self.clock())
-        return self._publish(lambda: self._publisher.publish((), (), clear=True))
+        return self._publish(lambda: self._publisher.publish((), (), clear=True))  # queued, if an exception strikes
 
     def hold(self, *keys: str, tags: Iterable[str | Tag] = (), duration: float = HOLD.default) -> Hold:
         """
@@ -252,25 +292,23 @@ class Invalidator:
         self._feed.before_publish()
         now = self.clock()
         self.ledger.release(name_slots(hold.keys, hold.tags, self.ledger.slots), hold.owner, now)
-        try:
-            return self._publish(lambda: self._publisher.publish_release(hold))
-        finally:
-            self._caches.evict_invalidated(hold.keys, now)
+        return self._publish(lambda: self._publisher.publish_release(hold), tuple(hold.keys), now)
 
-    def _publish(self, publish: Callable[[], Receipt]) -> Receipt:
-        """Publish what was stamped here, after `before_publish` of the feed."""
-        if not self.publishes:
-            receipt = Receipt()
-            receipt.lose("this process keeps it to itself")
-            self._feed.after_publish(receipt)
-            return receipt
+    def _publish(self, publish: Callable[[], Receipt], keys: Iterable[str] = (), at: int = NEVER) -> Receipt:
+        """Publish what was stamped here *at* that time, after `before_publish` of the feed."""
         try:
-            receipt = publish()
+            receipt = publish() if self.publishes else _kept_here()
         except BaseException as error:  # a worker's time-out, too: without `after_publish`, doubt would never end
+            at_end_of_child(_close_all)
             lost = Receipt()
             lost.lose(str(error) or type(error).__name__)
             self._feed.after_publish(lost)
             raise
+        finally:
+            # These entries are void since they were stamped, so the other processes come first.
+            self._caches.evict_invalidated(keys, at)
+        if receipt.queued:
+            at_end_of_child(_close_all)
         self._feed.after_publish(receipt)
         return receipt
 
@@ -292,7 +330,7 @@ class Invalidator:
         return self._feed.kind == "sidecar"
 
     def start(self) -> None:
-        """Start to receive now instead of with the first fill. Does nothing if that has begun, or after `close`."""
+        """Start to receive now instead of with the first miss. Does nothing if that has begun, or after `close`."""
         self._feed.start()
 
     def wait_until_leased(self, timeout: float) -> bool:
@@ -323,9 +361,9 @@ class Invalidator:
         Call *callback* with an `Invalidation` when one of *keys* or *tags* became stale, whichever process published
         that. Without keys and tags, call it for everything.
 
-        It is also called for everything that may have made them stale: a clear, or a flush because this process may
-        have missed something. It runs in the listener's thread, which proves nothing while it waits: be quick, or hand
-        over to another thread.
+        It is also called for everything that may have made them stale: a clear, a flush because this process may have
+        missed something, and the first subscription, before which it has received nothing. It runs in the listener's
+        thread, which proves nothing while it waits: be quick, or hand over to another thread.
 
         Returns:
             a function that ends this.
@@ -354,6 +392,10 @@ class Invalidator:
         if body.op != "hold":  # the change is still to come: a callback that acted on it would read the old value
             reason = "clear" if body.op == "clear" else "invalidate"
             self._callbacks.call(Invalidation(body.keys, body.tags, reason == "clear", reason, id, body.node))
+
+    def listening(self, now: int) -> None:
+        """Called by the listener: it receives what is published from now on, and has received nothing before."""
+        self._callbacks.call(Invalidation((), (), True, "first subscription", "", ""))
 
     def flushed(self, reason: str, now: int) -> None:
         """Called by the listener: the ledger was voided."""
@@ -406,7 +448,7 @@ class Invalidator:
 
     def status(self) -> Status:
         """How this process is doing. Cheap: no I/O, no lock."""
-        tally = self._feed.tally
+        view, tally = self._feed.view, self._feed.tally
         remaining_ns = self.make_rule().lease_remaining_ns()
         now = self.clock()
         return Status(
@@ -416,6 +458,7 @@ class Invalidator:
             listener=self._feed.kind,
             leased=remaining_ns > 0,
             lease_remaining_s=max(0, remaining_ns) / 1e9,
+            listening_s=(now - view.listening_since()) / 1e9 if view.is_proven() else None,
             max_staleness_s=self.config.max_staleness,
             position=self._feed.position,
             flushes=tally.flushes,
@@ -435,20 +478,24 @@ class Invalidator:
 
     # Ending and forking.
 
-    def close(self) -> None:
+    def close(self) -> int:
         """
         Deliver what waits (for at most `close_timeout` seconds), then stop. May be called again.
 
         Caches on this bus go on answering without a lease, as `when_unleased` says.
+
+        Returns:
+            how many names could not be delivered, and are lost; the log has them, too, and `status().undelivered`.
         """
         with self._closing:
             if self._closed:
-                return
+                return 0
             self._closed = True
-        self._publisher.close(self.config.close_timeout)
+        lost = self._publisher.close(self.config.close_timeout)
         self._feed.close(self.config.close_timeout)
         self._link.close()
         _living.discard(self)
+        return lost
 
     def __enter__(self) -> Self:
         return self
@@ -473,6 +520,7 @@ class Invalidator:
             self._link.after_fork()
             self._publisher.after_fork(self.node)
         self._feed.after_fork_in_child()
+        self.first_moments.begin_again()
 
 
 _living: WeakList[Invalidator] = WeakList()
@@ -481,7 +529,7 @@ _living: WeakList[Invalidator] = WeakList()
 @forks.on_fork_in_child
 def _start_those_with_callbacks() -> None:
     for bus in _living:
-        if bus.has_callbacks:  # they wait for changes, not for a fill
+        if bus.has_callbacks:  # they wait for changes, not for a miss
             bus.start()
 
 
@@ -491,6 +539,12 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
+
+
+def _kept_here() -> Receipt:
+    receipt = Receipt()
+    receipt.lose("this process keeps it to itself")
+    return receipt
 
 
 def _past(happening: Happening | None, now: int) -> Past | None:

@@ -153,6 +153,12 @@ class Config:
         number("seconds", least=0.001, most=600),
         "seconds to wait for Redis when connecting, and for each answer",
     )
+    publish_connections: int = _option(
+        64,
+        whole("connections", least=1, most=10_000),
+        "how many threads may publish at once, each on a connection of its own; one more waits for a connection, at "
+        "most `publish_timeout`",
+    )
     close_timeout: float = _option(
         2.0, number("seconds", least=0, most=600), "seconds that `close()` may take to deliver what waits"
     )
@@ -194,6 +200,8 @@ class Config:
 
 
 CONFIG_OPTIONS: Mapping[str, Option[Any]] = {each.name: each.metadata["option"] for each in fields(Config)}
+
+CONNECTIONS: Option[int] = CONFIG_OPTIONS["publish_connections"]
 
 MAXSIZE: Option[int] = Option(
     50_000,

@@ -6,7 +6,9 @@ The rule (docs/guarantees.md derives it):
     every stamp of its key and tags  <  loaded_at
     flushed_at                       <  loaded_at
     now < expires_at
-    now < proven_at + max_staleness  or  now < loaded_at + max_staleness
+    now < proven_at + max_staleness  and  loaded_at > listening_since,  or  now < loaded_at + max_staleness
+
+(`listening_since`: no proof says anything about what became stale before somebody listened.)
 
 A value that was made from other entries' values (`parts`) is no better than they are. The first two lines must hold for
 each of them with its own names and its own `loaded_at`, and the last line for the oldest. (One time for all of them
@@ -174,8 +176,9 @@ class ValidityRule:
     Args:
         own: a second ledger of as many slots, for what this process has published and the first does not have yet.
         max_staleness_ns: how long silence is trusted.
-        when_unleased: "short" serves an entry for `max_staleness` after its own load; "bypass" serves
-            nothing; "serve" serves until the TTL and gives up the bound.
+        when_unleased: what is served without a lease, or was loaded before it could have one. "short" serves an entry
+            for `max_staleness` after its own load; "bypass" serves nothing; "serve" serves until the TTL and gives up
+            the bound.
         replica_lag_ns: how old the data may be that a loader reads; a load is treated as that much older.
     """
 
@@ -246,6 +249,11 @@ class ValidityRule:
         probe: Entry[None] = Entry(None, loaded_at=loaded_at, slots=tuple(slots), parts=parts)
         return self.check(probe) == "valid"
 
+    def can_be_leased(self, entry: AnyEntry) -> bool:
+        """Whether *entry*, and all that it was made from, was loaded after somebody listened. For people to look at."""
+        oldest = min(entry.loaded_at, *[loaded_at for loaded_at, _ in entry.parts], FOREVER)
+        return self.ledger.covers(oldest - self.replica_lag_ns)
+
     def lease_remaining_ns(self) -> int:
         """How long the lease lasts without another proof; 0 or less when there is none."""
         proven_at, _ = self.ledger.read_lease()
@@ -256,9 +264,10 @@ class ValidityRule:
         return newest if self.own is None else max(newest, self.own.newest_stamp(slots))
 
     def _served_until(self, proven_at: int, as_of: int) -> int:
+        """*as_of*: that of the entry, or of its oldest part."""
         if self.when_unleased == "serve":
             return FOREVER
-        leased_until = proven_at + self.max_staleness_ns if proven_at else 0
+        leased_until = proven_at + self.max_staleness_ns if proven_at and self.ledger.covers(as_of) else 0
         if self.when_unleased == "bypass":
             return leased_until
         return max(leased_until, as_of + self.max_staleness_ns)

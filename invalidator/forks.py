@@ -23,7 +23,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Protocol, TypeVar
 
 from .weak_list import WeakList
@@ -55,43 +54,26 @@ class ForkOwner(Protocol):
 
 class FreshLock:
     """
-    A `threading.Lock` that nobody holds in a forked child.
+    A lock that nobody holds in a forked child.
 
-    If the forking thread itself holds it, that thread's `release` in the child frees what it took; the lock was free in
-    the child already.
+        with fresh.lock:
+            ...
+
+    Attributes:
+        lock: a `threading.Lock`, which a child replaces. It is the interpreter's own, so that no exception of a signal
+            handler (a time limit) can strike between the moment it is taken and the beginning of the block. A block
+            that was begun before the fork frees the lock that it took.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_taken")
+    __slots__ = ("__weakref__", "lock")
 
     def __init__(self) -> None:
-        self._taken: list[Lock] = []
-        """The locks that a holder has to release, the last one first. Changed by the holder only."""
         self.renew()
         _fresh_locks.add(self)
 
     def renew(self) -> None:
         """Be free, whoever holds it."""
-        self._lock: threading.Lock | threading.RLock = threading.Lock()
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it. Options and result are those of `threading.Lock`."""
-        lock = self._lock
-        if not lock.acquire(blocking, timeout):
-            return False
-        self._taken.append(lock)
-        return True
-
-    def release(self) -> None:
-        """Free it."""
-        self._taken.pop().release()
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
+        self.lock: threading.Lock | threading.RLock = threading.Lock()
 
 
 class FreshRLock(FreshLock):
@@ -100,7 +82,7 @@ class FreshRLock(FreshLock):
     __slots__ = ()
 
     def renew(self) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
 
 class Fork:

@@ -38,15 +38,17 @@ class Load:
     One load under way.
 
     Attributes:
-        loaded_at: the time before it began.
+        begun: when it began.
+        loaded_at: when it is treated as loaded: then, or before.
         slots, tags: those of its key, and those that the caller gave which started it.
         number: tells it from all other loads of this process.
         thread: the one that leads it, or whose task does.
     """
 
-    __slots__ = ("_result", "loaded_at", "number", "slots", "tags", "thread")
+    __slots__ = ("_result", "begun", "loaded_at", "number", "slots", "tags", "thread")
 
-    def __init__(self, loaded_at: int, slots: tuple[int, ...], tags: tuple[str, ...]) -> None:
+    def __init__(self, begun: int, loaded_at: int, slots: tuple[int, ...], tags: tuple[str, ...]) -> None:
+        self.begun = begun
         self.loaded_at = loaded_at
         self.slots = slots
         self.tags = tags
@@ -80,18 +82,21 @@ class Loads:
     The loads under way of one cache, by key.
 
     Args:
-        now: the time at which a load that begins now is treated as loaded.
+        clock: the time now.
+        as_of: the time at which a load that begins now is treated as loaded.
         is_valid: whether a load of some slots, begun at some time, may be handed to a caller that asks now.
         on_failure: called when a load ends with an error.
     """
 
     def __init__(
         self,
-        now: Callable[[], int],
+        clock: Callable[[], int],
+        as_of: Callable[[], int],
         is_valid: Callable[[tuple[int, ...], int], bool],
         on_failure: Callable[[], object] = lambda: None,
     ) -> None:
-        self._now = now
+        self._clock = clock
+        self._as_of = as_of
         self._is_valid = is_valid
         self._on_failure = on_failure
         self._under_way: dict[str, Load] = {}
@@ -107,7 +112,7 @@ class Loads:
             alone: the caller joins nobody, and nobody joins it.
         """
         if alone:
-            return _begin_to_lead(Load(self._now(), slots, tags)), True
+            return _begin_to_lead(Load(self._clock(), self._as_of(), slots, tags)), True
         with _waiting.lock:
             load = self._under_way.get(key)
             if load is not None:
@@ -115,7 +120,7 @@ class Loads:
                 if self._is_valid(both, load.loaded_at) and not _waiting.is_circular(load, blocking=blocking):
                     _waiting.begin(load, blocking=blocking)
                     return load, False
-            load = self._under_way[key] = Load(self._now(), slots, tags)
+            load = self._under_way[key] = Load(self._clock(), self._as_of(), slots, tags)
         return _begin_to_lead(load), True
 
     def lead(self, key: str, load: Load) -> _Leading:

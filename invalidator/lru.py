@@ -54,6 +54,20 @@ _SELF_SPEAKING = (int, str)
 """One argument of such a type is its own key, as in functools."""
 
 
+class LruContext:
+    """
+    What results depend on besides their arguments, such as a tenant.
+
+    Attributes:
+        part: returns what tells the context of a caller from others, a hashable value; None while there is no context.
+    """
+
+    __slots__ = ("part",)
+
+    def __init__(self) -> None:
+        self.part: Callable[[], Any] | None = None
+
+
 class CacheInfo(NamedTuple):
     """What `cache_info` returns, as in functools; *maxsize* is the bound in force."""
 
@@ -86,12 +100,14 @@ class CoherentLRU(Generic[F]):
         tags: TagsSpec,
         ttl: Ttl,
         name: str | None,
+        context: LruContext | None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.tag = check_tag(name or name_of_function(function))
         self._bus = bus
         self._invalidate_tags = invalidate
         self._source = source
+        self._context = LruContext() if context is None else context
         self._given = {"maxsize": maxsize, "typed": typed}
         self._maxsize = UNBOUNDED_MAXSIZE if maxsize is None else max(0, maxsize)
         self._typed = typed
@@ -114,6 +130,8 @@ class CoherentLRU(Generic[F]):
             key = args[0]
         else:
             key = functools._make_key(args, kwargs, self._typed)  # noqa: SLF001 - rule 1
+        if self._context.part is not None:
+            key = (self._context.part(), key)
         if self._is_async:
             return self._acall(results, key, args, kwargs)
         value = results.get(key, ABOUT_TO_LOAD)
@@ -236,6 +254,7 @@ def coherent_lru_cache(
     name: str | None = ...,
     invalidate: Invalidate | None = ...,
     source: SourceView | None = ...,
+    context: LruContext | None = ...,
 ) -> Callable[[F], CoherentLRU[F]]: ...
 def coherent_lru_cache(
     maxsize: Any = 128,
@@ -247,6 +266,7 @@ def coherent_lru_cache(
     name: str | None = None,
     invalidate: Invalidate | None = None,
     source: SourceView | None = None,
+    context: LruContext | None = None,
 ) -> Any:
     """
     Decorate a function, sync or async, as `functools.lru_cache` does; `cache_clear()` reaches every server.
@@ -260,6 +280,7 @@ def coherent_lru_cache(
         name: the tag of all results; the function's module and qualified name, if not given.
         invalidate: called with tags in place of `bus.invalidate(tags=…)`.
         source: as for `NearCache`.
+        context: what results depend on besides their arguments. What clears and invalidates does so in all contexts.
 
     Raises:
         TypeError: *maxsize* is neither a number, a function, nor None.
@@ -284,6 +305,7 @@ def coherent_lru_cache(
             tags=tags,
             ttl=ttl,
             name=name,
+            context=context,
         )
 
     return decorate if function is None else decorate(function)

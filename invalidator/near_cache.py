@@ -121,6 +121,7 @@ class NearCache:
         self._source: SourceView = NoTransactions(self.bus.clock) if source is None else source
         self.observer = observer
         self.as_of = self._source.as_of
+        self._first_moments = self.bus.first_moments
         self._loads = self._new_loads()
         self.bus.attach(self)
         forks.register_for_forks(self)
@@ -268,6 +269,8 @@ class NearCache:
         self._check_key(key)
         if default is not ABOUT_TO_LOAD and (found := self._get_only_variant(key)) is not None:
             return found.value
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
         observer = self._observer
         if observer is not None:
             name = name_of(key)
@@ -314,10 +317,13 @@ class NearCache:
         self._check_key(key)
         tags = check_tags(tags)
         ttl = self._own_ttl(check_ttl(ttl))
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
         if loaded_at is None:
             loaded_at = self._misses.take(key, self.as_of())
         entry = self._make_entry(key, value, loaded_at, ttl, tags)
-        kept = self._keep(key, entry) if self._may_share(entry) else None
+        may_share = not self._slow_path or self._source.may_share(entry, None)
+        kept = self._keep(key, entry) if may_share else None
         if kept is None:
             self._counts.add("refused_fills")
             return False
@@ -407,6 +413,10 @@ class NearCache:
         if self._slow_path:
             slots = self._slots_of(self._check_key(key), check_tags(tags))
             self._source.has_read(Entry(None, loaded_at=loaded_at, slots=slots))
+
+    def is_invalidated(self, entry: AnyEntry) -> bool:
+        """Whether *entry* became stale since it was stored, whether or not it has left."""
+        return self._rule.check(entry) == "invalidated"
 
     def may_compare(self, entry: AnyEntry) -> bool:
         """Whether a value that the caller loads now is committed, and at least as new as that of *entry*."""
@@ -566,7 +576,9 @@ class NearCache:
     # Loading and filling.
 
     def _new_loads(self) -> Loads:
-        return Loads(self.as_of, self._rule.holds_for_load, on_failure=partial(self._counts.add, "load_failures"))
+        return Loads(
+            self._clock, self.as_of, self._rule.holds_for_load, on_failure=partial(self._counts.add, "load_failures")
+        )
 
     def _join_or_start(self, key: str, tags: tuple[str, ...], ttl: Ttl, *, blocking: bool) -> tuple[Load, bool]:
         check_ttl(ttl)
@@ -600,8 +612,8 @@ class NearCache:
             copy = loaded.copy
             loaded = loaded.value
         entry = self._make_entry(key, loaded, load.loaded_at, self._own_ttl(ttl), tags, parts)
-        # The loader itself may have written: asked now, and not when it began.
-        kept = self._keep(key, entry, copy) if self._may_share(entry) else None
+        # The loader itself may have written, or rolled back: asked now, and also where nobody has written any more.
+        kept = self._keep(key, entry, copy) if self._source.may_share(entry, load.begun) else None
         if kept is None:
             self._counts.add("refused_fills")
         else:
@@ -626,9 +638,6 @@ class NearCache:
         if kind not in _refused and len(_refused) < MOST_REFUSED:
             _refused.add(kind)
             log.warning("not_cached key=%r type=%s reason=%r remedy=%r", key, kind, repr(error), REMEDY)
-
-    def _may_share(self, entry: AnyEntry) -> bool:
-        return not self._slow_path or self._source.may_share(entry)
 
     def _result_for_waiter(self, key: str, load: Load, result: Result) -> AnyEntry | None:
         """What a caller that waited is given: an entry, the loader's error, or None to start anew."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from .forks import FreshLock
+from .forks import FreshRLock
 
 
 class Receipt:
@@ -15,7 +15,7 @@ class Receipt:
     process only and waits in the queue, which a background thread delivers in order.
     """
 
-    __slots__ = ("_event", "_id", "_is_done", "_listeners", "_lost_because")
+    __slots__ = ("__weakref__", "_event", "_id", "_is_done", "_listeners", "_lost_because")
 
     def __init__(self) -> None:
         self._event: threading.Event | None = (
@@ -53,7 +53,7 @@ class Receipt:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the invalidation is accepted, at most *timeout* seconds. Returns `accepted`."""
-        with _lock:
+        with _lock.lock:
             if self._is_done:
                 return self.accepted
             if self._event is None:
@@ -73,7 +73,7 @@ class Receipt:
         self._finish()
 
     def _finish(self) -> None:
-        with _lock:
+        with _lock.lock:
             self._is_done = True
             if self._event is not None:
                 self._event.set()
@@ -84,5 +84,5 @@ class Receipt:
         return f"<Receipt {'queued' if self.queued else f'lost: {self._lost_because}'}>"
 
 
-_lock = FreshLock()
-"""Of all receipts, held for a few instructions."""
+_lock = FreshRLock()
+"""Of all receipts, held for a few instructions. A signal handler or a finalizer may invalidate meanwhile."""

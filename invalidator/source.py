@@ -42,8 +42,14 @@ class SourceView(Protocol):
     def has_changed(self, entry: AnyEntry) -> bool:
         """Whether the caller has changed one of the names of *entry*, or of its parts, and not committed that."""
 
-    def may_share(self, entry: AnyEntry) -> bool:
-        """Whether nothing uncommitted can be in *entry*, which the caller has just computed."""
+    def may_share(self, entry: AnyEntry, begun: int | None) -> bool:
+        """
+        Whether nothing can be in *entry*, which the caller has just computed, that is not committed: neither now, nor
+        while it was computed.
+
+        Args:
+            begun: when its loader began, by the bus' clock; None for a value that was set.
+        """
 
     def has_read(self, entry: AnyEntry) -> None:
         """The caller was given the value of *entry*; or learned that there is none for its names."""
@@ -65,7 +71,7 @@ class NoTransactions:
         """Never."""
         return False
 
-    def may_share(self, entry: AnyEntry) -> bool:
+    def may_share(self, entry: AnyEntry, begun: int | None) -> bool:
         """Always."""
         return True
 

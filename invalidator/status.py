@@ -50,6 +50,8 @@ class Status:
             "sidecar", too, and the sidecar's own status has the counts of what it receives).
         leased: whether everything that was accepted until a moment ago is proven to have been applied.
         lease_remaining_s: how long that proof lasts if no other follows.
+        listening_s: for how long what is published has been received; None before the first proof. No lease covers what
+            was loaded before.
         position: the id of the last applied message of the journal.
         flushes, replays, reconnects: how often everything was voided; how often missed messages were read from the
             journal; how often a connection was lost.
@@ -65,6 +67,7 @@ class Status:
     listener: str
     leased: bool
     lease_remaining_s: float
+    listening_s: float | None
     max_staleness_s: float
     position: str | None
     flushes: int

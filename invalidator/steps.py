@@ -27,6 +27,10 @@ class Pause(NamedTuple):
 class Worker(Protocol):
     """Drives steps until they end."""
 
+    @property
+    def was_started(self) -> bool:
+        """Whether it has begun."""
+
     def start(self) -> None:
         """Begin. Raises RuntimeError if there can be no further thread."""
 
@@ -47,11 +51,15 @@ class ThreadWorker:
     def __init__(self, name: str, steps: Steps) -> None:
         self._thread = threading.Thread(target=take_all, args=(steps,), name=name, daemon=True)
 
+    @property
+    def was_started(self) -> bool:
+        return self._thread.ident is not None
+
     def start(self) -> None:
         self._thread.start()
 
     def join(self, timeout_s: float) -> bool:
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self.was_started and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

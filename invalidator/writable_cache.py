@@ -31,12 +31,17 @@ class Change:
 
     Attributes:
         at: when it was made. What was loaded up to then is stale; the new values are treated as loaded right after.
+        entries: of the new values, by key.
+        updated: the entry that an `update` has replaced.
     """
 
-    def __init__(self, cache: WritableCache, entries: Mapping[str, AnyEntry], at: int) -> None:
+    def __init__(
+        self, cache: WritableCache, entries: Mapping[str, AnyEntry], at: int, updated: AnyEntry | None = None
+    ) -> None:
         self.at = at
+        self.entries = entries
+        self.updated = updated
         self._cache = cache
-        self._entries = entries
         self._publish = cache.bus.announce(*entries, at=at)
 
     def publish(self) -> Receipt:
@@ -44,10 +49,10 @@ class Change:
         try:
             receipt = self._publish()
         except InvalidatorError:
-            self._cache.evict(*self._entries)
+            self._cache.evict(*self.entries)
             raise
         if self._cache.bus.echoes:
-            self._cache.renew(self._entries, self.at)
+            self._cache.renew(self.entries, self.at)
         return receipt
 
     async def apublish(self) -> Receipt:
@@ -73,7 +78,10 @@ class WritableCache(NearCache):
         Returns:
             whether there was one, and the time at which a value of *key* is treated as loaded.
         """
-        return self._misses.claim(check_key(key), self.as_of(), int(within * 1e9))
+        check_key(key)
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
+        return self._misses.claim(key, self.as_of(), int(within * 1e9))
 
     def note_miss(self, key: str, at: int) -> None:
         """This thread or task has missed *key* at that time of the bus' clock, though it did not ask for it."""
@@ -106,6 +114,8 @@ class WritableCache(NearCache):
         """
         tags = check_tags(tags)
         ttl = self._own_ttl(check_ttl(ttl))
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
         at = self._clock()
         entries = {key: self._make_new_entry(check_key(key), value, at, ttl, tags) for key, value in mapping.items()}
         for key, entry in entries.items():
@@ -125,6 +135,8 @@ class WritableCache(NearCache):
         self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
     ) -> Change | None:
         """`replace` of one value, unless there is one: then None."""
+        if not self._first_moments.are_over:
+            self._first_moments.begin()
         at = self._clock()
         entry = self._make_new_entry(check_key(key), value, at, self._own_ttl(check_ttl(ttl)), check_tags(tags))
         return Change(self, {key: entry}, at) if self._add(key, entry) else None
@@ -158,15 +170,15 @@ class WritableCache(NearCache):
             if gone is not None:
                 entry.hits_at_turn -= 1  # an update is a use
                 self._report(gone)
-                return value, Change(self, {key: entry}, at)
+                return value, Change(self, {key: entry}, at, updated=old)
 
     def renew(self, entries: Mapping[str, AnyEntry], at: int) -> None:
         """
-        Called by a change that was made *at* that time, if the ledger has just stamped its names as it stamps what
-        others publish: its values are treated as loaded now, unless this process has invalidated them again.
+        The ledger has just stamped the names of *entries* as it stamps what others publish (`Invalidator.echoes`),
+        though they held at that time: they are treated as loaded now, unless this process has invalidated them again.
         """
         for key, entry in entries.items():
-            if self.bus.ledger.newest_stamp(entry.slots) <= at:
+            if self.bus.ledger.newest_stamp(entry.slots) <= at and self._by_key.get(key) in (entry, None):
                 entry.loaded_at = self._clock() + self._rule.replica_lag_ns
                 self._fill(key, entry)
 

@@ -41,6 +41,7 @@ from invalidator.extending import Kept, hand_out
 
 from .. import conf as configuration
 from .. import observing
+from ..transactions import in_tests
 from .keys import CacheWithNames
 from .levels import MISSING, Levels, Pending
 from .one_level import OneLevel
@@ -65,6 +66,7 @@ class NearCacheBackend(CacheWithNames):
         COPY          "clone" (default), "deep", "pickle" or "none": what a hit hands out, see docs/values.md
         DEPENDENCIES  whether `get_or_set` depends on what its callable reads, see `recorded.py`; not with L2
         L2            the alias of the cache in which values live, see `second_level.py`
+        TRANSACTIONS  whether changes follow the transactions in progress, see `following.py`; default True
         TAGS          tags that every entry carries, such as those of models: ["shop.price"]; not with L2
         NEAR_TIMEOUT  seconds that a near copy may be served of which only L2 knows when it expires; default 10
 
@@ -88,15 +90,18 @@ class NearCacheBackend(CacheWithNames):
             given = configuration.given().get("MAXSIZE")
             self._max_entries = given if isinstance(given, int) else configuration.KEYS["MAXSIZE"].default
         self.tags = (self._place.tag, *tags_in(options))
-        self.second_level = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
-        self._levels = self._make_levels(options)
-
-    def _make_levels(self, options: Options) -> Levels:
-        copying = options.get("COPY", "clone")
-        if self.second_level is not None:
-            return TwoLevels(self._place, copying, self._make_room, second=self.second_level)
+        self.second_level = second = SecondLevel.of(options, self._place.tag) if options.get("L2") else None
+        copying, follows = options.get("COPY", "clone"), options.get("TRANSACTIONS", True)
         kind = Recorded if options.get("DEPENDENCIES") else self._without_second_level
-        return kind(self._place, copying, self._make_room, tags=self.tags)
+        self._alone = kind(self._place, copying, self._make_room, tags=self.tags, follows=follows)
+        self._both: TwoLevels | None = None
+        if second is not None:
+            self._both = TwoLevels(self._place, copying, self._make_room, second=second, follows=follows)
+
+    @property
+    def _levels(self) -> Levels:
+        """Where the values live. A TestCase stores nothing in a second level, which would not be rolled back."""
+        return self._alone if self._both is None or in_tests.is_open() else self._both
 
     def _make_room(self, name: str) -> None:
         """Let entries leave the LOCATION, if one more under *name* would be more than this alias wants there."""

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
 
 from invalidator.extending import Copy, WritableCache, keep, may_do_io
 
+from .following import NOBODY, Changes, Followed, follow
 from .places import Place
 
 T = TypeVar("T")
@@ -151,12 +152,16 @@ class Levels(ABC):
         place: the LOCATION.
         copying: OPTIONS["COPY"].
         make_room: called with a name before something is stored under it near.
+        follows: whether changes follow the transactions in progress.
     """
 
-    def __init__(self, place: Place, copying: Copy, make_room: Callable[[str], object]) -> None:
+    def __init__(
+        self, place: Place, copying: Copy, make_room: Callable[[str], object], *, follows: bool = True
+    ) -> None:
         self.place = place
         self.make_room = make_room
         self._copying = copying
+        self._follows = follows
 
     @property
     def near(self) -> WritableCache:
@@ -177,6 +182,19 @@ class Levels(ABC):
     def keeping(self, value: Any) -> Pending[Any]:
         """`keep` for sync and async callers."""
         return Keep({"": value}, self, lambda kept: Done(kept[""]))
+
+    def follow(self) -> Followed:
+        """Return the transactions in progress that a change by the caller belongs to. Asked in the first half."""
+        return follow(self.origin, self._make_changes) if self._follows else NOBODY
+
+    @property
+    @abstractmethod
+    def origin(self) -> Hashable:
+        """What stands for where the values live."""
+
+    @abstractmethod
+    def _make_changes(self) -> Changes:
+        """Begin to note what a transaction changes."""
 
     @abstractmethod
     def tags_of(self, name: str) -> tuple[str, ...]:

@@ -11,13 +11,15 @@ an equal key is that cache's own value, and has not changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from invalidator.extending import Copy, hand_out
+from invalidator.extending import DEFAULT, Change, Copy, Ttl, hand_out
 
 from ..transactions.view import has_written
 from .fills import claim
+from .following import GONE, NOBODY, Changes, Followed, Made, updating
+from .following_near import NearChanges
 from .levels import MISSING, Done, Keep, Levels, Pending, Publish
 from .places import Place
 
@@ -35,10 +37,24 @@ class OneLevel(Levels):
     """
 
     def __init__(
-        self, place: Place, copying: Copy, make_room: Callable[[str], object], *, tags: tuple[str, ...]
+        self,
+        place: Place,
+        copying: Copy,
+        make_room: Callable[[str], object],
+        *,
+        tags: tuple[str, ...],
+        follows: bool = True,
     ) -> None:
-        super().__init__(place, copying, make_room)
+        super().__init__(place, copying, make_room, follows=follows)
         self.tags = tags
+
+    @property
+    def origin(self) -> Hashable:
+        """See `Levels`."""
+        return self.place
+
+    def _make_changes(self) -> Changes:
+        return NearChanges(self.near, self.place.tag)
 
     def tags_of(self, name: str) -> tuple[str, ...]:
         """See `Levels`."""
@@ -73,9 +89,12 @@ class OneLevel(Levels):
         """See `Levels`, and rule 1."""
         # Claimed before the values are copied: what is invalidated while a query set is read is not stored.
         claims = claim(self.near, values)
-        return Keep(values, self, lambda kept: self._store(kept, claims, ttl))
+        followed = NOBODY if all(is_fill for is_fill, _ in claims.values()) else self.follow()
+        return Keep(values, self, lambda kept: self._store(kept, claims, ttl, followed))
 
-    def _store(self, kept: dict[str, Any], claims: Mapping[str, tuple[bool, int]], ttl: float | None) -> Pending[None]:
+    def _store(
+        self, kept: dict[str, Any], claims: Mapping[str, tuple[bool, int]], ttl: float | None, followed: Followed
+    ) -> Pending[None]:
         near = self.near
         changed: dict[str, int] = {}
         for name, (is_fill, since) in claims.items():
@@ -83,71 +102,104 @@ class OneLevel(Levels):
             if is_fill:
                 near.set(name, kept[name], ttl=ttl, tags=self.tags, loaded_at=since)
             else:
-                changed[name] = since
+                changed[name] = followed.since(name, since)
         if not changed:
             return _NOTHING_LEFT
+        clean = self._clean(followed, changed)
         change = near.replace({name: kept[name] for name in changed}, ttl=ttl, tags=self.tags, since=changed)
+        followed.have_set(_made_by(change, clean))
         return Publish(change.publish, None)
+
+    def _clean(self, followed: Followed, names: Iterable[str]) -> frozenset[str]:
+        """Return those of *names* that nobody else has invalidated since the caller's transaction began."""
+        if not followed:
+            return frozenset()
+        since, was_invalidated = self.near.as_of(), self.near.bus.was_invalidated
+        return frozenset(
+            name for name in names if not was_invalidated((name,), self.tags, since=followed.since(name, since))
+        )
 
     def add(self, name: str, value: Any, ttl: float | None) -> Pending[bool]:
         """See `Levels`, and rules 1 and 2."""
         is_fill, since = claim(self.near, {name: value})[name]
         if self.near.peek(name) is not None:
             return Done(False)
-        fills = is_fill and not has_written()
-        return Keep({name: value}, self, lambda kept: self._add(name, kept[name], ttl, since if fills else None))
+        if is_fill and not has_written():
+            return Keep({name: value}, self, lambda kept: self._add_fill(name, kept[name], ttl, since))
+        followed = self.follow()
+        return Keep({name: value}, self, lambda kept: self._add_change(name, kept[name], ttl, followed))
 
-    def _add(self, name: str, kept: Any, ttl: float | None, since: int | None) -> Pending[bool]:
-        """Add what was computed after *since*; None for a change."""
-        near = self.near
+    def _add_fill(self, name: str, kept: Any, ttl: float | None, since: int) -> Pending[bool]:
         if ttl == 0:
             return Done(True)  # it was added, and has expired
         self.make_room(name)
-        if since is not None:
-            return Done(near.fill_if_absent(name, kept, loaded_at=since, ttl=ttl, tags=self.tags))
-        change = near.replace_if_absent(name, kept, ttl=ttl, tags=self.tags)
-        return Done(False) if change is None else Publish(change.publish, True)
+        return Done(self.near.fill_if_absent(name, kept, loaded_at=since, ttl=ttl, tags=self.tags))
+
+    def _add_change(self, name: str, kept: Any, ttl: float | None, followed: Followed) -> Pending[bool]:
+        if ttl == 0:
+            return Done(True)
+        self.make_room(name)
+        clean = self._clean(followed, [name])
+        change = self.near.replace_if_absent(name, kept, ttl=ttl, tags=self.tags)
+        if change is None:
+            return Done(False)
+        followed.have_set(_made_by(change, clean))
+        return Publish(change.publish, True)
 
     def touch(self, name: str, ttl: float | None) -> Pending[bool]:
         """See `Levels`."""
-        near = self.near
-        near.drop_misses(name)
         try:
-            _, change = near.update(name, lambda kept: kept, ttl=ttl)
+            _, publish = self._update(name, lambda kept: kept, ttl)
         except KeyError:
             return Done(False)
         if ttl == 0:
-            near.evict(name)
-        return Publish(change.publish, True)
+            self.near.evict(name)
+        return Publish(publish, True)
 
     def incr(self, name: str, delta: int) -> Pending[int]:
         """See `Levels`."""
-        near = self.near
+        kept, publish = self._update(name, lambda kept: self.keep(hand_out(kept) + delta))
+        return Publish(publish, hand_out(kept))
+
+    def _update(self, name: str, change: Callable[[Any], Any], ttl: Ttl = DEFAULT) -> tuple[Any, Callable[[], object]]:
+        near, followed = self.near, self.follow()
         near.drop_misses(name)
-        kept, change = near.update(name, lambda kept: self.keep(hand_out(kept) + delta))
-        return Publish(change.publish, hand_out(kept))
+        clean = self._clean(followed, [name])
+        kept, made = updating(self.origin, name, lambda: near.update(name, change, ttl=ttl))
+        followed.have_updated(name, _made_by(made, clean)[name])
+        return kept, made.publish
 
     def delete(self, name: str) -> Pending[bool]:
         """See `Levels`, and rule 3."""
-        near = self.near
-        near.drop_misses(name)
-        was_there = near.peek(name) is not None
-        return Publish(near.bus.announce(name), was_there)
+        was_there = self.near.peek(name) is not None
+        return Publish(self._delete([name]), was_there)
 
     def delete_many(self, names: list[str]) -> Pending[None]:
         """See `Levels`, and rule 3."""
-        near = self.near
+        return Publish(self._delete(names), None)
+
+    def _delete(self, names: list[str]) -> Callable[[], object]:
+        near, followed = self.near, self.follow()
         near.drop_misses(*names)
-        return Publish(near.bus.announce(*names), None)
+        clean = self._clean(followed, names)
+        at = near.bus.clock()
+        publish = near.bus.announce(*names, at=at)
+        followed.have_deleted({name: Made(GONE, at, is_clean=name in clean) for name in names} if followed else {})
+        return publish
 
     def clear(self) -> Pending[None]:
         """See `Levels`. Publishes the tag of the LOCATION, and no key."""
         near = self.near
         near.forget_misses()
         publish = near.bus.announce(tags=(self.place.tag,))
+        self.follow().have_cleared()
 
         def publish_and_sweep() -> None:
             publish()
             near.sweep()
 
         return Publish(publish_and_sweep, None)
+
+
+def _made_by(change: Change, clean: frozenset[str]) -> dict[str, Made]:
+    return {name: Made(entry, change.at, is_clean=name in clean) for name, entry in change.entries.items()}

@@ -15,8 +15,10 @@ from django.core.exceptions import ImproperlyConfigured
 from invalidator import InvalidName
 from invalidator.extending import COPIES, check_tags
 
-_KNOWN = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "DEPENDENCIES", "L2", "NEAR_TIMEOUT", "TAGS"})
-_YES_OR_NO = ("DEPENDENCIES",)
+_KNOWN = frozenset(
+    {"MAX_ENTRIES", "CULL_FREQUENCY", "COPY", "DEPENDENCIES", "L2", "NEAR_TIMEOUT", "TAGS", "TRANSACTIONS"}
+)
+_YES_OR_NO = ("DEPENDENCIES", "TRANSACTIONS")
 _NOT_WITH_L2 = {"TAGS": "which knows no tags", "DEPENDENCIES": "whose values no change of a model would reach"}
 
 Options = Mapping[str, Any]

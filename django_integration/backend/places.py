@@ -77,10 +77,10 @@ class Place:
         """The near cache. Each alias bounds what it stores (`MAX_ENTRIES`), so the near cache itself has no bound."""
         if (near := self._near) is not None:
             return near
-        with self._lock:
+        with self._lock.lock:
             if self._near is None:
                 near = WritableCache(runtime.bus(), maxsize=math.inf, guard=guards.guard(), source=PlaceView())
-                near.bus.start()  # the sooner there is a lease, the fewer first fills are void
+                near.bus.start()  # the sooner, the less the first miss has to wait
                 name = f"CACHES, location {self.location or '(default)'}"
                 near_caches.register(Opened(near, name, self.location, only_loads=False))
                 self._near = near

@@ -38,6 +38,7 @@ from django.core.signals import setting_changed
 from invalidator import Invalidator, Receipt
 
 from .. import runtime
+from ..transactions import in_tests
 from ..transactions.view import has_changed, has_written
 from .settling import GRACE_NS, MOST_PENDING, OwedDelete, Recheck, UnprovenFill, settler
 
@@ -165,6 +166,11 @@ class SecondLevel:
         """Return the values of those *names* for which `get` would find one."""
         names = [name for name in names if not self._is_changed(name)]
         found: dict[str, Any] = self._try(lambda: self.cache.get_many(names), {})
+        return found
+
+    def find(self, names: list[str]) -> dict[str, Any]:
+        """Return what lies there under *names*, whoever may read it. Raises what the cache raises."""
+        found: dict[str, Any] = self._call(lambda: self.cache.get_many(names)) if names else {}
         return found
 
     def _is_changed(self, name: str) -> bool:
@@ -356,26 +362,31 @@ def _configured() -> tuple[SecondLevel, ...]:
     return tuple({level.alias: level for level in levels}.values())
 
 
+def _used() -> tuple[SecondLevel, ...]:
+    """Those of `_configured` that hold values of this process now: none, inside a TestCase (`backend.py`)."""
+    return () if in_tests.is_open() else _configured()
+
+
 class _AllSecondLevels:
     """The `SharedStore` of this process' bus."""
 
     def is_used(self) -> bool:
         """Whether there is any second level in CACHES."""
-        return bool(_configured())
+        return bool(_used())
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete *keys*, which are about to be published, from every second level. Never raises."""
-        for level in _configured():
+        for level in _used():
             level.delete_or_owe(list(keys))
 
     def check_again(self, keys: Sequence[str], receipt: Receipt, begun: int) -> None:
         """*keys* were deleted after *begun*, a time of the bus' clock, and published."""
-        for level in _configured():
+        for level in _used():
             level.check_again(list(keys), receipt, begun)
 
     def delete_all(self) -> None:
         """Delete everything from every second level: a clear is about to be published. Never raises."""
-        for level in _configured():
+        for level in _used():
             level.clear_or_owe()
 
 

@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import logging
 import math
+import pickle
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -234,6 +235,23 @@ def surely_differ(one: Any, other: Any) -> bool:
     if kind == "sequence":
         return len(one) != len(other) or any(map(surely_differ, one, other))
     return type(one) is type(other) and bool(one != other) and not (isinstance(one, float) and math.isnan(one))
+
+
+def are_surely_equal(one: Any, other: Any) -> bool:
+    """Whether two values are surely equal. Each has been through a serializer, or is plain."""
+    kind = _kind(one)
+    if kind != _kind(other):
+        return False
+    if kind == "mapping":
+        return len(one) == len(other) and all(key in other and are_surely_equal(one[key], other[key]) for key in one)
+    if kind == "sequence":
+        return len(one) == len(other) and all(map(are_surely_equal, one, other))
+    if kind is not None:
+        return type(one) is type(other) and bool(one == other)
+    try:
+        return pickle.dumps(one, pickle.HIGHEST_PROTOCOL) == pickle.dumps(other, pickle.HIGHEST_PROTOCOL)
+    except Exception:  # noqa: BLE001 - whatever the application's classes raise
+        return False
 
 
 def _kind(value: Any) -> str | None:

@@ -10,15 +10,17 @@ Rule 4: a value is copied where the second level is asked, which is no event loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
-from invalidator.extending import Copy
+from invalidator.extending import Copy, keep
 
 from .. import observing
 from ..transactions.view import has_written
 from .fills import claim
+from .following import GONE, NOBODY, UPDATED, Changes, Followed, Made, has_updated
+from .following_below import ChangesBelow
 from .levels import MISSING, Call, Levels, Pending
 from .places import Place
 from .second_level import SecondLevel
@@ -31,9 +33,25 @@ class TwoLevels(Levels):
     Errors of the second level: a read finds nothing, a write raises what the second level raises (`second_level.py`).
     """
 
-    def __init__(self, place: Place, copying: Copy, make_room: Callable[[str], object], *, second: SecondLevel) -> None:
-        super().__init__(place, copying, make_room)
+    def __init__(
+        self,
+        place: Place,
+        copying: Copy,
+        make_room: Callable[[str], object],
+        *,
+        second: SecondLevel,
+        follows: bool = True,
+    ) -> None:
+        super().__init__(place, copying, make_room, follows=follows)
         self._second = second
+
+    @property
+    def origin(self) -> Hashable:
+        """See `Levels`."""
+        return self._second
+
+    def _make_changes(self) -> Changes:
+        return ChangesBelow(self._second)
 
     def tags_of(self, name: str) -> tuple[str, ...]:
         """See `Levels`: a new value in the second level invalidates the near copies of its name alone."""
@@ -102,14 +120,21 @@ class TwoLevels(Levels):
         claims = claim(self.near, values)
         changed = {name: value for name, value in values.items() if not claims[name][0]}
         filled = {name: since for name, (is_fill, since) in claims.items() if is_fill}
+        followed = self.follow() if changed else NOBODY
 
         def store() -> None:
             if changed:
                 self._second.set_many(changed, ttl)
+                self._have_set(changed, followed)
             for name, since in filled.items():
                 self._fill_both(name, values[name], ttl, since)
 
         return Call(store)
+
+    def _have_set(self, values: Mapping[str, Any], followed: Followed) -> None:
+        if followed:
+            # Pickled, as in most second levels, whatever is kept near: to be compared with what comes from there.
+            followed.have_set({name: Made(keep(value, "pickle")) for name, value in values.items()})
 
     def _fill_both(self, name: str, value: Any, ttl: float | None, since: int) -> None:
         kept = self.keep(value)
@@ -122,8 +147,14 @@ class TwoLevels(Levels):
         """See `Levels`, and rule 2."""
         is_fill, since = claim(self.near, {name: value})[name]
         if not is_fill or has_written():
-            return Call(partial(self._second.add, name, value, ttl))
+            return Call(partial(self._add_change, name, value, ttl, self.follow()))
         return Call(partial(self._add_both, name, value, ttl, since))
+
+    def _add_change(self, name: str, value: Any, ttl: float | None, followed: Followed) -> bool:
+        if not self._second.add(name, value, ttl):
+            return False
+        self._have_set({name: value}, followed)
+        return True
 
     def _add_both(self, name: str, value: Any, ttl: float | None, since: int) -> bool:
         kept = self.keep(value)
@@ -139,24 +170,54 @@ class TwoLevels(Levels):
     def touch(self, name: str, ttl: float | None) -> Pending[bool]:
         """See `Levels`."""
         self.near.drop_misses(name)
-        return Call(partial(self._second.touch, name, ttl))
+        followed = self.follow()
+
+        def touch() -> bool:
+            if not self._second.touch(name, ttl):
+                return False
+            followed.have_updated(name, Made(UPDATED))
+            return True
+
+        return Call(touch)
 
     def incr(self, name: str, delta: int) -> Pending[int]:
         """See `Levels`: no server's increment is lost."""
         self.near.drop_misses(name)
-        return Call(partial(self._second.incr, name, delta))
+        followed = self.follow()
+
+        def incr() -> int:
+            value = self._second.incr(name, delta)
+            has_updated(self.origin, name, value)
+            followed.have_updated(name, Made(UPDATED))
+            return value
+
+        return Call(incr)
 
     def delete(self, name: str) -> Pending[bool]:
         """See `Levels`."""
-        self.near.drop_misses(name)
-        return Call(partial(self._second.delete, name))
+        return Call(self._deleting([name], lambda: self._second.delete(name)))
 
     def delete_many(self, names: list[str]) -> Pending[None]:
         """See `Levels`."""
+        return Call(self._deleting(names, lambda: self._second.delete_many(names)))
+
+    def _deleting(self, names: list[str], delete: Callable[[], Any]) -> Callable[[], Any]:
         self.near.drop_misses(*names)
-        return Call(partial(self._second.delete_many, names))
+        followed = self.follow()
+
+        def do() -> Any:
+            followed.have_deleted({name: Made(GONE) for name in names})  # whatever comes of it
+            return delete()
+
+        return do
 
     def clear(self) -> Pending[None]:
         """See `Levels`: as ever in Django, it empties the whole second level, whoever else uses it."""
         self.near.forget_misses()
-        return Call(self._second.clear)
+        followed = self.follow()
+
+        def clear() -> None:
+            self._second.clear()
+            followed.have_cleared()
+
+        return Call(clear)

@@ -6,6 +6,7 @@ System checks of the setting INVALIDATOR.
     invalidator.E003  a key that must be there is missing
     invalidator.E004  a key has a value of the wrong kind
     invalidator.E005  the library refuses a value, such as a URL that cannot work
+    invalidator.E006  KEY_CONTEXT names what cannot be imported, or is no function without arguments
     invalidator.W001  strict writes hold for so short a time that many a commit will be refused
     invalidator.W002  a pattern of MODELS matches no model
 """
@@ -18,11 +19,13 @@ from typing import Any
 from django.apps import apps
 from django.core import checks
 from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
 
 from invalidator import InvalidatorError, InvalidSetting
 
 from .. import conf, runtime
 from ..names import closest_label, matches
+from ..reads import context
 from .asked import Apps, of_project
 
 BOUNDS_PER_HOLD = 4
@@ -65,6 +68,22 @@ def check_library(app_configs: Apps, **_: Any) -> list[CheckMessage]:
         return [Error(f"{conf.SETTING}: {refusal}", hint=f"For example: {conf.EXAMPLE}", id="invalidator.E005")]
     except InvalidatorError:
         pass  # there is no sidecar: the values can work all the same, on another host or in a minute
+    return []
+
+
+@of_project
+def check_context(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    """E006: what KEY_CONTEXT names can be asked."""
+    if conf.problems():
+        return []
+    try:
+        context.asks_of(conf.conf.key_context)
+    except ImproperlyConfigured as refusal:
+        hint = (
+            "A function of it takes no arguments and returns a string, a number, a row or a tuple of such. Known by "
+            f"name are {', '.join(map(repr, conf.CONTEXTS))}."
+        )
+        return [Error(f"{refusal}.", hint=hint, id="invalidator.E006")]
     return []
 
 
@@ -116,4 +135,4 @@ def _errors(fault: conf.Fault, check_id: str) -> list[CheckMessage]:
     ]
 
 
-ALL = (check_setting, check_known, check_missing, check_values, check_library, check_hold, check_models)
+ALL = (check_setting, check_known, check_missing, check_values, check_library, check_context, check_hold, check_models)

@@ -109,7 +109,7 @@ def follow(model: type[Model], name: str, found: object, key: str = "") -> None:
 
 def listen(listener: Listener) -> None:
     """Call *listener* with each relation that is followed from now on, in the thread or task of the reader."""
-    with _lock:
+    with _lock.lock:
         _listeners.append(listener)
         if _mark not in clone_watchers:
             clone_watchers.append(_mark)
@@ -117,7 +117,7 @@ def listen(listener: Listener) -> None:
 
 def end_listening(listener: Listener) -> None:
     """Take back a `listen`."""
-    with _lock:
+    with _lock.lock:
         _listeners.remove(listener)
         if not _listeners:
             clone_watchers.remove(_mark)

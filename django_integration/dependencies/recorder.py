@@ -105,6 +105,10 @@ class Recorder:
             return False
         return True
 
+    def models(self) -> list[type[Model]]:
+        """Return the concrete models of which anything is recorded."""
+        return list(self._names)
+
     def names_of(self, model: type[Model]) -> dict[str, None]:
         """Return the dictionary of the names of *model*; one without effect, if its table is recorded as a whole."""
         names = self._names.get(model)

@@ -51,4 +51,4 @@ class RowsCache(NearCacheBackend):
 
     def __init__(self, name: str, tags: Iterable[str]) -> None:
         location = f"invalidator.{name}"
-        super().__init__(location, {"KEY_PREFIX": location, "OPTIONS": {"TAGS": tuple(tags)}})
+        super().__init__(location, {"KEY_PREFIX": location, "OPTIONS": {"TAGS": tuple(tags), "TRANSACTIONS": False}})

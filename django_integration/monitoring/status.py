@@ -185,7 +185,7 @@ class _Memory:
 
     def recent(self, bus: Invalidator | None) -> Recent:
         """What was received on *bus*; from now on, if this is the first look."""
-        with self._lock:
+        with self._lock.lock:
             if bus is not self._bus:
                 self._received.clear()
                 self._since, self._bus = None, None

@@ -27,7 +27,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, cast
+from typing import Any
 
 from django.db import Error
 from django.utils import timezone
@@ -170,7 +170,7 @@ class Verifier:
         self._findings: deque[Finding] = deque(maxlen=MOST_FINDINGS)
         self._not_deterministic: OrderedDict[str, None] = OrderedDict()
         self._suspects: deque[_Suspect] = deque()
-        self._changed = threading.Condition(cast("threading.Lock", self._lock))
+        self._changed = threading.Condition(self._lock.lock)
         self._thread: threading.Thread | None = None
         self._ended = False
         register_for_forks(self)
@@ -202,7 +202,7 @@ class Verifier:
         if _could_not(again) or difference is None:
             self._count("not_reloaded")
         elif not _agree(fresh, again):
-            with self._lock:
+            with self._lock.lock:
                 self._counts.not_deterministic += 1
                 self._not_deterministic[probe.key] = None
                 if len(self._not_deterministic) > MOST_FINDINGS:
@@ -214,19 +214,19 @@ class Verifier:
 
     def report(self) -> Report:
         """What was found up to now. Suspects that still wait are in none of the counts but `reloaded`."""
-        with self._lock:
+        with self._lock.lock:
             counts = Counts(**{field.name: getattr(self._counts, field.name) for field in fields(Counts)})
             return Report(counts, tuple(self._findings), tuple(self._not_deterministic))
 
     def wait(self) -> Report:
         """Wait until every suspect is judged; then `report`."""
-        with self._lock:
+        with self._lock.lock:
             self._changed.wait_for(lambda: not self._suspects)
         return self.report()
 
     def end(self) -> None:
         """Judge nothing any more: what waits is undecided."""
-        with self._lock:
+        with self._lock.lock:
             self._ended = True
             self._counts.undecided += len(self._suspects)
             self._suspects.clear()
@@ -238,20 +238,20 @@ class Verifier:
 
     def after_fork_in_child(self) -> None:
         """The thread that judges, and what it had to judge, are the parent's."""
-        self._changed = threading.Condition(cast("threading.Lock", self._lock))
+        self._changed = threading.Condition(self._lock.lock)
         self._suspects.clear()
         self._thread = None
 
     # Inside.
 
     def _count(self, what: str) -> None:
-        with self._lock:
+        with self._lock.lock:
             setattr(self._counts, what, getattr(self._counts, what) + 1)
 
     def _is_allowed(self) -> bool:
         if self._per_second == math.inf:
             return True
-        with self._lock:
+        with self._lock.lock:
             now = time.monotonic()
             if now < self._allowed_from:
                 self._counts.skipped += 1
@@ -264,7 +264,7 @@ class Verifier:
         settle_s = near.bus.config.max_staleness if self._settle_s is None else self._settle_s
         now = near.bus.clock()
         suspect = _Suspect(near, probe.key, probe.entry, difference, probe.entry.age_s(now), now + int(settle_s * 1e9))
-        with self._lock:
+        with self._lock.lock:
             if self._ended or len(self._suspects) >= MOST_SUSPECTS:
                 self._counts.undecided += 1
                 return
@@ -276,7 +276,7 @@ class Verifier:
 
     def _judge_all(self) -> None:
         while True:
-            with self._lock:
+            with self._lock.lock:
                 if not self._suspects:
                     self._thread = None
                     return
@@ -288,7 +288,7 @@ class Verifier:
             verdict = _judge(suspect)
             if verdict == "stale":
                 _report(suspect)
-            with self._lock:
+            with self._lock.lock:
                 if self._suspects and self._suspects[0] is suspect:  # or it has ended meanwhile
                     self._suspects.popleft()
                     setattr(self._counts, verdict, getattr(self._counts, verdict) + 1)

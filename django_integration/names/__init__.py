@@ -12,8 +12,8 @@ from .functions import Target
 from .names import Names
 from .plan import WritePlan, add_target, plan_of, plan_of_row
 from .relations import clone_of, concrete_of, ends_of, has_expressions, is_model
-from .tags import TEXTS_ARE_EXACT, known_row_tag, model_tag, row_tag, row_tags, unknown_rows_tag
-from .watched import closest_label, is_watched, matches
+from .tags import TEXTS_ARE_EXACT, known_row_tag, label_in, model_tag, row_tag, row_tags, unknown_rows_tag
+from .watched import closest_label, is_of_watched, is_watched, matches
 
 __all__ = [
     "TEXTS_ARE_EXACT",
@@ -28,8 +28,10 @@ __all__ = [
     "fence",
     "has_expressions",
     "is_model",
+    "is_of_watched",
     "is_watched",
     "known_row_tag",
+    "label_in",
     "matches",
     "model_tag",
     "plan_of",

@@ -103,6 +103,11 @@ def unknown_rows_tag(model: type[Model]) -> str:
     return _join(concrete_of(model), "*")
 
 
+def label_in(tag: str) -> str:
+    """Return what is the label of a model if *tag* is that of a table, of a row, or of a column's value."""
+    return tag.partition(":")[0].partition("[")[0]
+
+
 def has_inexact_key(model: type[Model]) -> bool:
     """Whether two texts that differ may be one primary key of *model*, in a database of this project."""
     collations = _collations_of_key(model)

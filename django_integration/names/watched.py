@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
+from django.apps import apps
 from django.core.signals import setting_changed
 from django.db.models import Model
 
 from ..conf import SETTING, conf
 from .relations import by_model, concrete_of
+from .tags import label_in
 
 UNWATCHED = frozenset({"admin.logentry", "migrations.migration", "sessions.session"})
 """Tables written on nearly every request, or by `migrate` alone, of which no cache holds rows under a model's tag."""
@@ -45,6 +47,14 @@ def is_watched(model: type[Model]) -> bool:
 def matches(pattern: str, labels: Iterable[str]) -> bool:
     """Whether *pattern*, of the setting `MODELS`, matches one of *labels*."""
     return any(fnmatchcase(label.lower(), pattern.lower()) for label in labels)
+
+
+def is_of_watched(tag: str) -> bool:
+    """Whether *tag* is that of a table, of a row, or of a column's value of a watched model."""
+    try:
+        return is_watched(apps.get_model(label_in(tag)))
+    except (LookupError, ValueError):
+        return False
 
 
 def closest_label(text: str, labels: Iterable[str]) -> str | None:

@@ -14,13 +14,13 @@ read it long ago, or changed it since, and the result is for everybody.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 
-from invalidator import CachedFunction, Loaded, NearCache, Receipt, Tag, tag
+from invalidator import CachedFunction, Entry, Loaded, NearCache, Receipt, Tag, tag
 from invalidator.extending import (
     ABOUT_TO_LOAD,
     DEFAULT,
@@ -36,8 +36,11 @@ from invalidator.extending import (
 
 from ..dependencies.loading import aload, load
 from ..transactions.outgoing import invalidate
+from ..transactions.view import has_written
 from . import arguments
+from .context import in_context
 from .default_cache import default_cache, front
+from .uncommitted_fills import follow_fill
 
 if TYPE_CHECKING:
     _NearCache = NearCache
@@ -59,7 +62,7 @@ class DefaultCache(_NearCache):
         return getattr(default_cache(), name)
 
     def __contains__(self, key: str) -> bool:
-        return key in default_cache()
+        return in_context(key) in default_cache()
 
     def __len__(self) -> int:
         return len(default_cache())
@@ -69,6 +72,56 @@ class DefaultCache(_NearCache):
 
     def __repr__(self) -> str:
         return "<the default near cache>"
+
+    # In the context of the caller (KEY_CONTEXT), which is not known before the cache is made.
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """See `NearCache.get`."""
+        return front.cache.get(key, default)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """See `NearCache.get_many`."""
+        cache, keys = default_cache(), tuple(keys)
+        found = cache.get_many(map(in_context, keys))
+        return {key: found[stored] for key in keys if (stored := in_context(key)) in found}
+
+    def peek(self, key: str) -> Entry[Any] | None:
+        """See `NearCache.peek`."""
+        cache = default_cache()
+        return cache.peek(in_context(key))
+
+    def set(
+        self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = (), loaded_at: int | None = None
+    ) -> bool:
+        """See `NearCache.set`; what is stored after the first write of a transaction is void at its rollback."""
+        cache, stored = default_cache(), in_context(key)
+        if not cache.set(stored, value, ttl=ttl, tags=tags, loaded_at=loaded_at):
+            return False
+        return not has_written() or follow_fill(cache, key, stored)
+
+    def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()) -> list[str]:
+        """See `NearCache.set_many`, and `set`."""
+        tags = tuple(tags)
+        return [key for key, value in mapping.items() if not self.set(key, value, ttl=ttl, tags=tags)]
+
+    def get_entry(self, key: str) -> Entry[Any] | None:
+        """See `NearCache.get_entry`."""
+        cache = default_cache()
+        return cache.get_entry(in_context(key))
+
+    def load_entry(
+        self, key: str, loader: Callable[[], Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> Entry[Any]:
+        """See `NearCache.load_entry`."""
+        cache = default_cache()
+        return cache.load_entry(in_context(key), loader, ttl=ttl, tags=tags)
+
+    async def aload_entry(
+        self, key: str, loader: Callable[[], Awaitable[Any]], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()
+    ) -> Entry[Any]:
+        """See `NearCache.aload_entry`."""
+        cache = default_cache()
+        return await cache.aload_entry(in_context(key), loader, ttl=ttl, tags=tags)
 
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt | None:  # type: ignore[override]
         """Invalidate *keys* and *tags* on every server, after the commit: see `invalidate` of this app."""
@@ -117,7 +170,7 @@ class DefaultCache(_NearCache):
         value = self.get(key, ABOUT_TO_LOAD)
         if value is not ABOUT_TO_LOAD:
             return value
-        return load(default_cache(), key, loader, ttl=ttl, tags=tags, track=track, copy=copy)
+        return load(default_cache(), in_context(key), loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
     @overload
     async def aget_or_set(
@@ -155,7 +208,7 @@ class DefaultCache(_NearCache):
         value = self.get(key, ABOUT_TO_LOAD)
         if value is not ABOUT_TO_LOAD:
             return value
-        return await aload(default_cache(), key, loader, ttl=ttl, tags=tags, track=track, copy=copy)
+        return await aload(default_cache(), in_context(key), loader, ttl=ttl, tags=tags, track=track, copy=copy)
 
     @overload
     def cached(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
@@ -228,7 +281,7 @@ class TrackedFunction(CachedFunction[P, R]):
     def _load(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return load(
             default_cache(),
-            key,
+            in_context(key),
             lambda: self._fresh_call(args, kwargs),
             ttl=self._ttl,
             tags=self._make_tags(args, kwargs),
@@ -248,7 +301,7 @@ class TrackedFunction(CachedFunction[P, R]):
     async def _aload(self, cache: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return await aload(
             default_cache(),
-            key,
+            in_context(key),
             lambda: self._afresh_call(args, kwargs),
             ttl=self._ttl,
             tags=self._make_tags(args, kwargs),

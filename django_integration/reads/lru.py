@@ -5,8 +5,8 @@
 
 Rule 1: `cache_clear` empties the cache of this process at once, and those of the others after the commit, like every
 invalidation of this app.
-Rule 2: a transaction that has written leaves nothing in it, unless *tags* say what a result is made of, and it has
-written something else (`transactions/view.py`). The function's own tag says nothing about that.
+Rule 2: a transaction that has written leaves nothing in it, unless all *tags* are those of tables and rows, so that
+they say what a result is made of, and it has written something else (`transactions/view.py`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import invalidator
-from invalidator import CoherentLRU, Receipt, tag
+from invalidator import CoherentLRU, Entry, Receipt, tag
 from invalidator.extending import DEFAULT, TagsSpec, Ttl
 
 from .. import runtime
 from ..transactions.outgoing import invalidate
-from ..transactions.view import TransactionView
+from ..transactions.view import TransactionView, is_declared
+from .context import context
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,8 +59,17 @@ def coherent_lru_cache(
         ttl=ttl,
         name=name,
         invalidate=_publish_after_commit,
-        source=TransactionView(tags_are_complete=bool(tags)),
+        source=_FunctionView(),
+        context=context,
     )
+
+
+class _FunctionView(TransactionView):
+    """For results of a function whose reads are not recorded."""
+
+    def knows_sources(self, entry: Entry[Any]) -> bool:
+        """By the tags that it was given; the first two are those of the function and of the call."""
+        return is_declared(entry.tags[2:])
 
 
 def _publish_after_commit(*tags: str) -> Receipt | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,6 +26,8 @@ from .progress import (
 )
 from .sending import send
 from .uncommitted import Batch, Follower
+
+F = TypeVar("F", bound=Follower)
 
 
 def invalidate(*targets: Target, using: str | None = None) -> Receipt | None:
@@ -134,13 +137,17 @@ def _open_batch(connection: BaseDatabaseWrapper) -> Batch:
     return changed.open()
 
 
-def follow(key: Hashable, make: Callable[[], Follower]) -> list[Follower]:
+def follow(key: Hashable, make: Callable[[], F]) -> list[tuple[F, bool]]:
     """
     Let a `Follower` know how the present stretch of each transaction in progress ends: those of the calling thread, on
     whichever database, whether they have written or not; in a coroutine those of every thread (`view.py`, its rule 4).
 
     Returns:
-        for each of them the follower under *key*, made now if there is none; an empty list outside of a transaction.
+        for each of them the follower under *key*, made now if there is none, and whether it has written; an empty list
+        outside of a transaction.
     """
     in_progress = [connection for connection in connections_in_view() if is_in_own_transaction(connection)]
-    return [_open_batch(connection).follow(key, make) for connection in in_progress]
+    return [
+        (cast("F", _open_batch(connection).follow(key, make)), uncommitted.of(connection).has_written)
+        for connection in in_progress
+    ]

@@ -18,7 +18,7 @@ from invalidator import Receipt
 from ..names import Names
 from ..runtime import bus, publish_again
 from . import strict, uncommitted
-from .uncommitted import Follower, quietly
+from .uncommitted import Again, Follower, quietly
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +37,13 @@ def send_committed(connection: BaseDatabaseWrapper, hold: strict.TransactionHold
     Names that *hold* holds are left out, since its release invalidates them; usually that is the one message.
     """
     batches = uncommitted.of(connection).take_committed()
-    names = uncommitted.names_of(batches)
-    with _following(uncommitted.followers_of(batches)) as again:
+    names, followers = uncommitted.names_of(batches), uncommitted.followers_of(batches)
+    with _following(followers) as following:
         if hold is None:
-            _send_quietly(names, again)
+            following.publish(names)
             return
         try:
-            _send_quietly(hold.unheld(names), hold.unheld(again))
+            following.publish(names, hold)
         finally:
             hold.release()
 
@@ -56,39 +56,53 @@ def send_in_doubt(connection: BaseDatabaseWrapper) -> None:
     """
     changed = uncommitted.of(connection)
     changed.doubt()
-    with _following(uncommitted.followers_of(changed.batches)) as again:
+    with _following(uncommitted.followers_of(changed.batches)) as following:
         # Names that are held are cached by no server before the hold ends.
         if not strict.is_holding(connection):
-            _send_quietly(changed.names(), again)
+            following.publish(changed.names())
+
+
+class _Following:
+    """What followers want to have published, and whether it was."""
+
+    def __init__(self, followers: Sequence[Follower]) -> None:
+        self.again = Again()
+        self.receipt: Receipt | None = None
+        for follower in followers:
+            self.again.update(quietly(follower.committed) or Again())
+
+    def publish(self, names: Names, hold: strict.TransactionHold | None = None) -> None:
+        """Publish *names* with it, as one message, but for what *hold* holds."""
+        if hold is None:
+            self.receipt = _send_quietly(names, self.again)
+        else:
+            _send_quietly(hold.unheld(names), Again(hold.unheld(self.again.names), self.again.elsewhere))
 
 
 @contextlib.contextmanager
-def _following(followers: Sequence[Follower]) -> Iterator[Names]:
+def _following(followers: Sequence[Follower]) -> Iterator[_Following]:
     """The block publishes what *followers* want to have published after their commit."""
-    again = Names()
-    for follower in followers:
-        again.update(quietly(follower.committed) or Names())
+    following = _Following(followers)
     try:
-        yield again
+        yield following
     finally:
         for follower in followers:
-            quietly(follower.published)
+            quietly(follower.published, following.receipt)
 
 
-def _send_quietly(names: Names, again: Names) -> None:
-    """Publish *names*, and *again*, of which the second levels have the new values already."""
+def _send_quietly(names: Names, again: Again) -> Receipt | None:
+    """Publish *names* and *again*; returns None if there are none, or if that fails."""
     try:
         if not again:
-            if names:
-                send(names)
-        elif names.everything or again.everything:
-            bus().clear()
-        else:
-            publish_again(names.keys, (*names.tags, *again.tags), again.keys)
+            return send(names) if names else None
+        if names.everything or again.names.everything:
+            return bus().clear()
+        return publish_again(names.keys, (*names.tags, *again.names.tags), again.names.keys, again.elsewhere)
     except Exception:
         logger.exception(
             "invalidation_failed keys=%d tags=%d everything=%s",
-            len(names.keys) + len(again.keys),
-            len(names.tags) + len(again.tags),
-            names.everything or again.everything,
+            len(names.keys) + len(again.names.keys) + len(again.elsewhere),
+            len(names.tags) + len(again.names.tags),
+            names.everything or again.names.everything,
         )
+        return None

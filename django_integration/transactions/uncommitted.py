@@ -22,14 +22,16 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from invalidator import Receipt
 from invalidator.extending import name_slots, now_ns
 
 from .. import slow_path
-from ..names import Names
+from ..names import Names, label_in
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,28 @@ T = TypeVar("T")
 
 _ATTRIBUTE = "_invalidator_uncommitted"
 """Where a connection keeps its list. A connection belongs to one thread or task."""
+
+
+@dataclass(slots=True)
+class Again:
+    """
+    What leaves once more after a commit, since it was published before.
+
+    Attributes:
+        names: of their keys, nothing is deleted from second levels, which have the new values.
+        elsewhere: keys of which this process has the new values, too: they stay valid here.
+    """
+
+    names: Names = field(default_factory=Names)
+    elsewhere: dict[str, None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.elsewhere)
+
+    def update(self, other: Again) -> None:
+        """Add all of *other*."""
+        self.names.update(other.names)
+        self.elsewhere.update(other.elsewhere)
 
 
 class Follower(Protocol):
@@ -48,14 +72,11 @@ class Follower(Protocol):
     def names(self) -> Names:
         """What it publishes after a commit. Asked before the commit of a strict write, which holds it."""
 
-    def committed(self) -> Names:
-        """
-        The stretch is committed, and nothing published yet. Returns what leaves in the transaction's one message. Of
-        its keys, nothing is deleted from second levels.
-        """
+    def committed(self) -> Again:
+        """The stretch is committed, and nothing published yet. Returns what leaves in the transaction's one message."""
 
-    def published(self) -> None:
-        """The message has left, or has failed to."""
+    def published(self, receipt: Receipt | None) -> None:
+        """The message has left; or it has failed to, or was the release of a hold: then there is no receipt."""
 
     def rolled_back(self) -> None:
         """The stretch was rolled back, or may have been. If that was not certain, it is called again at its end."""
@@ -94,6 +115,11 @@ class Batch:
         """The slots of its names in a ledger of *slots*."""
         return self._touched.slots_of(self.names, slots)
 
+    def labels(self, slots: int) -> set[str]:
+        """The labels of the models in its tags, such as "shop.product"; for the rest see `touched`."""
+        self.touched(slots)
+        return self._touched.labels
+
     def follow(self, key: Hashable, make: Callable[[], Follower]) -> Follower:
         """Return the follower under *key*, or a new one."""
         follower = self.followers.get(key)
@@ -125,23 +151,25 @@ class Batch:
 
 
 class _Touched:
-    """The slots of a growing container of names, of which each name is hashed once."""
+    """The slots of a growing container of names, of which each name is hashed once, and the models in its tags."""
 
-    __slots__ = ("_of", "_seen", "_slots")
+    __slots__ = ("_of", "_seen", "_slots", "labels")
 
     def __init__(self) -> None:
         self._slots: set[int] = set()
+        self.labels: set[str] = set()
         self._seen = (0, 0)
         self._of: tuple[int, object] = (0, None)
 
     def slots_of(self, names: Names, slots: int) -> set[int]:
         # Start anew if the setting has changed, or if too many names were replaced by fewer (`Names.bound`).
         if self._of[0] != slots or self._of[1] is not names.tags:
-            self._slots, self._seen, self._of = set(), (0, 0), (slots, names.tags)
+            self._slots, self.labels, self._seen, self._of = set(), set(), (0, 0), (slots, names.tags)
         if self._seen != (len(names.keys), len(names.tags)):
             # Copies, each taken in one step: a coroutine may ask while the transaction's own thread adds names.
             keys, tags = tuple(names.keys), tuple(names.tags)
             self._slots.update(name_slots(keys[self._seen[0] :], tags[self._seen[1] :], slots))
+            self.labels.update(map(label_in, tags[self._seen[1] :]))
             self._seen = (len(keys), len(tags))
         return self._slots
 
@@ -175,11 +203,23 @@ class Uncommitted:
         by_sql: whether a transaction is in progress that was begun in SQL, so that Django does not know of it.
         stays_by_sql: whether, by SQL, another transaction follows each that ends (`SET autocommit = 0`).
         begun_by: the savepoint that began it; only SQLite has that.
+        doubt_at: when something was last rolled back, or kept out of the caches, by the bus' clock: a load that had
+            begun before that may have seen what never happened.
         is_loose: whether SQL has ended the transaction of an atomic block, so that what is written in the rest of the
             block may be committed at once, or at its end.
     """
 
-    __slots__ = ("_savepoints", "batches", "begun_by", "by_hand", "by_sql", "committed", "is_loose", "stays_by_sql")
+    __slots__ = (
+        "_savepoints",
+        "batches",
+        "begun_by",
+        "by_hand",
+        "by_sql",
+        "committed",
+        "doubt_at",
+        "is_loose",
+        "stays_by_sql",
+    )
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
@@ -189,6 +229,7 @@ class Uncommitted:
         self.stays_by_sql = False
         self.begun_by = ""
         self.is_loose = False
+        self.doubt_at = 0
         self._savepoints: list[Savepoint] = []
 
     @property
@@ -271,9 +312,14 @@ class Uncommitted:
 
     def doubt(self) -> None:
         """Whether it has happened is not known: followers are told that it has not. They and the names stay."""
+        self.doubt_loads()
         for batch in tuple(self.batches):
             for follower in tuple(batch.followers.values()):
                 quietly(follower.rolled_back)
+
+    def doubt_loads(self) -> None:
+        """The loads of this thread that are under way may have seen what never happened, or will not."""
+        latest.doubt_at = self.doubt_at = now_ns()
 
     def take_committed(self) -> list[Batch]:
         """Return `committed`, and empty it."""
@@ -285,8 +331,19 @@ class Uncommitted:
         gone = self.batches[position:]
         del self.batches[position:]
         self.by_hand = self.by_hand and bool(self.batches)
+        if any(batch.names for batch in gone):
+            self.doubt_loads()
         for batch in reversed(gone):
             batch.roll_back()
+
+
+class _Latest:
+    """The latest `doubt_at` of all connections, which most loads have to look at only."""
+
+    doubt_at = 0
+
+
+latest = _Latest()
 
 
 def names_of(batches: Iterable[Batch]) -> Names:

@@ -41,6 +41,7 @@ from ..sql.words import LONGEST_PARSED, Word, is_doubtful, plain_name, statement
 from ..transactions import in_sql
 from ..transactions.in_sql import Step
 from ..transactions.outgoing import announce, collect, own_transaction
+from ..transactions.schemas import schemas
 from ..transactions.sending import send
 from .statements import compiled_statement
 from .transaction_sql import MAY_COMMIT, steps_of
@@ -269,7 +270,7 @@ patches = Patches("SQL of the application's own")
 def _cursor_execute(original: Any) -> Any:
     def execute(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
         # First the most frequent kind. Written out, since every query of the application passes here.
-        if type(sql) is str and sql.startswith("SELECT") and ";" not in sql:
+        if type(sql) is str and sql.startswith("SELECT") and ";" not in sql and "set_config" not in sql:
             return original(self, sql, params)
         if (statement := compiled_statement(self.db)) is not None:
             result = original(self, sql, params)
@@ -293,10 +294,23 @@ def _cursor_executemany(original: Any) -> Any:
 
 
 def _execute(cursor: CursorWrapper, sql: Any, original: Callable[[], Any], *, many: bool) -> Any:
-    names, reading = Names(), Reading(in_doubt=True, several=True)
-    steps: Sequence[Step] = MAY_COMMIT
+    names, text = Names(), ""
     with fence(names, None):
         text = text_of(sql, cursor.cursor)
+    if not schemas.may_choose(cursor.db, text):
+        return _execute_text(cursor, text, names, original, many=many)
+    schemas.chosen(cursor.db)
+    try:
+        return _execute_text(cursor, text, names, original, many=many)
+    finally:
+        schemas.chosen(cursor.db)
+
+
+def _execute_text(cursor: CursorWrapper, text: str, names: Names, original: Callable[[], Any], *, many: bool) -> Any:
+    """Execute *text*; *names* are stale after it, besides those that it shows."""
+    reading = Reading(in_doubt=True, several=True)
+    steps: Sequence[Step] = MAY_COMMIT
+    with fence(names, None):
         reading = read(text)
         if reading.written or reading.in_doubt:
             _add_names(names, reading, text)
@@ -329,6 +343,7 @@ def _execute_steps(cursor: CursorWrapper, steps: Sequence[Step], names: Names, o
         try:
             return original()
         finally:
+            schemas.ended(cursor.db)
             if names:
                 send(names)
                 collect(names, using)

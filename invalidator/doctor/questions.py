@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from ..errors import LinkDown
-from ..link import PUBLISH_SCRIPT, Connection
+from ..link import PUBLISH_SCRIPT, Connection, is_address, parse_address
 from ..names import RedisNames
 from ..protocol.frames import Command, Failure, Push, Reply, to_text
 
@@ -129,4 +128,6 @@ def measure(questions: Questions, times: int = PINGS) -> list[float]:
 
 def ask_user(questions: Questions, url: str) -> str:
     answer = questions.ask("ACL", "WHOAMI")
-    return to_text(answer.value) if isinstance(answer, Reply) else urlsplit(url).username or "default"
+    if isinstance(answer, Reply):
+        return to_text(answer.value)
+    return (parse_address(url).username if is_address(url) else None) or "default"

@@ -8,9 +8,9 @@ hides CONFIG) is a warning, not a failure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from ..config import PROOFS_PER_BOUND, Config
+from ..link import is_address, parse_address
 from ..message import MAX_BODY_BYTES
 from ..names import redis_names
 from ..protocol.frames import Info
@@ -47,8 +47,7 @@ _FORBIDDEN = (
 
 def check_reachable(url: str, error: str) -> Finding:
     """Check whether there is a connection; *error* says why not."""
-    parts = urlsplit(url)
-    place = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+    place = parse_address(url).place if is_address(url) else url
     if not error:
         return Finding(check="reachable", level="ok", found=place)
     if any(word in error for word in ("Authentication", "WRONGPASS", "NOAUTH", "NOPERM", "invalid username")):

@@ -51,6 +51,18 @@ class LedgerFeed(Protocol):
         it so.
         """
 
+    def wait_for_first_proof(self, timeout_s: float) -> None:
+        """
+        Wait until there was a proof, at most *timeout_s* seconds; not for a server that is away, and not longer than
+        until it turns out to be.
+        """
+
+    def is_away(self) -> bool:
+        """Whether the server is known to be away, as far as who receives can tell."""
+
+    def is_own_thread(self) -> bool:
+        """Whether the caller runs in the thread that receives: it would wait for itself."""
+
     def before_publish(self) -> None:
         """This process is about to stamp `own`, and then to publish what it has stamped."""
 

@@ -21,7 +21,7 @@ from ..ledger import Clock, Ledger
 from ..link import Connection, Link
 from ..message import Body
 from ..names import name_slots, redis_names
-from ..protocol.effects import Apply, Disconnect, Effect, Effects, Enter, Flush, Move, Prove, Refuse, Send
+from ..protocol.effects import Apply, Disconnect, Effect, Effects, Enter, Flush, Listen, Move, Prove, Refuse, Send
 from ..protocol.frames import Frame
 from ..protocol.journal import Journal, write_journal
 from ..protocol.states import State
@@ -40,6 +40,9 @@ class Audience(Protocol):
 
     def invalidated(self, body: Body, id: str, now: int) -> None:
         """A message was applied to the ledger, at *now*."""
+
+    def listening(self, now: int) -> None:
+        """What is published is received from *now* on, for the first time; what was published before was not."""
 
     def flushed(self, reason: str, now: int) -> None:
         """Everything in the ledger was voided, at *now*."""
@@ -94,6 +97,7 @@ class Listener:
         self._connection: Connection | None = None
         self._closing = threading.Event()
         self._proven = threading.Condition()
+        self._thread: int | None = None
         self._logged: dict[str, int] = {}
         # Stored, but not settled yet.
         self.is_uncounted = False
@@ -107,10 +111,14 @@ class Listener:
         self.turned_at = self._clock()
         self._worker.start()
 
+    def is_this_thread(self) -> bool:
+        """Whether the caller runs in the listener's own thread, as callbacks do."""
+        return self._thread == threading.get_ident()
+
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
         """
         Wait until *is_so* returns True, at most *timeout_s* seconds and not beyond `close`, and return what it returned
-        last. It is called now and after every proof.
+        last. It is called now, after every proof, and after every connection that failed.
         """
         with self._proven:
             self._proven.wait_for(lambda: is_so() or self._closing.is_set(), timeout_s)
@@ -122,12 +130,15 @@ class Listener:
         it has ended. (A thread that closes itself has not.)
         """
         self._closing.set()
-        with self._proven:
-            self._proven.notify_all()  # there will be no further proof
+        self._wake_waiters()  # there will be no further proof
         connection = self._connection
         if connection is not None:
             connection.interrupt()
         return self._worker.join(timeout_s)
+
+    def _wake_waiters(self) -> None:
+        with self._proven:
+            self._proven.notify_all()
 
     def close_in_child(self) -> None:
         """In a forked child, close the inherited descriptor. The parent's connection stays open."""
@@ -141,6 +152,7 @@ class Listener:
         Everything there is to do until `close`. A step is an effect of the subscription, an `Act`, a `Receive` or a
         `Pause`; `invalidator.steps` says how to take them.
         """
+        self._thread = threading.get_ident()
         while not self._closing.is_set():
             self.turned_at = self._clock()
             yield from self._carry_out(self.subscription.connecting(self.turned_at))
@@ -159,6 +171,7 @@ class Listener:
             yield None
             if not self._closing.is_set():
                 yield from self._carry_out(self.subscription.disconnected(reason, self._clock()))
+                self._wake_waiters()
                 yield Pause(max(0, self.subscription.retry_at - self._clock()) / 1e9, unless=self._closing)
         yield from self._carry_out(self.subscription.close())
 
@@ -236,8 +249,11 @@ class Listener:
             case Prove(at):
                 self._settle()
                 self._ledger.prove(at)
-                with self._proven:
-                    self._proven.notify_all()
+                self._wake_waiters()
+            case Listen():
+                now = self._clock()
+                self._ledger.listen(now)
+                self._audience.listening(now)
             case Flush(reason):
                 self._settle()
                 now = self._clock()

@@ -70,6 +70,15 @@ class ListenerFeed:
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
         return self._listener.wait_until(is_so, timeout_s) if self._listener else is_so()
 
+    def wait_for_first_proof(self, timeout_s: float) -> None:
+        self.wait_until(lambda: self.view.is_proven() or self.is_away(), timeout_s)
+
+    def is_away(self) -> bool:
+        return self._listener is not None and self._listener.subscription.is_failing
+
+    def is_own_thread(self) -> bool:
+        return self._listener is not None and self._listener.is_this_thread()
+
     def before_publish(self) -> None:
         pass  # what is stamped in `own` is stamped in `view`
 

@@ -9,8 +9,9 @@ ledger has caught up, hits are sent to the whole rule: the process is *in doubt*
 
 Rule 1: doubt begins before the stamp (`before_publish`). It ends when the host's ledger has reached everything that
 this process published; then its count is past whatever any entry remembers.
-Rule 2: some stamps the host's ledger will never confirm: Redis refused the message, or the queue overflowed. They are
-*orphans*. Doubt ends after a sweep has removed every entry that they void.
+Rule 2: some stamps the host's ledger will never have: Redis refused the message, the queue overflowed, or the sidecar
+began to listen after it, and its position jumped over it. They are *orphans*. Doubt ends after a sweep has removed
+every entry that they void.
 Rule 3: whoever ends doubt checks again, under the lock, that it may end: a sweep takes time, and other threads publish
 meanwhile.
 Rule 4: an invalidation waits for its own message, never for those of other threads.
@@ -45,6 +46,10 @@ SWEEP_AGAIN_NS = 1_000_000_000
 SPINS = 200
 SLEEP_S = 0.0002
 """While waiting for the host's ledger to reach a message, which takes about 100 µs: spin first, then sleep."""
+CONNECTS_WITHIN_NS = 1_000_000_000
+"""A new sidecar listens long before that, or cannot reach Redis."""
+FIRST_LOOK_S = 0.001
+"""How often a worker looks whether a new sidecar listens."""
 
 
 class SidecarFeed:
@@ -89,6 +94,7 @@ class SidecarFeed:
         self._unsettled: deque[tuple[Receipt, int]] = deque()  # with the time at which it was published
         self._orphans = 0  # how often a stamp became an orphan, and how many of these were swept
         self._swept = 0
+        self._listening_since = 0  # as it was when doubt began
         self._next_sweep = 0
         self._next_settling = 0
         self._next_look = 0
@@ -127,11 +133,23 @@ class SidecarFeed:
                 self.start()
         return False
 
+    def wait_for_first_proof(self, timeout_s: float) -> None:
+        until = time.monotonic() + timeout_s
+        while not (self.view.is_proven() or self.is_away()) and time.monotonic() < until:
+            time.sleep(FIRST_LOOK_S)
+
+    def is_away(self) -> bool:
+        return not self.view.is_proven() and self._clock() >= self.view.words[FLUSHED_AT] + CONNECTS_WITHIN_NS
+
+    def is_own_thread(self) -> bool:
+        return False
+
     def before_publish(self) -> None:
         with self._lock:
             self._publishing += 1
             if not self._in_doubt:
                 self._in_doubt = True
+                self._listening_since = self.view.listening_since()
                 self._set_hit_words(Doubt(self._settle_in_passing))
 
     def after_publish(self, receipt: Receipt) -> None:
@@ -169,6 +187,9 @@ class SidecarFeed:
                 self._orphans += receipt.lost_because is not None
             if not self._in_doubt or self._is_waiting():
                 return
+            if (since := self.view.listening_since()) != self._listening_since:
+                self._listening_since = since
+                self._orphans += 1
             orphans = self._orphans
             must_sweep = orphans != self._swept
             if must_sweep:

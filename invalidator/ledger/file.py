@@ -16,6 +16,7 @@ Rule 4: the writer locks the ledger itself as well, so that the lock holds even 
 Memory ordering. Every word is aligned, and is loaded and stored by one instruction, so no reader sees half of one
 (64-bit machines only; on others there are no ledger files). The rules of `table.py` need four pairs in order: writer
 `slots, CHANGES` and `CHANGES, PROVEN_AT`; reader `PROVEN_AT, CHANGES` and `CHANGES, slots`; and `POSITION_*` likewise.
+`LISTENING_SINCE` is stored before `PROVEN_AT` and `POSITION_*`, and read after them.
 
 - On x86-64 loads are not reordered with loads, nor stores with stores (Intel SDM vol. 3, 8.2.2): the order in which
   the interpreter executes them is the order that every processor sees.
@@ -23,8 +24,9 @@ Memory ordering. Every word is aligned, and is loaded and stored by one instruct
   above it is done before the first is freed, which is a release; what is below it is done after the second was taken,
   which is an acquire; and an acquire does not overtake a release above it (Arm ARM, B2.3 "barrier-ordered-before":
   the interpreter's locks are made of LDAXR/STLXR or CASA/CASL). Once would not do: both sides may move *into* a
-  locked region, and pass each other there. `CHANGES, PROVEN_AT` needs no fence: the writer frees `Ledger.lock` after
-  the one and takes it before the other. It costs 0.7 µs, twice on each look at the whole rule.
+  locked region, and pass each other there. `CHANGES, PROVEN_AT` needs no fence, nor does `LISTENING_SINCE` before
+  either: the writer frees `Ledger.lock` after the one and takes it before the other. It costs 0.7 µs, twice on each
+  look at the whole rule.
 - A hit (one look at `CHANGES`, one at the clock) needs no order anywhere: its `good_until` ends within
   `max_staleness` of a proof that was read before the stamps were, whatever count it compares with.
 """
@@ -50,9 +52,11 @@ from .table import (
     HEADER_WORDS,
     LAYOUT,
     LAYOUT_WORD,
+    LISTENING_SINCE,
     MAGIC,
     MAGIC_WORD,
     PROVEN_AT,
+    RING,
     SLOTS_WORD,
     Clock,
     Ledger,
@@ -110,7 +114,8 @@ def writing(path: Path, *, namespace: str, slots: int, clock: Clock = now_ns) ->
     Be the only writer of the ledger at *path*: take over a ledger that fits, else put a new one in its place.
 
     Args:
-        clock: dates a new file, which voids everything that was loaded before.
+        clock: dates a new file, which voids everything that was loaded before. (Its proofs cover what is loaded after
+            its writer has begun to listen, which is later.)
 
     Raises:
         LedgerFileError: there is another writer, there is no room, or the file cannot be written.
@@ -147,7 +152,7 @@ def _create(path: Path, namespace: str, slots: int, clock: Clock) -> int:
         words = _map(path, descriptor, mmap.ACCESS_WRITE)
         Ledger(words, slots=slots, namespace=namespace)
         words[BOOT] = boot()
-        words[CHANGES] = words[FLUSHED_AT] = clock()
+        words[CHANGES] = words[FLUSHED_AT] = words[LISTENING_SINCE] = clock()
         new.rename(path)
     except (OSError, LedgerFileError) as error:
         os.close(descriptor)
@@ -171,7 +176,7 @@ def _adopt(path: Path, namespace: str, slots: int, clock: Clock) -> int | None:
         _check_file(path, descriptor, any_owner=False)
         words = _map(path, descriptor, mmap.ACCESS_READ)
         _check_header(path, words, namespace, clock)
-        fits = words[SLOTS_WORD] == slots
+        fits = (words[SLOTS_WORD], words[RING]) == (slots, 0)  # a ring that nobody goes on with would mislead readers
     except LedgerFileError:
         fits = False
     if not fits:
@@ -243,7 +248,7 @@ def _check_header(path: Path, words: memoryview[int], namespace: str, clock: Clo
     expectations = (
         ("magic", words[MAGIC_WORD], MAGIC),
         ("layout version", words[LAYOUT_WORD], LAYOUT),
-        ("size in slots", words[SLOTS_WORD], len(words) - HEADER_WORDS),
+        ("size in slots", words[SLOTS_WORD] + max(0, words[RING]), len(words) - HEADER_WORDS),
         ("boot", words[BOOT], boot()),
         ("namespace", read_namespace(words), namespace),
     )

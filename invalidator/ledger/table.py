@@ -7,15 +7,18 @@ processes of a host share (`file.py`).
 
 One writer, many readers, no locks on the read path:
 
-Rule 1: the writer stores slots and `FLUSHED_AT`, then `CHANGES`, then `POSITION_SEQ` and `POSITION_MS`, then
-`PROVEN_AT`.
-Rule 2: a reader reads `PROVEN_AT`, then `CHANGES`, then the slots (`read_lease` and `newest_stamp`, in that order),
-and remembers the *value* of `CHANGES`. While it has not moved, nothing it looked at has become stale.
+Rule 1: the writer stores slots, `FLUSHED_AT` and `LISTENING_SINCE`, then `CHANGES`, then `POSITION_SEQ` and
+`POSITION_MS`, then `PROVEN_AT`.
+Rule 2: a reader reads `PROVEN_AT`, then `CHANGES`, then the slots and `LISTENING_SINCE` (`read_lease` comes before
+`newest_stamp` and `covers`), and remembers the *value* of `CHANGES`. While it has not moved, nothing it looked at has
+become stale.
 Rule 3: a stamp never goes down, except when a hold is released that explains it. (Two names in one slot cause an
 unneeded miss, never staleness.)
 Rule 4: the two words of a position are read in the opposite order of their storing (`read_position`), so that what is
 read is never ahead of what was applied.
 Rule 5: every time is a `now_ns()` of this host. No time of another clock is ever stored.
+Rule 6: no proof covers what was loaded at `LISTENING_SINCE` or before: it may have become stale before anybody
+listened. It is not void, either.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ FOREVER = 2**63 - 1
 """Later than every time of the clock."""
 
 MAGIC = int.from_bytes(b"INVALEDG", "big")
-LAYOUT = 1
+LAYOUT = 2
 
 IN_ORDER = os.uname().machine in ("x86_64", "amd64")
 """Whether this machine keeps loads in order with loads, and stores with stores, without a fence."""
@@ -54,9 +57,15 @@ MOST_HELD = 100_000
 
 HEADER_WORDS = 64
 MAGIC_WORD, LAYOUT_WORD, SLOTS_WORD, WRITER, BOOT = range(5)
+RING = 5
+"""How many words follow the slots: room for a ring of the slots that were stamped last. This version keeps none."""
 # These are read by every read, and share one cache line with nothing else.
-CHANGES, FLUSHED_AT, PROVEN_AT = range(8, 11)
+CHANGES, FLUSHED_AT, PROVEN_AT, LISTENING_SINCE = range(8, 12)
+RING_AT = 12
+"""Reserved: where the ring goes on."""
 POSITION_MS, POSITION_SEQ, SERVER_RUN, EPOCH = range(16, 20)
+JOURNAL = range(20, 24)
+"""Reserved: what else tells one journal from another."""
 NAMESPACE_WORDS = range(24, 32)  # 64 bytes of text, padded with zeros
 
 
@@ -114,6 +123,20 @@ class LedgerView:
         """`newest_stamp`, by indexes of words: `FLUSHED_AT` and slots, at least one of them."""
         words = self.words
         return max([words[place] for place in places])
+
+    def covers(self, loaded_at: int) -> bool:
+        """Whether proofs of this ledger say anything about what was loaded then. Comes after `read_lease` (rule 2)."""
+        return loaded_at > self.words[LISTENING_SINCE]
+
+    def listening_since(self) -> int:
+        """Proofs cover what was loaded after that time. No older than what the caller has read before."""
+        if not IN_ORDER:
+            fence()
+        return self.words[LISTENING_SINCE]
+
+    def is_proven(self) -> bool:
+        """Whether there was ever a proof, however long ago."""
+        return self.words[PROVEN_AT] != NEVER
 
     def read_position(self) -> tuple[int, int]:
         """Return the id of a journal entry up to which everything was applied, as two numbers."""
@@ -215,6 +238,14 @@ class Ledger(LedgerView):
         with self.lock:
             self.words[FLUSHED_AT] = max(self.words[FLUSHED_AT], now)
             self._count()
+
+    def listen(self, now: int) -> None:
+        """
+        From *now* on everything is received that is accepted; nobody knows what was before. Voids nothing: proofs do
+        not cover what was loaded until then.
+        """
+        with self.lock:
+            self.words[LISTENING_SINCE] = max(self.words[LISTENING_SINCE], now)
 
     def touch(self) -> None:
         """Count what was stamped without, so that every reader checks its entries anew."""

@@ -41,6 +41,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..config import CONNECTIONS
 from ..errors import InvalidSetting, LinkDown
 from ..names import RedisNames, check_namespace
 from ..protocol.frames import Command
@@ -308,7 +309,7 @@ class EmbeddedLink:
 
     Args:
         url: `embedded://`, or `embedded://name`.
-        timeout_s: as for `RedisLink`; the start of the server takes longer.
+        timeout_s, connections: as for `RedisLink`; the start of the server takes longer.
         namespace: the name of the server if the URL has none.
 
     Raises:
@@ -316,7 +317,7 @@ class EmbeddedLink:
             installed.
     """
 
-    def __init__(self, url: str, *, timeout_s: float, namespace: str) -> None:
+    def __init__(self, url: str, *, timeout_s: float, namespace: str, connections: int = CONNECTIONS.default) -> None:
         parts = urlsplit(url)
         if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
             raise InvalidSetting("an embedded:// URL holds nothing but a name: embedded://, or embedded://shop")
@@ -325,7 +326,7 @@ class EmbeddedLink:
             self._server = SharedServer(name, find_server_binary())
         except EmbeddedServerError as error:
             raise InvalidSetting(f"embedded:// cannot work: {error}") from error
-        self._inner = RedisLink(self._server.url, timeout_s=timeout_s)
+        self._inner = RedisLink(self._server.url, timeout_s=timeout_s, connections=connections)
         self._is_there = False
 
     def connect(self) -> RedisConnection:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -21,19 +22,18 @@ from redis.connection import DefaultParser
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from ..config import CONNECTIONS
 from ..errors import InvalidSetting, LinkDown
 from ..names import RedisNames
 from ..protocol.frames import Command, Failure, Frame, Push, Reply
+from .address import Address, parse_address
 from .base import PUBLISH_SCRIPT, Accepted, Post
+from .connections import Connections
 
 _SCRIPT_SHA = hashlib.sha1(PUBLISH_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 FRAMES_AT_ONCE = 1000
 """Frames that are read before the listener acts on them and looks at the time again."""
-MAX_CONNECTIONS = 64
-"""
-Of publishing threads, at once. To a thread that finds none free the link is down, and its message waits in the queue.
-"""
 
 
 class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
@@ -102,27 +102,21 @@ class RedisLink:
     The way to one server.
 
     Args:
-        url: as redis-py's `from_url` takes it, options in the query included.
-        timeout_s: for connecting, and for each answer to a publish.
+        url: see `address.py`.
+        timeout_s: for connecting, for each answer to a publish, and for a connection on which to publish.
+        connections: how many threads may publish at once.
     """
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        options: dict[str, Any] = {
-            "protocol": 3,
-            "parser_class": _Parser,
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": timeout_s,
-            "retry": Retry(NoBackoff(), 0),
-            "health_check_interval": 0,
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-            "max_connections": MAX_CONNECTIONS,
-        }
+    def __init__(self, url: str, *, timeout_s: float, connections: int = CONNECTIONS.default) -> None:
+        self.address = parse_address(url)
+        self._connection_class, self._connection_options = _how_to_connect(self.address, timeout_s)
         try:
-            self._pool = redis.ConnectionPool.from_url(url, **options)
-            self._make_connection()  # options that redis-py does not know show here
-        except (ValueError, TypeError, redis.RedisError) as error:
+            self._make_connection()  # TLS options that redis-py cannot use show here
+        except (ValueError, TypeError, OSError, redis.RedisError) as error:
             raise InvalidSetting(f"url cannot work: {error}") from error
-        self._idle: list[Any] = []  # connections of the pool, for publishing
+        self._most = connections
+        self._connections = Connections(self._make_connection, most=connections, wait_s=timeout_s)
+        self._heads: tuple[Literal["EVALSHA", "EVAL"], ...] = ("EVALSHA", "EVAL")
 
     def connect(self) -> RedisConnection:
         return RedisConnection(self._make_connection())
@@ -130,13 +124,24 @@ class RedisLink:
     def publish(self, names: RedisNames, journal_length: int, post: Post) -> Accepted:
         rest = _pack(_changing_arguments(post))
         try:
-            try:
-                id, listeners = self._ask(_packed_head("EVALSHA", names, journal_length), rest)
-            except redis.exceptions.NoScriptError:  # a new server, a failover, SCRIPT FLUSH: EVAL also loads it
-                id, listeners = self._ask(_packed_head("EVAL", names, journal_length), rest)
+            id, listeners = self._run_script(names, journal_length, rest)
         except (redis.RedisError, OSError) as error:
             raise LinkDown(_describe(error)) from error
         return Accepted(id.decode(), listeners)
+
+    def _run_script(self, names: RedisNames, journal_length: int, rest: Packed) -> Any:
+        if self._heads[0] == "EVAL":
+            return self._ask(_packed_head("EVAL", names, journal_length), rest)
+        try:
+            return self._ask(_packed_head("EVALSHA", names, journal_length), rest)
+        except redis.exceptions.NoScriptError:  # a new server, a failover, SCRIPT FLUSH: EVAL also loads it
+            return self._ask(_packed_head("EVAL", names, journal_length), rest)
+        except redis.ResponseError as error:
+            if not _is_refused_command(error):
+                raise
+            answer = self._ask(_packed_head("EVAL", names, journal_length), rest)
+            self._heads = ("EVAL",)  # this user may send EVAL alone, or EVALSHA was renamed
+            return answer
 
     def _ask(self, head: Packed, rest: Packed) -> Any:
         """
@@ -148,23 +153,27 @@ class RedisLink:
         """
         command = b"*%d\r\n%b%b" % (head.values + rest.values, head.data, rest.data)
         while True:
+            lent = self._connections.lend()
+            if lent is None:
+                raise LinkDown(f"all {self._most} connections are in use (see the option publish_connections)")
+            was_idle = lent.used_at > 0
             try:
-                connection, was_idle = self._idle.pop(), True
-            except IndexError:
-                connection, was_idle = self._pool.get_connection(), False
-            try:
-                connection.send_packed_command([command], check_health=False)
-                answer = connection.read_response(disable_decoding=True)
-            except redis.ResponseError:  # an answer, too
-                self._idle.append(connection)
+                lent.connection.send_packed_command([command], check_health=False)
+                answer = lent.connection.read_response(disable_decoding=True)
+            except redis.ResponseError as error:
+                if _is_for_another_server(error):
+                    # A primary that was demoted: the name may lead to another one by now.
+                    self._connections.drop(lent)
+                    self._connections.close()
+                else:
+                    self._connections.give_back(lent)
                 raise
             except BaseException as error:
-                connection.disconnect()
-                self._pool.release(connection)
+                self._connections.drop(lent, and_as_old=was_idle and isinstance(error, redis.RedisError))
                 if was_idle and isinstance(error, redis.ConnectionError):
                     continue
                 raise
-            self._idle.append(connection)
+            self._connections.give_back(lent)
             return answer
 
     def read_journal(self, names: RedisNames, before: str, count: int) -> list[tuple[str, bytes]]:
@@ -180,15 +189,63 @@ class RedisLink:
         return ("EVAL", PUBLISH_SCRIPT, *_fixed_arguments(names, journal_length), *_changing_arguments(Post(())))
 
     def after_fork(self) -> None:
-        self._idle = []
-        self._pool.reset()
+        self._connections.forget()
 
     def close(self) -> None:
-        self._pool.disconnect()
+        self._connections.close()
 
     def _make_connection(self) -> Any:
-        """Make a connection that the pool does not count, since it is never returned to the pool."""
-        return self._pool.connection_class(**self._pool.connection_kwargs)
+        """Make a connection, which connects when it is first used."""
+        return self._connection_class(**self._connection_options)
+
+
+def _how_to_connect(address: Address, timeout_s: float) -> tuple[Any, dict[str, Any]]:
+    """The class of redis-py's connections to *address*, and their options."""
+    options: dict[str, Any] = {
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
+        "protocol": 3,
+        "parser_class": _Parser,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        **address.options,
+    }
+    if address.path:
+        return redis.UnixDomainSocketConnection, {**options, "path": address.path}
+    kind = redis.SSLConnection if address.scheme == "rediss" else redis.Connection
+    keepalive = {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    return kind, {**options, **keepalive, "host": address.host, "port": address.port}
+
+
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
+"""Seconds of silence, seconds between questions, questions: a peer that is gone shows within a minute."""
+
+_ANOTHER_SERVER: tuple[type[redis.RedisError], ...] = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.AskError,  # and with it MovedError
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
+_ANOTHER_SERVER_SAYS = re.compile(r"\b(?:READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b")
+"""The same in the text of an error that a script ends with; how it begins differs between versions."""
+
+
+def _is_for_another_server(error: redis.RedisError) -> bool:
+    """Whether this server takes no writes now. Another one may have taken its place under the same name."""
+    return isinstance(error, _ANOTHER_SERVER) or _ANOTHER_SERVER_SAYS.search(str(error)) is not None
+
+
+def _is_refused_command(error: redis.ResponseError) -> bool:
+    return isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error).lower()
 
 
 def _fixed_arguments(names: RedisNames, journal_length: int) -> list[str]:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
 
+from ..config import CONNECTIONS
 from ..errors import InvalidSetting
 from .base import Link
 from .memory import MemoryLink
 
 
-def make_link(url: str, *, timeout_s: float, namespace: str = "") -> Link:
+def make_link(url: str, *, timeout_s: float, namespace: str = "", connections: int = CONNECTIONS.default) -> Link:
     """
-    Return the link for *url*: `redis://`, `rediss://` or `unix://` (as in redis-py), `memory://` or `embedded://`.
+    Return the link for *url*: `redis://`, `rediss://` or `unix://` (`address.py`), `memory://` or `embedded://`.
 
     Args:
         timeout_s: for connecting, and for each answer.
         namespace: what `embedded://` without a name is called.
+        connections: how many threads may publish at once.
 
     Raises:
         InvalidSetting: the URL cannot work.
@@ -30,17 +31,17 @@ def make_link(url: str, *, timeout_s: float, namespace: str = "") -> Link:
     if not isinstance(url, str):
         raise InvalidSetting(f"url must be a str such as 'redis://localhost:6379/0', not {type(url).__name__}")
     link: Link
-    match urlsplit(url).scheme:
+    match url.partition("://")[0] if "://" in url else "":
         case "memory":
             link = MemoryLink(url)
         case "embedded":
-            link = _module("embedded").EmbeddedLink(url, timeout_s=timeout_s, namespace=namespace)
+            embedded = _module("embedded")
+            link = embedded.EmbeddedLink(url, timeout_s=timeout_s, namespace=namespace, connections=connections)
         case "redis" | "rediss" | "unix":
-            link = _module("redis").RedisLink(url, timeout_s=timeout_s)
-        case scheme:
+            link = _module("redis").RedisLink(url, timeout_s=timeout_s, connections=connections)
+        case _:
             # The URL itself is not shown: it may hold a password.
-            known = "redis://, rediss://, unix://, memory:// or embedded://"
-            raise InvalidSetting(f"url must begin with {known}, not {scheme or 'nothing'}")
+            raise InvalidSetting("url must begin with redis://, rediss://, unix://, memory:// or embedded://")
     return link
 
 

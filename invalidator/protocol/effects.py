@@ -25,6 +25,13 @@ class Apply(NamedTuple):
     own: bool
 
 
+class Listen(NamedTuple):
+    """
+    Record that messages are received from now on, for the first time: what was loaded before keeps no lease. Nothing
+    that was published before this moment has to be applied.
+    """
+
+
 class Flush(NamedTuple):
     """Void everything in the ledger."""
 
@@ -62,5 +69,5 @@ class Refuse(NamedTuple):
     reason: str
 
 
-Effect = Send | Apply | Flush | Move | Prove | Disconnect | Enter | Refuse
+Effect = Send | Apply | Listen | Flush | Move | Prove | Disconnect | Enter | Refuse
 Effects = Iterator[Effect]

@@ -9,13 +9,15 @@ answers the commands of one connection in order. Everything below rests on that:
 
 Rule 1: the confirmation of the subscription is read before any answer about the journal. Whatever is published later
 arrives live; whatever was published earlier is in the journal that is read afterwards. So a live message that arrives
-during a replay can be dropped: a later page of the replay has it.
-Rule 2: `position` moves along the chain (an entry names `position` as its predecessor), or together with a flush.
-Nothing else moves it.
+during a replay can be dropped: a later page of the replay has it. If none has, the journal was deleted meanwhile.
+Rule 2: `position` moves along the chain (an entry names `position` as its predecessor), or together with a flush, or
+when a ledger that never had one begins to listen. Nothing else moves it.
 Rule 3: a proof is dated by the time at which its PING was *sent*, and exists only if the subscription was live when the
 PONG was read.
 Rule 4: when in doubt, flush. A cold cache is slow; a stale one is wrong.
 Rule 5: `TRANSITIONS` has every change of `state`.
+Rule 6: a ledger begins to listen when the answer with the last id has been read, not when the subscription was
+confirmed: what arrived in between was dropped (rule 1), and the position jumps over it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from typing import Any, NamedTuple
 from ..errors import InvalidMessage
 from ..message import decode, open_envelope
 from ..names import RedisNames, fingerprint
-from .effects import Apply, Disconnect, Effects, Enter, Flush, Move, Prove, Refuse, Send
+from .effects import Apply, Disconnect, Effects, Enter, Flush, Listen, Move, Prove, Refuse, Send
 from .frames import Command, Failure, Frame, Push, parse_info, to_text
 from .journal import Journal
 from .states import TRANSITIONS, State
@@ -117,6 +119,7 @@ class Subscription:
         self._proof_interval_ns = proof_interval_ns
         self._answer_timeout_ns = answer_timeout_ns
         self._open_journal = open_journal
+        self._has_listened = journal is not None
         self._random = random or Random()
         self._attempts = 0
         self._next_proof_at = 0
@@ -129,11 +132,17 @@ class Subscription:
         self._epoch = 0
         self._last_id = ""
         self._asked_after = ""
+        self._dropped_id = ""
         self._subscribed = False
         self._can_ask_role = True
         self._openings = 0
         self._turn = 0
         self._received_at = 0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a connection has ended, or could not be opened, since this was live."""
+        return self._attempts > 0
 
     # What happens.
 
@@ -212,6 +221,7 @@ class Subscription:
         """Begin a turn of questions about the journal. Answers to earlier turns are ignored from now on."""
         self._turn += 1
         self._asked_after = self.journal.position if self.journal else ""
+        self._dropped_id = ""  # `_last_id` will show whether the journal still has what was dropped until now
         self._await(self._on_epoch, now)
         self._await(partial(self._on_last, turn=self._turn), now)
         self._await(self._on_holds, now)
@@ -286,13 +296,15 @@ class Subscription:
             yield from self._enter(State.REPLAYING, "")
         if not self._last_id or not self._epoch:
             yield from self._begin_journal(now)
+        elif not self._has_listened:
+            yield from self._begin_to_listen()
         elif reason := self._why_not_replay():
             yield from self._start_over(reason, now)
 
     def _why_not_replay(self) -> str:
         """Why a replay from `position` could be incomplete; "" if it cannot."""
         if self.journal is None:
-            return "the journal or its epoch was missing" if self._openings else "first subscription"
+            return "the journal or its epoch was missing"
         if not self._server:
             return f"cannot tell whether the server restarted ({self._why_no_server})"
         if self.journal.server != self._server:
@@ -313,6 +325,13 @@ class Subscription:
 
     def _on_opened(self, answer: Any, now: int) -> Effects:
         yield from ()
+
+    def _begin_to_listen(self) -> Effects:
+        """Nobody has listened for this ledger before: go on from `_last_id` (rule 6)."""
+        yield Listen()
+        self._has_listened = True
+        yield from self._move(self._last_id)
+        yield from self._go_live()
 
     def _start_over(self, reason: str, now: int) -> Effects:
         """
@@ -337,6 +356,8 @@ class Subscription:
             yield from self._replay(to_text(id), _fields(fields), now)
         if len(answer) == PAGE:
             yield Send(self._ask_page(now))
+        elif self._dropped_id:
+            yield Send(self._ask_journal(now))  # which was deleted, and perhaps begun anew
         else:
             self.tally.replays += 1
             yield from self._go_live()
@@ -348,6 +369,8 @@ class Subscription:
             yield from self._flush("the chain is broken: the journal was trimmed past us, deleted or rolled back", now)
         yield from self._apply(fields.get("m", b""), id, now)
         yield from self._move(id)
+        if id == self._dropped_id:
+            self._dropped_id = ""
 
     def _go_live(self) -> Effects:
         self._attempts = 0
@@ -383,7 +406,7 @@ class Subscription:
         if not envelope.id:
             yield from self._apply(envelope.body, "", now)  # no journal has it, so no replay will bring it
         elif self.state is not State.LIVE or self.journal is None:
-            return  # rule 1
+            self._dropped_id = envelope.id  # rule 1
         elif envelope.predecessor == self.journal.position:
             yield from self._apply(envelope.body, envelope.id, now)
             yield from self._move(envelope.id)

@@ -9,12 +9,16 @@ Rule 1: accepted means that the server has answered. If an answer is lost, the m
 published twice, but never not at all.
 Rule 2: nothing overtakes what waits in the queue.
 Rule 3: what can never be delivered is counted and logged, and its receipt says so.
+Rule 4: an exception may strike at any line: a soft time limit, a greenlet's time-out, Ctrl-C. What was being published
+is queued then, whatever `when_down` says, and the exception goes on to the caller.
+Rule 5: where no thread can be started (the interpreter is going down), the calling thread is the courier.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from random import Random
@@ -35,6 +39,8 @@ BODIES_AT_ONCE = 64
 """In one call of the script: 1 MiB, and a few milliseconds of the server's time."""
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
+HERE_S = 0.2
+"""For a caller that has to be the courier: one more try, after the one that failed."""
 GRACE_S = 0.1
 """For a courier to end when it has to: between two tries it does so at once, while it waits for Redis it is left."""
 
@@ -90,7 +96,7 @@ class Publisher:
         """Begin anew as *node*, with an empty queue: what waits is delivered by the parent."""
         self._node = node
         self._outbox = Outbox(self._queue_size)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler, or a finalizer, may invalidate while its thread holds it
         self._courier: Worker | None = None
         self._closing = threading.Event()
         self._out_of_time = threading.Event()
@@ -140,42 +146,62 @@ class Publisher:
         receipt.accept(*accepted)
         return receipt
 
+    def publish_later(self, keys: Sequence[str], tags: Sequence[str]) -> Receipt:
+        """Queue that *keys* and *tags* became stale, and wait for nothing. Raises ClosedError after `close`."""
+        self._check_open()
+        return self._queue(Batch(dict.fromkeys(keys), dict.fromkeys(tags)))
+
     def _publish_or_queue(self, post: Post, make_batch: Callable[[], Batch]) -> Receipt:
         self._check_open()
-        receipt = Receipt()
         if not self._outbox:
+            receipt = Receipt()
             try:
-                accepted = self._post(post)
+                receipt.accept(*self._post(post))
             except LinkDown as error:
                 self._note_down(error)
                 if self._when_down == "raise":
                     raise PublishError(f"Redis did not accept the invalidation: {error}") from error
+            except BaseException:  # rule 4
+                self._queue(make_batch())
+                raise
             else:
                 self.last_error = None
-                receipt.accept(*accepted)
                 return receipt
         elif self._when_down == "raise":
             raise PublishError(f"Redis did not accept earlier invalidations yet: {self.last_error}")
-        batch = make_batch()
-        batch.receipts.append(receipt)
-        self._queue(batch)
-        return receipt
+        return self._queue(make_batch())
 
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise ClosedError("this Invalidator is closed")
 
-    def close(self, timeout_s: float) -> None:
-        """Deliver what waits, for at most *timeout_s* seconds; count and log what could not be delivered."""
+    def close(self, timeout_s: float) -> int:
+        """
+        Deliver what waits, for at most *timeout_s* seconds; count and log what could not be delivered. Returns how many
+        names that were.
+        """
         self._closing.set()
         courier = self._courier
         if courier is not None:
             courier.join(timeout_s)
+        elif self._outbox:  # no thread could be started
+            self._deliver_here(timeout_s)
+        before = self.undelivered
         with self._lock:
             self._out_of_time.set()
             self._abandon()
         if courier is not None:
             courier.join(GRACE_S)
+        return self.undelivered - before
+
+    def _deliver_here(self, timeout_s: float) -> None:
+        """Be the courier, for at most *timeout_s* seconds: rule 5."""
+        deadline = time.monotonic() + timeout_s
+        for step in self._deliver():
+            if isinstance(step, Pause):
+                if time.monotonic() + step.seconds >= deadline:
+                    return
+                step.unless.wait(step.seconds)
 
     def _abandon(self) -> None:
         lost = self._outbox.abandon("closed before Redis came back")
@@ -183,22 +209,33 @@ class Publisher:
             self.undelivered += lost
             log.error("invalidations lost: closed before Redis accepted them names=%d error=%s", lost, self.last_error)
 
-    def _queue(self, batch: Batch) -> None:
+    def _queue(self, batch: Batch) -> Receipt:
         with self._lock:
-            self._outbox.put(batch)
+            receipt = self._outbox.put(batch)
             if self._out_of_time.is_set():  # closed while this was being published
                 self._abandon()
-                return
-            if self._courier is not None:
-                return
-            courier = self._courier = self._make_worker("invalidator-publisher", self._deliver())
-        # Not under the lock: gevent suspends whoever starts a thread, and a lock from before it took over (in an
-        # application that was preloaded) would block every other greenlet, and with them this one.
+                return receipt
+        self._start_courier()
+        return receipt
+
+    def _start_courier(self) -> None:
+        courier: Worker | None = None
         try:
+            with self._lock:
+                if self._courier is not None:
+                    return
+                courier = self._courier = self._make_worker("invalidator-publisher", self._deliver())
+            # Not under the lock: gevent suspends whoever starts a thread, and a lock from before it took over (in an
+            # application that was preloaded) would block every other greenlet, and with them this one.
             courier.start()
-        except RuntimeError as error:  # out of threads, or the interpreter is going down; the next invalidation tries
+        except RuntimeError as error:  # out of threads, or the interpreter is going down
             self._courier = None
-            log.warning("queue not delivered yet: no thread can be started error=%s", error)
+            log.warning("no thread can be started to deliver the queue error=%s", error)
+            self._deliver_here(HERE_S)
+        except BaseException:  # rule 4: it may have struck before the courier began
+            if courier is not None and not courier.was_started and self._courier is courier:
+                self._courier = None
+            raise
 
     def _deliver(self) -> Steps:
         """The courier: publish what is in the outbox, then end."""
@@ -215,7 +252,9 @@ class Publisher:
                 yield Act.PUBLISH
                 accepted = self._send(batch)
                 yield None
-            except LinkDown as error:
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a courier that ends leaves its queue for ever
                 self._note_down(error)
                 with self._lock:
                     self._outbox.failed()
@@ -257,7 +296,8 @@ class Publisher:
             self.published += len(some.bodies)
         return accepted
 
-    def _note_down(self, error: LinkDown) -> None:
+    def _note_down(self, error: BaseException) -> None:
+        reason = str(error) if isinstance(error, LinkDown) else f"{type(error).__name__}: {error}"
         if self.last_error is None:  # once per outage, not once per retry
-            log.warning("redis does not accept invalidations error=%s", error)
-        self.last_error = str(error)
+            log.warning("redis does not accept invalidations error=%s", reason)
+        self.last_error = reason

@@ -156,6 +156,9 @@ class ServedNamespace:
         """A message was applied."""
         self.names += len(body.keys) + len(body.tags)
 
+    def listening(self, now: int) -> None:
+        """The ledger is kept up to date from now on."""
+
     def flushed(self, reason: str, now: int) -> None:
         """The ledger was voided."""
 

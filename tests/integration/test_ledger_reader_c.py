@@ -10,7 +10,16 @@ import pytest
 
 import invalidator.ledger.table as ledger_module
 from invalidator.entry import Entry, ValidityRule
-from invalidator.ledger import FLUSHED_AT, HEADER_WORDS, LAYOUT_WORD, PROVEN_AT, Ledger, now_ns
+from invalidator.ledger import (
+    FLUSHED_AT,
+    HEADER_WORDS,
+    LAYOUT_WORD,
+    LISTENING_SINCE,
+    PROVEN_AT,
+    RING,
+    Ledger,
+    now_ns,
+)
 from invalidator.ledger.file import LedgerFile, writing
 from invalidator.names import key_slot, name_slots, tag_slot
 from tests.support import S
@@ -40,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
     with writing(path, namespace="shop", slots=SLOTS) as ledger:
-        ledger.words[FLUSHED_AT] = 0
+        ledger.words[FLUSHED_AT] = ledger.words[LISTENING_SINCE] = 0
         yield ledger
 
 
@@ -72,6 +81,7 @@ def test_it_agrees_with_the_rule_for_random_names_and_times(path, ledger, ask) -
 
         ledger.words[PROVEN_AT] = choose.choice([0, some_time()])
         ledger.words[FLUSHED_AT] = choose.choice([0, 0, 0, some_time()])
+        ledger.words[LISTENING_SINCE] = choose.choice([0, some_time()])
         key, *tags = choose.choices(NAMES, k=choose.randint(1, 4))
         for slot in name_slots([key, *tags], [key, *tags], SLOTS):
             ledger.words[HEADER_WORDS + slot] = 0
@@ -92,6 +102,15 @@ def test_a_stamp_of_the_very_time_of_the_load_voids_it(ledger, ask) -> None:
     ledger.stamp([key_slot("a", SLOTS)], now)
     assert ask(600, now, "a").stdout == "invalidated\n"
     assert ask(600, now + 1, "a").stdout == "valid\n"
+
+
+def test_no_proof_covers_what_was_loaded_before_the_writer_listened(ledger, ask) -> None:
+    """It is served for `max_staleness` after its own load."""
+    now = now_ns()
+    ledger.listen(now - 50 * S)
+    ledger.prove(now)
+    assert [ask(600, now - age * S, "a").stdout for age in (700, 55, 45)] == ["unleased\n", "valid\n", "valid\n"]
+    assert [ask(30, now - age * S, "a").stdout for age in (55, 50, 45)] == ["unleased\n", "unleased\n", "valid\n"]
 
 
 def test_a_key_is_not_a_tag(ledger, ask) -> None:
@@ -116,9 +135,10 @@ class TestWhatItRefuses:
     @pytest.mark.parametrize(
         ("damage", "why"),
         [
-            (lambda words: words.__setitem__(0, 0), "no ledger of layout 1"),
-            (lambda words: words.__setitem__(LAYOUT_WORD, 2), "no ledger of layout 1"),
+            (lambda words: words.__setitem__(0, 0), "no ledger of layout 2"),
+            (lambda words: words.__setitem__(LAYOUT_WORD, 1), "no ledger of layout 2"),
             (lambda words: words.__setitem__(2, SLOTS + 1), "not that of its slots"),
+            (lambda words: words.__setitem__(RING, 1), "not that of its slots"),
             (lambda words: words.__setitem__(PROVEN_AT, now_ns() + 100 * S), "its clock is not ours"),
         ],
     )
@@ -158,7 +178,7 @@ def test_the_page_names_the_words_where_they_are() -> None:
     page = (DOCS / "ledger-format.md").read_text()
     rows = re.findall(r"^\| (\d+) \| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
     ours = {"LAYOUT": "LAYOUT_WORD", "SLOTS": "SLOTS_WORD", "MAGIC": "MAGIC_WORD"}
-    assert len(rows) == 10
+    assert len(rows) == 13
     for word, offset, name in rows:
         assert int(word) == getattr(ledger_module, ours.get(name, name)), name
         assert int(offset) == 8 * int(word)

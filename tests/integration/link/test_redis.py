@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from invalidator.config import CONNECTIONS
 from invalidator.errors import InvalidSetting, LinkDown
 from invalidator.link import Post
-from invalidator.link.redis import MAX_CONNECTIONS, RedisConnection, RedisLink
+from invalidator.link.redis import RedisConnection, RedisLink
 from invalidator.message import bodies
 from invalidator.names import RedisNames, redis_names
 from invalidator.protocol.frames import Failure, Frame, Push, Reply
@@ -259,7 +260,7 @@ class TestPublishing:
     def test_many_threads_publish_at_once(self, link, names, server) -> None:
         together = [
             Thread(lambda: [link.publish(names, 10_000, Post([b"x"])) for _ in range(5)])
-            for _ in range(MAX_CONNECTIONS // 2)
+            for _ in range(CONNECTIONS.default // 2)
         ]
         for thread in together:
             thread.outcome()
@@ -288,16 +289,16 @@ class TestPublishing:
     def test_a_connection_that_was_closed_while_idle_is_made_anew(self, own_server) -> None:
         """Closed by `timeout` of the server, or by a proxy in between: no caller notices, and no message is lost."""
         link, names = RedisLink(own_server.url, timeout_s=10), redis_names("shop")
-        for _ in range(MAX_CONNECTIONS + 1):
+        for _ in range(CONNECTIONS.default + 1):
             link.publish(names, 1000, Post([b"x"]))
             own_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        assert own_server.command("XLEN", names.journal) == MAX_CONNECTIONS + 2
+        assert own_server.command("XLEN", names.journal) == CONNECTIONS.default + 2
         link.close()
 
     def test_a_refusal_costs_no_connection(self, own_server) -> None:
         link, names = RedisLink(own_server.url, timeout_s=10), redis_names("shop")
         own_server.command("CONFIG", "SET", "maxmemory", "1")
-        for _ in range(MAX_CONNECTIONS + 1):
+        for _ in range(CONNECTIONS.default + 1):
             with pytest.raises(LinkDown, match="maxmemory"):
                 link.publish(names, 1000, Post([b"x"]))
         clients = [line for line in own_server.command("CLIENT", "LIST").splitlines() if "cmd=eval" in line]

@@ -208,7 +208,8 @@ class Checks:
         self.look_at_receipts()
         ledger = LedgerView(process.words.memory)
         for name, changes in self._accepted.items():
-            stamp = ledger.newest_stamp([self.slot(name, ledger.slots)])
+            # A proof says nothing about what was loaded before the process listened.
+            stamp = max(ledger.newest_stamp([self.slot(name, ledger.slots)]), ledger.listening_since())
             for change in changes:
                 if process.local(change.at) < proven_at and stamp < process.local(change.committed_at):
                     self.world.fail(
@@ -230,17 +231,23 @@ class Checks:
         if self.world.info_was_refused:
             return  # who cannot learn which run of the server this is has to flush at every reconnect
         subscription = process.subscription
-        first = not process.has_position
-        damaged = self.reasons_to_flush > process.damages_known
+        # Who has not listened yet knows of no journal that could have been begun anew.
+        damaged = self.reasons_to_flush > process.damages_known if process.has_position else self.damages > 0
         position = subscription.journal.position if subscription.journal else ""
         trimmed = bool(position) and self.world.primary.has_trimmed_past(position)
-        if not (first or damaged or trimmed):
+        if not (damaged or trimmed):
             self.world.fail("needless flush", f"{process.name} flushed ({reason}), though nothing was lost")
 
     def settled(self, process: Process) -> None:
-        """The faults are over, and everything had time to arrive: nothing stale is left."""
+        """
+        The faults are over, and everything had time to arrive: nothing stale is left that was read since the process
+        listens. (What was read before is for `served` to check.)
+        """
+        since = LedgerView(process.words.memory).listening_since() + self.world.setup.replica_lag_ns
         for key in self.world.keys:
             entry = process.cache.peek(key)
+            if entry is not None and process.local(entry.value.read_at) <= since:
+                continue
             for name, version in entry.value.versions.items() if entry else ():
                 newest = max((change.version for change in self._accepted[name]), default=0)
                 if version < newest:

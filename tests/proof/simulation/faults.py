@@ -192,6 +192,12 @@ def kill_sidecar(world: World) -> None:
         world.replace_sidecar()
 
 
+def replace_file(world: World) -> None:
+    """The ledger's file is lost, and a new sidecar creates another."""
+    if world.depth == 0 and world.sidecar is not None:
+        world.replace_file()
+
+
 def fork(world: World) -> None:
     """A process forks."""
     process = _process(world)
@@ -220,5 +226,6 @@ FAULTS: tuple[Fault, ...] = (
     stall_listener,
     kill,
     kill_sidecar,
+    replace_file,
     fork,
 )

@@ -4,10 +4,7 @@ The check of the checks: remove each rule of the core in turn, and see that the 
     python -m tests.proof.simulation.mutations                      every rule, as a table
     python -m tests.proof.simulation.mutations --only "run_id"      those whose name contains it, with a shrunk trace
 
-A rule is removed by replacing a piece of source as the module is imported, in a process of its own. A piece that is
-not found exactly once fails loudly: a mutation that changes nothing proves nothing.
-
-Nothing of the library may be imported here before a mutation is in place.
+How a rule is removed is in `tests/proof/mutating.py`.
 
 Not in the table, because they are not needed for the promise, whatever they are good for (thousands of worlds passed
 without each, and there is an argument for each):
@@ -21,61 +18,15 @@ without each, and there is an argument for each):
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import sys
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from os import cpu_count
-from pathlib import Path
-from subprocess import run
-from types import CodeType
-from typing import Any, NamedTuple
 
-import pytest
-
-ROOT = Path(__file__).parents[3]
-MOST_SEEDS = 20_000
-"""A rule that survives so many worlds is not needed, or not tested."""
-
-
-class Edit(NamedTuple):
-    """In *module* of the library, *old* becomes *new*."""
-
-    module: str
-    old: str
-    new: str
-
-
-class Mutation(NamedTuple):
-    """
-    A rule that is removed.
-
-    Args:
-        tests: the file of tests that catches it, where no world is likely to.
-    """
-
-    rule: str
-    edits: Sequence[Edit]
-    tests: str = ""
-
-
-class Outcome(NamedTuple):
-    """Who caught it."""
-
-    rule: str
-    caught_by: str
-    seeds: int
-    seconds: float
+from tests.proof.mutating import Edit, Found, Mutation, Suite, main
 
 
 def mutation(rule: str, *edits: tuple[str, str, str], tests: str = "") -> Mutation:
-    """Spell a mutation."""
-    return Mutation(rule, [Edit(*edit) for edit in edits], tests)
+    """Spell a mutation of modules of `invalidator`."""
+    return Mutation(rule, [Edit(f"invalidator.{module}", old, new) for module, old, new in edits], tests)
 
 
 MUTATIONS = (
@@ -91,6 +42,15 @@ MUTATIONS = (
     mutation(
         "every read checks the lease (the whole rule)",
         ("entry", "served_until = self._served_until(proven_at, as_of)", "served_until = FOREVER"),
+    ),
+    mutation(
+        "the lease covers only what was loaded after the process listened",
+        ("entry", "if proven_at and self.ledger.covers(as_of) else 0", "if proven_at else 0"),
+    ),
+    mutation(
+        "what was made from other values is leased only if they are",
+        ("entry", "            as_of = min(as_of, part_as_of)\n", ""),
+        tests="tests/unit/invalidator/test_entry.py",
     ),
     mutation(
         "every hit checks the clock",
@@ -198,8 +158,8 @@ MUTATIONS = (
         "tags are checked as keys are",
         (
             "near_cache",
-            "return name_slots((key,), tags, self.bus.slots)",
-            "return name_slots((key,), (), self.bus.slots)",
+            "return name_slots((name_of(key),), tags, self.bus.slots)",
+            "return name_slots((name_of(key),), (), self.bus.slots)",
         ),
     ),
     mutation(
@@ -305,6 +265,26 @@ MUTATIONS = (
             "        yield from self._flush(reason, now)\n        yield from self._move(self._last_id)",
             "        yield from self._move(self._last_id)",
         ),
+    ),
+    mutation(
+        "who begins to listen counts from the answer about the journal, not from the confirmation",
+        ("protocol.subscription", "        yield Listen()\n", ""),
+        (
+            "protocol.subscription",
+            "            self._subscribed = True\n",
+            (
+                "            self._subscribed = True\n"
+                "            if not self._has_listened:\n                yield Listen()\n"
+            ),
+        ),
+    ),
+    mutation(
+        "the first subscription voids nothing",
+        ("protocol.subscription", "        elif not self._has_listened:", "        elif False:"),
+    ),
+    mutation(
+        "a page has what was dropped while it was asked for",
+        ("protocol.subscription", "        elif self._dropped_id:", "        elif False:"),
     ),
     mutation(
         "the journal is asked after the subscription is confirmed",
@@ -430,7 +410,11 @@ MUTATIONS = (
     ),
     mutation(
         "what waits in the queue is not accepted",
-        ("publishing.publisher", "        batch.receipts.append(receipt)\n", '        receipt.accept("", 0)\n'),
+        (
+            "publishing.outbox",
+            "        return self._waiting.receipt()\n",
+            '        receipt = self._waiting.receipt()\n        receipt.accept("", 0)\n        return receipt\n',
+        ),
     ),
     mutation(
         "a lost answer is tried again",
@@ -506,6 +490,15 @@ MUTATIONS = (
         ),
     ),
     mutation(
+        "what a sidecar's position jumps over, when it begins to listen, is swept by who published it",
+        (
+            "feeds.sidecar_feed",
+            "if (since := self.view.listening_since()) != self._listening_since:",
+            "if (since := self._listening_since) != self._listening_since:",
+        ),
+        tests="tests/unit/invalidator/feeds/test_sidecar_feed.py",
+    ),
+    mutation(
         "a new writer moves `changes` of the ledger it takes over",
         (
             "ledger.table",
@@ -515,12 +508,10 @@ MUTATIONS = (
     ),
 )
 
-INTACT = Mutation("nothing is removed", ())
-ENOUGH_WHEN_INTACT = 400
-
 IN_SHORT = (
     "`loaded_at` is taken before the loader runs",
     "every read checks the lease (the whole rule)",
+    "the lease covers only what was loaded after the process listened",
     "nobody joins a stale load",
     "a proof counts from its PING",
     "nothing is proved while replaying",
@@ -530,163 +521,17 @@ IN_SHORT = (
 """Tried in every `make test`."""
 
 
-# In the child.
-
-
-class _Mutator(MetaPathFinder):
-    """Replaces source as it is imported."""
-
-    def __init__(self, edits: Iterable[Edit]) -> None:
-        self._sources: dict[str, str] = {}
-        for edit in edits:
-            name = f"invalidator.{edit.module}"
-            source = self._sources.get(name) or source_of(edit.module).read_text()
-            self._sources[name] = replace_once(source, edit)
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if name not in self._sources:
-            return None
-        spec = PathFinder.find_spec(name, path)
-        assert spec is not None
-        assert spec.origin is not None
-        spec.loader = _Loader(name, spec.origin, self._sources[name])
-        return spec
-
-
-class _Loader(SourceFileLoader):
-    def __init__(self, name: str, path: str, source: str) -> None:
-        super().__init__(name, path)
-        self._source = source
-
-    def get_code(self, fullname: str) -> CodeType:
-        return compile(self._source, self.path, "exec")
-
-
-def source_of(module: str) -> Path:
-    """The file of a module of the library."""
-    return ROOT / "invalidator" / f"{module.replace('.', '/')}.py"
-
-
-def replace_once(source: str, edit: Edit) -> str:
-    """Carry out *edit*. Raises LookupError unless its old text is there exactly once."""
-    if (found := source.count(edit.old)) != 1:
-        raise LookupError(f"found {found} times in {edit.module}.py, not once:\n{edit.old}")
-    return source.replace(edit.old, edit.new)
-
-
-def _run_child(chosen: Mutation, most_seeds: int, *, explained: bool) -> None:
-    """Run seeds until one fails, with the mutation in place. Prints the violation and how many seeds it took."""
-    assert not any(name.partition(".")[0] == "invalidator" for name in sys.modules)
-    sys.meta_path.insert(0, _Mutator(chosen.edits))
-    if chosen.tests:
-        _run_tests(chosen.tests)
-        return
+def play(most_seeds: int, *, explained: bool) -> Found | None:
+    """Run seeds until one fails."""
     runs = import_module(".runs", __package__)  # not before: it imports the library, which is mutated by that
     runs.be_quiet()
     failure = next(runs.find_failures(range(most_seeds)), None)
     if failure is None:
-        print(f"{most_seeds}|nobody")
-        return
-    print(f"{failure.seed + 1}|{failure.violation}")
-    if explained:
-        print(runs.explain(failure))
+        return None
+    return Found(failure.seed + 1, failure.violation, runs.explain(failure) if explained else "")
 
 
-def _run_tests(path: str) -> None:
-    """Run tests until one fails, with the mutation in place. Prints its name."""
-    failed = []
-
-    class Watch:
-        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-            if report.failed:
-                failed.append(report.nodeid)
-
-    with contextlib.redirect_stdout(sys.stderr):
-        pytest.main(["--exitfirst", "--quiet", path], plugins=[Watch()])
-    print(f"1|test {failed[0].partition('::')[2]}" if failed else "1|nobody")
-
-
-# In the parent.
-
-
-def try_out(chosen: Mutation, most_seeds: int = MOST_SEEDS, *, explained: bool = False) -> Outcome:
-    """Run one mutation in a process of its own."""
-    try:
-        _Mutator(chosen.edits)
-    except LookupError as error:
-        return Outcome(chosen.rule, f"OUT OF DATE: {error}", 0, 0.0)
-    began = time.monotonic()
-    command = [
-        sys.executable,
-        "-m",
-        "tests.proof.simulation.mutations",
-        "--child",
-        chosen.rule,
-        "--seeds",
-        str(most_seeds),
-    ]
-    done = run(
-        [*command, *(["--explained"] if explained else [])], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    first, _, rest = done.stdout.partition("\n")
-    seeds, _, caught_by = first.partition("|")
-    if rest:
-        print(rest)
-    if not seeds.isdigit():
-        return Outcome(chosen.rule, f"BROKEN: {done.stderr.strip().rpartition(chr(10))[2]}", 0, 0.0)
-    return Outcome(chosen.rule, caught_by, int(seeds), time.monotonic() - began)
-
-
-def was_caught(outcome: Outcome) -> bool:
-    """Whether somebody noticed."""
-    return outcome.seeds > 0 and not outcome.caught_by.startswith(("nobody", "crash"))
-
-
-def as_row(outcome: Outcome) -> str:
-    """One line of the table in docs/guarantees.md."""
-    if outcome.caught_by.startswith("test "):
-        return f"| {outcome.rule} | {outcome.caught_by} | |"
-    caught_by = f"simulation: {outcome.caught_by.partition(':')[0]}" if was_caught(outcome) else outcome.caught_by
-    return f"| {outcome.rule} | {caught_by} | {outcome.seeds:,} |"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.proof.simulation.mutations", description=__doc__)
-    parser.add_argument("--only", default="", metavar="TEXT", help="rules whose name contains it")
-    parser.add_argument("--seeds", type=int, default=MOST_SEEDS, metavar="N", help="give up after so many worlds")
-    parser.add_argument("--jobs", type=int, default=cpu_count(), help="at once (default: one per core)")
-    parser.add_argument("--explained", action="store_true", help="with a shrunk trace of each")
-    parser.add_argument("--child", metavar="RULE", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        chosen = next(mutation for mutation in (INTACT, *MUTATIONS) if mutation.rule == options.child)
-        _run_child(chosen, options.seeds, explained=options.explained)
-        return 0
-    # What fails without any mutation catches nothing.
-    whole = try_out(INTACT, ENOUGH_WHEN_INTACT)
-    if whole.caught_by != "nobody":
-        print(f"the library does not pass as it is: {whole.caught_by}", file=sys.stderr)
-        return 1
-    chosen_ones = [mutation for mutation in MUTATIONS if options.only in mutation.rule]
-    print("| rule that was removed | caught by | worlds needed |\n| --- | --- | --- |", flush=True)
-    outcomes = _try_all(chosen_ones, options)
-    missed = [outcome.rule for outcome in outcomes if not was_caught(outcome)]
-    print(f"{len(outcomes)} rules, {len(missed)} not caught: {'; '.join(missed) or 'none'}", file=sys.stderr)
-    return bool(missed)
-
-
-def _try_all(mutations: Sequence[Mutation], options: argparse.Namespace) -> list[Outcome]:
-    outcomes = []
-
-    def attempt(one: Mutation) -> Outcome:
-        return try_out(one, options.seeds, explained=options.explained)
-
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for outcome in pool.map(attempt, mutations):
-            print(as_row(outcome), flush=True)
-            outcomes.append(outcome)
-    return outcomes
-
+SUITE = Suite("tests.proof.simulation.mutations", "simulation", MUTATIONS, play, most_seeds=20_000, enough_intact=400)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(SUITE))

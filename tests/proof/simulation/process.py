@@ -25,10 +25,10 @@ from invalidator.feeds import sidecar_feed
 from invalidator.feeds.count_throttle import CountThrottle
 from invalidator.feeds.listener import Act, Listener, Receive, make_listener
 from invalidator.forks import Fork
-from invalidator.ledger import HEADER_WORDS, Ledger, LedgerView
+from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS, LISTENING_SINCE, Ledger, LedgerView
 from invalidator.message import Body
 from invalidator.names import redis_names
-from invalidator.protocol.effects import Apply, Effect, Flush, Move, Prove
+from invalidator.protocol.effects import Apply, Effect, Flush, Listen, Move, Prove
 from invalidator.protocol.frames import Frame, Push
 from invalidator.protocol.journal import Journal, read_journal
 from invalidator.protocol.subscription import Subscription
@@ -103,12 +103,15 @@ class SimBus(Invalidator):
 class SimLedgerFile:
     """A sidecar's ledger, as a worker maps it."""
 
-    def __init__(self, words: SteppedWords, path: Path, **_: object) -> None:
+    def __init__(self, process: Process, path: Path, **_: object) -> None:
         self.path = path
-        self.view = LedgerView(words)
+        self.view = LedgerView(process.words)
+        self._process = process
+        self._memory = process.words.memory
 
     def was_replaced(self) -> bool:
-        return False
+        sidecar = self._process.world.sidecar
+        return sidecar is not None and sidecar.words.memory is not self._memory
 
 
 class LongestDelay(Random):
@@ -128,6 +131,10 @@ class DeferredAudience:
     def invalidated(self, body: Body, id: str, now: int) -> None:
         if self.bus:
             self.calls.append(lambda: self.bus.invalidated(body, id, now))
+
+    def listening(self, now: int) -> None:
+        if self.bus:
+            self.calls.append(lambda: self.bus.listening(now))
 
     def flushed(self, reason: str, now: int) -> None:
         if self.bus:
@@ -222,7 +229,7 @@ class Process:
         self.has_position = False
         self.damages_known = 0
         self.damages_at_connect = 0
-        self._has_flushed = False
+        self._knows_damages = False
         self.own_versions: dict[str, int] = {}
         self.applied: dict[str, int] = {}
         self._uncounted: dict[str, int] = {}
@@ -234,11 +241,28 @@ class Process:
     def _make_bus(self) -> SimBus:
         with (
             patch.object(Ledger, "private", self._make_ledger),
-            patch.object(sidecar_feed, "LedgerFile", partial(SimLedgerFile, self.words)),
+            patch.object(sidecar_feed, "LedgerFile", partial(SimLedgerFile, self)),
         ):
             bus = SimBus(self)
         self.audience.bus = bus
+        if not self.listens:
+            bus._feed._map = self.map_new_file
         return bus
+
+    def begin_file(self) -> None:
+        """This sidecar has created its file now, as `ledger.file.writing` does."""
+        memory = self.words.memory
+        memory[CHANGES] = memory[FLUSHED_AT] = memory[LISTENING_SINCE] = self.local_now()
+
+    def map_new_file(self, path: Path) -> SimLedgerFile:
+        """A worker maps what is in the place of its file now."""
+        sidecar = self.world.sidecar
+        assert sidecar is not None
+        self.words = SteppedWords(sidecar.words.memory, _nothing)
+        file = SimLedgerFile(self, path)
+        self.words.between = self.let_others_go_on
+        self.fed_by = sidecar
+        return file
 
     def _make_ledger(self, *, slots: int, namespace: str) -> Ledger:
         """A ledger in watched memory: for all that this process receives, or only for what it invalidates itself."""
@@ -411,16 +435,18 @@ class Process:
                     self._uncounted[name] = began_at
                     if body.op == "hold":
                         self._held_uncounted[name, body.owner] = began_at + body.for_ms * MS
+            case Listen():
+                self._knows_damages = True
             case Flush():
                 self._note_settled()
                 self.applied[EVERYTHING] = max(self.applied.get(EVERYTHING, 0), began_at)
-                self._has_flushed = True
+                self._knows_damages = True
             case Move():
                 self.has_position = True
             case Prove(at):
                 self._note_settled()
-                if self._has_flushed:
-                    self.damages_known, self._has_flushed = self.damages_at_connect, False
+                if self._knows_damages:
+                    self.damages_known, self._knows_damages = self.damages_at_connect, False
                 if self.has_missed and self.may_notice:
                     self.has_missed = False
                 self.world.checks.proven(self, at)

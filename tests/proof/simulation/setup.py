@@ -43,6 +43,8 @@ class Setup:
     publish_fates: tuple[tuple[int, str], ...]
     faults: tuple[Fault, ...]
     storm: bool
+    server_starts_late: bool
+    sidecar_starts_late: bool
 
 
 def draw_setup(choices: Choices) -> Setup:
@@ -85,4 +87,6 @@ def draw_setup(choices: Choices) -> Setup:
         ),
         faults=tuple({FAULTS[choices.draw(len(FAULTS))]: None for _ in range(1 + choices.draw(4))}),
         storm=weigh(((2, False), (1, True))),
+        server_starts_late=weigh(((5, False), (1, True))),
+        sidecar_starts_late=weigh(((2, False), (1, True))),
     )

@@ -4,7 +4,9 @@ The checks notice when a rule of the core is missing: a few rules here, all of t
 
 import pytest
 
-from .mutations import IN_SHORT, MUTATIONS, Mutation, replace_once, source_of, try_out, was_caught
+from tests.proof.mutating import Mutation, check, try_out, was_caught
+
+from .mutations import IN_SHORT, MUTATIONS, SUITE
 
 ENOUGH_WORLDS = 1_500
 """Those in short take a tenth of it."""
@@ -13,14 +15,10 @@ ENOUGH_WORLDS = 1_500
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.rule)
 def test_the_rule_is_still_written_as_the_mutation_expects(mutation: Mutation) -> None:
     """A mutation that changes nothing proves nothing: whoever rewrites a rule, rewrites its mutation."""
-    sources: dict[str, str] = {}
-    for edit in mutation.edits:
-        sources[edit.module] = replace_once(sources.get(edit.module) or source_of(edit.module).read_text(), edit)
-    for module, source in sources.items():
-        compile(source, module, "exec")
+    check(mutation)
 
 
 @pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.rule in IN_SHORT], ids=lambda mutation: mutation.rule)
 def test_a_missing_rule_is_caught(mutation: Mutation) -> None:
-    outcome = try_out(mutation, ENOUGH_WORLDS)
+    outcome = try_out(SUITE, mutation, ENOUGH_WORLDS)
     assert was_caught(outcome), outcome

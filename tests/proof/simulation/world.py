@@ -70,6 +70,7 @@ class World:
         self.info_refused = self.info_was_refused = self.setup.info_refused
         self.wall_jump_ms = 0
         self.back_at = 0
+        self.sidecar_starts_at = 0
         self.ids_went_back = False
         self._highest_id = (0, 0)
         self._tokens = 0
@@ -85,12 +86,30 @@ class World:
 
     def _populate(self) -> None:
         self.calm = True  # nobody is interrupted before there is anybody else
+        if self.setup.server_starts_late:
+            self.primary.reachable = False
+            self.back_at = self.now + self.choices.duration()
         self.processes = [Process(self, self.next_name(), self._draw_offset()) for _ in range(self.setup.processes)]
         if self.setup.workers:
-            self.sidecar = Process(self, "sidecar", self._draw_offset())
-            self.sidecar.bus.start()
+            self.sidecar = self._make_sidecar("sidecar", self._draw_offset())
+            self._start_sidecar_soon()
             self.processes += [self._make_worker() for _ in range(self.setup.workers)]
         self.calm = False
+
+    def _make_sidecar(self, name: str, offset: int) -> Process:
+        """A sidecar that has created a file, and does not listen yet."""
+        sidecar = Process(self, name, offset)
+        sidecar.begin_file()
+        return sidecar
+
+    def _start_sidecar_soon(self) -> None:
+        self.sidecar_starts_at = self.now + (self.choices.duration() if self.setup.sidecar_starts_late else 0)
+        self._start_sidecar()
+
+    def _start_sidecar(self) -> None:
+        """Let the sidecar listen, if it is time."""
+        if self.sidecar is not None and self.now >= self.sidecar_starts_at:
+            self.sidecar.bus.start()
 
     def _make_worker(self) -> Process:
         sidecar = self.sidecar
@@ -176,6 +195,7 @@ class World:
     def step(self) -> None:
         """Something happens."""
         self.advance_to(self.now)
+        self._start_sidecar()
         match self.choices.weigh(self.setup.step_weights):
             case "run":
                 self._let_somebody_go_on()
@@ -344,7 +364,7 @@ class World:
         for process in self.everybody():
             times += [thread.next_time() for thread in process.threads()]
             times += [process.frozen_until, process.stalled_until, process.cut_until]
-        times.append(self.back_at)
+        times += [self.back_at, self.sidecar_starts_at]
         return min((at for at in times if self.now < at < NOT_YET), default=self.now)
 
     # Death and birth.
@@ -372,8 +392,19 @@ class World:
         new.applied = old.applied
         new.has_missed = old.has_missed
         for process in self.processes:
-            if not process.listens:
+            if process.fed_by is old:
                 process.fed_by = new
+
+    def replace_file(self) -> None:
+        """Kill the sidecar, and start another one that creates a new file in the place of the old."""
+        old = self.sidecar
+        assert old is not None
+        old.kill()
+        self.calm = True
+        self.sidecar = new = self._make_sidecar(self.next_name("sidecar"), old.offset)
+        self._start_sidecar_soon()
+        self.calm = False
+        new.applied = dict(old.applied)
 
     def _end_activities(self, process: Process) -> None:
         for activity, coroutine in list(self._activities.pop(process, {}).items()):
@@ -389,7 +420,8 @@ class World:
         self.note(lambda: "the faults are over")
         self.calm = True
         self.info_refused = False
-        self.back_at = self.primary.paused_until = 0
+        self.back_at = self.primary.paused_until = self.sidecar_starts_at = 0
+        self._start_sidecar()
         self.primary.reachable = True
         for process in self.everybody():
             process.frozen_until = process.stalled_until = process.cut_until = 0
@@ -409,7 +441,8 @@ class World:
         while self.now < until:
             self._run_everybody()
         for process in self.processes:
-            if process.fed_by.listener_thread is not None and not process.fed_by.has_missed:
+            fed_by = process.fed_by  # a dead one, if this worker has not looked for a new file yet
+            if fed_by.listener_thread is not None and not (fed_by.has_missed or fed_by.dead):
                 self.checks.settled(process)
 
     def _run_everybody(self) -> None:

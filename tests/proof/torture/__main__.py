@@ -7,6 +7,9 @@ if a round has proved nothing.
 
 `--deps` plays something else, in one process with Django: random queries in cached functions and random writes, after
 each of which nothing that changed may be served (tests/unit/django_integration/dependencies/random_world.py).
+
+`--values` plays worlds of requests, in which every answer is compared with the truth (tests/proof/values). For another
+database, set INVALIDATOR_TEST_DATABASE to postgresql or mariadb.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from . import report, rounds
 from .faults import FAULTS, Fault
 
 LONG_RUN = "tests.unit.django_integration.dependencies.long_run"
+VALUES = "tests.proof.values"
 MIXED = "mixed"
 ROUND_S = 6.0
 MIXED_ROUND_S = 12.0
@@ -43,6 +47,9 @@ def main() -> int:
     if options.deps:
         # Becomes a process that imports Django, which this one does not need.
         os.execv(sys.executable, [sys.executable, "-m", LONG_RUN, str(seed), str(options.minutes or 1.0)])
+    if options.values:
+        worlds = ["--seeds", f"{seed}", "--minutes", str(options.minutes or 1.0)]
+        os.execv(sys.executable, [sys.executable, "-m", VALUES, *worlds])
     results: list[rounds.Result] = []
     try:
         todo = plans(options, seed)
@@ -119,6 +126,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--writers", type=int, default=2, help="processes (default 2)")
     parser.add_argument(
         "--deps", action="store_true", help="random queries and writes in Django instead (see --minutes)"
+    )
+    parser.add_argument(
+        "--values", action="store_true", help="random requests in Django instead, each answer compared (see --minutes)"
     )
     parser.add_argument("--short", action="store_true", help="three short rounds, for the test suite")
     parser.add_argument("--json", action="store_true", help="the results as JSON instead of a table")

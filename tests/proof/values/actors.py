@@ -15,7 +15,7 @@ from . import by_hand, callers
 from .doors import Question
 from .plainly import outcome_of, plainly, said_by
 from .processes import Process
-from .turns import AbandonedError, Thread
+from .turns import Thread
 from .writes import Writer
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 DEEPEST = 3
 MOST_HELD = 4
+
+
+class TimeLimitError(BaseException):
+    """Strikes anywhere, as those of web servers and task queues do, and no `except Exception` sees it."""
 
 
 class Held(NamedTuple):
@@ -67,11 +71,21 @@ class Actor:
             return execute(sql, params, many, context)
         world.may_be_left("before a statement")
         if self.choices.one_in(world.setup.fail_one_in):
-            world.note(lambda: f"  {self.name}: the statement fails: {sql[:60]}")
-            raise OperationalError("the world says so")
+            self._fail_at(sql, lambda: execute(sql, params, many, context))
         result = execute(sql, params, many, context)
         world.may_be_left("after a statement")
         return result
+
+    def _fail_at(self, sql: str, execute: Callable[[], object]) -> None:
+        """Let a statement fail: before it was executed or after it, by an error or by a time limit."""
+        is_done, is_limit = self.choices.draw(2), self.choices.draw(3) == 2
+        # Django itself would not know of a transaction or savepoint that was begun or ended so.
+        is_done = is_done and not sql.startswith(("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK"))
+        what = "a time limit strikes" if is_limit else "the statement fails"
+        self.world.note(lambda: f"  {self.name}: {what} {'after' if is_done else 'before'} {sql[:70]}")
+        if is_done:
+            execute()
+        raise TimeLimitError if is_limit else OperationalError("the world says so")
 
     def _commit(self, commit: Callable[[], object]) -> None:
         world = self.world
@@ -103,10 +117,8 @@ class Actor:
             operation = getattr(self, kind.replace(" ", "_"))
         try:
             operation()
-        except DatabaseError as error:
+        except (DatabaseError, TimeLimitError) as error:
             self._fail(error)
-        except AbandonedError:
-            raise
         if not self.in_transaction:
             self._forget_transaction()
 
@@ -114,7 +126,7 @@ class Actor:
         self.wrote = self.owes = False
         self.sets.clear()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """An operation has failed: leave the innermost block by its error, or roll back."""
         name = type(error).__name__
         self.say(lambda: f"raises {name}: {str(error)[:70]}")
@@ -214,7 +226,7 @@ class Actor:
             self.say(lambda: "set_autocommit(False)")
             transaction.set_autocommit(False)
 
-    def _leave(self, error: Exception | None) -> None:
+    def _leave(self, error: BaseException | None) -> None:
         block = self.blocks.pop()
         self.say(lambda: "# the block ends" if error is None else f"# the block ends by {type(error).__name__}")
         is_last = not self.blocks
@@ -322,5 +334,5 @@ class Actor:
         self.thread.close()
 
 
-def _details(error: Exception | None) -> tuple[Any, Any, Any]:
+def _details(error: BaseException | None) -> tuple[Any, Any, Any]:
     return (type(error), error, None) if error is not None else (None, None, None)

@@ -19,8 +19,8 @@ from django.db import transaction
 from django.db.models import F
 
 from django_integration import invalidate
+from tests.proof.simulation.choices import Choices
 
-from ..simulation.choices import Choices
 from .kinds import happens
 from .models import Stock
 

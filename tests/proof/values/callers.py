@@ -12,7 +12,8 @@ from typing import Any
 from django import forms
 from django.db.models import Model, QuerySet
 
-from ..simulation.choices import Choices
+from tests.proof.simulation.choices import Choices
+
 from .models import Item
 
 UNSAVED = "changed"

@@ -139,8 +139,8 @@ class Cached(Question):
         return self.function(*args)
 
     def is_kept(self) -> bool:
-        args = [self.argument.given(False)] if self.argument else []
-        return self.function.key(*args) in default_cache()
+        args = (self.argument.given(False),) if self.argument else ()
+        return default_cache().peek(self.function._key(args, {})) is not None
 
 
 class AsyncCached(Cached):
@@ -163,9 +163,6 @@ class AsyncCached(Cached):
 
     def ask_with(self, *args: Any) -> Any:
         return async_to_sync(self.function)(*args)
-
-    def look(self) -> Any:
-        return cache.get(self.function.key(*([self.argument.given(False)] if self.argument else [])))
 
 
 class GetOrSet(Question):

@@ -19,9 +19,9 @@ from django.test.utils import setup_databases, teardown_databases  # noqa: E402 
 
 from django_integration import runtime  # noqa: E402
 from tests.databases.chosen import start  # noqa: E402
+from tests.proof.simulation.choices import Choices, Plan  # noqa: E402
+from tests.proof.simulation.shrink import shrink  # noqa: E402
 
-from ..simulation.choices import Choices, Plan  # noqa: E402
-from ..simulation.shrink import shrink  # noqa: E402
 from .world import Violation, World  # noqa: E402
 
 STEPS = 60

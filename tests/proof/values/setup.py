@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..simulation.choices import Choices
+from tests.proof.simulation.choices import Choices
+
 from .kinds import happens
 
 

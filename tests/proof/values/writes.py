@@ -12,8 +12,8 @@ from django.db import connection
 from django.db.models import F, Model
 
 from django_integration import invalidate
+from tests.proof.simulation.choices import Choices
 
-from ..simulation.choices import Choices
 from .models import Book, Cheap, Detail, Item, Label, Maker, Note, Shelf, Stock, Supply
 from .questions import NAMES, PRICES
 

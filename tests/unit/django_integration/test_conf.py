@@ -84,6 +84,7 @@ BAD_VALUES = {
     "VERIFY": [-0.1, 1.1, "1", True, None],
     "VERIFY_IGNORE": ["clock:*", [1], [""], None],
     "HOLD": [0, 0.05, 3601, float("inf"), float("nan"), "30", None],
+    "KEY_CONTEXT": ["tenant", "", ["language", "zone"], 7, {"language": 1}, ["shop tenants"]],
     "MAXSIZE": [0, -1, "many", None],
     "TTL": [0, -1, "300", True],
 }

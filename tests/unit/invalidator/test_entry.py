@@ -6,7 +6,7 @@ from invalidator import entry as entries
 from invalidator.copying import keep
 from invalidator.entry import Entry, KeptEntry, ValidityRule, parts_of
 from invalidator.feeds.doubt import Doubt
-from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS, PROVEN_AT, Ledger
+from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS, LISTENING_SINCE, PROVEN_AT, Ledger
 from tests.support import Clock, RecordingWords, S
 
 KEY, TAG, OTHER = 5, 6, 7
@@ -199,6 +199,71 @@ class TestReplicaLag:
         assert rule.check(entry) == "unleased"
 
 
+class TestListening:
+    """What was loaded before somebody listened may have become stale unheard: no proof covers it, nothing voids it."""
+
+    @pytest.fixture
+    def ledger(self, clock) -> Ledger:
+        """A ledger that listens, and has a lease, since now."""
+        ledger = Ledger.private(slots=64, namespace="shop")
+        ledger.listen(clock())
+        ledger.prove(clock())
+        return ledger
+
+    def test_what_was_loaded_before_is_served_as_in_an_outage(self, ledger, clock) -> None:
+        """For `max_staleness` after its own load, whatever is proven meanwhile."""
+        entry, rule = entry_of(clock() - S), make_rule(ledger, clock)
+        assert rule.check(entry) == "valid"
+        assert entry.good_until == entry.loaded_at + 2 * S
+        ledger.prove(clock.advance(1))
+        assert rule.check(entry) == "unleased"
+
+    def test_equal_times_are_not_covered(self, ledger, clock) -> None:
+        """Within one tick of the clock nobody knows whether the load or the subscription came first."""
+        rule = make_rule(ledger, clock)
+        before, after = entry_of(clock()), entry_of(clock() + 1)
+        clock.advance(10)
+        ledger.prove(clock())
+        assert (rule.check(before), rule.check(after)) == ("unleased", "valid")
+
+    def test_a_part_from_before_is_not_covered(self, ledger, clock) -> None:
+        """The value that was made from it is no better."""
+        rule = make_rule(ledger, clock)
+        part = entry_of(clock() - 1, slots=(OTHER,))
+        entry = entry_of(clock() + 1, parts=parts_of([part]))
+        assert (rule.can_be_leased(entry_of(clock() + 1)), rule.can_be_leased(entry)) == (True, False)
+        assert rule.check(entry) == "valid"
+        assert entry.good_until == part.loaded_at + 2 * S
+        ledger.prove(clock.advance(2))
+        assert rule.check(entry) == "unleased"
+
+    def test_what_was_loaded_after_and_read_from_before_is_not_covered(self, ledger, clock) -> None:
+        """A replica may show data of before the subscription."""
+        rule = make_rule(ledger, clock, replica_lag_ns=S)
+        early, late = entry_of(clock() + S), entry_of(clock() + S + 1)
+        ledger.prove(clock.advance(10))
+        assert (rule.check(early), rule.check(late)) == ("unleased", "valid")
+
+    @pytest.mark.parametrize(("policy", "verdict"), [("bypass", "unleased"), ("serve", "valid")])
+    def test_the_policy_says_what_becomes_of_it(self, ledger, clock, policy, verdict) -> None:
+        """ "bypass" serves nothing without a lease, though it was loaded a moment ago; "serve" serves until the TTL."""
+        entry, rule = entry_of(clock() - 1), make_rule(ledger, clock, when_unleased=policy)
+        assert rule.check(entry) == verdict
+
+    def test_its_own_stamps_void_it_as_ever(self, ledger, clock) -> None:
+        entry = entry_of(clock() - 1)
+        ledger.stamp([KEY], clock())
+        assert make_rule(ledger, clock).check(entry) == "invalidated"
+
+    def test_a_load_from_before_is_joined_only_for_so_long(self, ledger, clock) -> None:
+        """A load that takes longer than the bound, and began before anybody listened, is handed to nobody who asks."""
+        began, rule = clock(), make_rule(ledger, clock)
+        assert rule.holds_for_load((KEY,), began)
+        ledger.prove(clock.advance(2))
+        assert not rule.holds_for_load((KEY,), began)
+        assert rule.holds_for_load((KEY,), began + 1)
+
+
 class TestOrder:
     def test_lease_then_changes_then_stamps_then_the_clock(self, ledger, clock) -> None:
         """
@@ -215,7 +280,8 @@ class TestOrder:
         rule = make_rule(ledger, clock)
         rule.clock = timed
         rule.check(entry_of(clock()))
-        assert looked == [PROVEN_AT, CHANGES, FLUSHED_AT, HEADER_WORDS + KEY, HEADER_WORDS + TAG, "clock"]
+        stamps = [FLUSHED_AT, HEADER_WORDS + KEY, HEADER_WORDS + TAG]
+        assert looked == [PROVEN_AT, CHANGES, *stamps, LISTENING_SINCE, "clock"]
 
     def test_a_pause_before_the_clock_is_read_outlives_no_lease(self, ledger, clock) -> None:
         """A process stopped between looking at the lease and serving must not serve."""

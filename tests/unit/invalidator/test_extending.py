@@ -97,6 +97,22 @@ def test_what_is_read_in_a_snapshot_is_as_old_as_the_snapshot(servers) -> None:
     assert price(1) == 20
 
 
+def test_what_a_loader_has_rolled_back_itself_is_not_kept(servers) -> None:
+    writer, _ = servers
+    price = price_on(writer)
+
+    @writer.cache().cached()
+    def reckless() -> int:
+        change_price(writer, 20)
+        read = price(1)
+        writer.session().rollback()
+        return read
+
+    assert reckless() == 20
+    assert price(1) == 10
+    assert writer.cache().stats().size == 1
+
+
 def test_a_rollback_publishes_nothing(servers) -> None:
     writer, reader = servers
     price = price_on(reader)

@@ -41,13 +41,18 @@ def hold(lock) -> tuple[Thread, threading.Event]:
     has_it, enough = threading.Event(), threading.Event()
 
     def run() -> None:
-        with lock:
+        with lock.lock:
             has_it.set()
             enough.wait(PATIENCE_S)
 
     thread = Thread(run)
     has_it.wait(PATIENCE_S)
     return thread, enough
+
+
+def free(lock: FreshLock) -> None:
+    with lock.lock:
+        pass
 
 
 @pytest.mark.parametrize("kind", [FreshLock, FreshRLock])
@@ -58,7 +63,7 @@ class TestFreshLocks:
         def add() -> None:
             nonlocal count
             for _ in range(2000):
-                with lock:
+                with lock.lock:
                     seen = count
                     count = seen + 1
 
@@ -72,13 +77,13 @@ class TestFreshLocks:
 
         def child() -> None:
             for _ in range(2):
-                with lock:
+                with lock.lock:
                     pass
 
         in_child(child)
         enough.set()
         thread.outcome()
-        with lock:
+        with lock.lock:
             pass
 
     def test_the_thread_that_forks_may_hold_it(self, kind) -> None:
@@ -86,20 +91,17 @@ class TestFreshLocks:
         lock = kind()
 
         def child() -> None:
-            with lock:
-                pass
-            lock.release()  # the end of the block around the fork
-            with lock:
+            with lock.lock:
                 pass
 
-        with lock:
+        with lock.lock:
             in_child(child)
-        Thread(lambda: lock.acquire() and lock.release()).outcome()
+        Thread(lambda: free(lock)).outcome()
 
     def test_it_is_free_in_a_grandchild(self, kind) -> None:
         lock = kind()
         thread, enough = hold(lock)
-        in_child(lambda: in_child(lambda: lock.acquire() and lock.release()))
+        in_child(lambda: in_child(lambda: free(lock)))
         enough.set()
         thread.outcome()
 
@@ -111,9 +113,9 @@ class TestFreshLocks:
 
 def test_a_reentrant_lock_may_be_taken_again_by_its_holder() -> None:
     lock = FreshRLock()
-    with lock, lock:
+    with lock.lock, lock.lock:
         pass
-    Thread(lambda: lock.acquire() and lock.release()).outcome()
+    Thread(lambda: free(lock)).outcome()
 
 
 class TestOwners:
@@ -147,7 +149,7 @@ class TestOwners:
         assert owner.forgot == 0
 
     def test_locks_are_free_afterwards(self) -> None:
-        owner = Owner(threading.Lock(), threading.RLock(), FreshLock())
+        owner = Owner(threading.Lock(), threading.RLock())
         forks.register_for_forks(owner)
 
         def take_all() -> None:
@@ -243,7 +245,7 @@ class TestCallbacks:
 
         @forks.on_fork_in_child
         def first() -> None:
-            with lock:
+            with lock.lock:
                 events.append("first")
 
         forks.on_fork_in_child(lambda: events.append("second"))

@@ -18,7 +18,7 @@ class SomeLoads(Loads):
     def __init__(self) -> None:
         self.valid: Callable[[tuple[int, ...], int], bool] = lambda slots, at: True
         self.failures = 0
-        super().__init__(now=lambda: 500, is_valid=self._ask_test, on_failure=self._count_failure)
+        super().__init__(clock=lambda: 500, as_of=lambda: 500, is_valid=self._ask_test, on_failure=self._count_failure)
 
     def _count_failure(self) -> None:
         self.failures += 1

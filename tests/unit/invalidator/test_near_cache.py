@@ -19,6 +19,10 @@ from invalidator.variants import variant_of
 from tests.support import RecordingWords, S, Thread, wait_until
 
 
+async def aload() -> str:
+    return "value"
+
+
 def never() -> None:
     raise AssertionError("this must not be loaded")
 
@@ -375,14 +379,30 @@ class TestLease:
         it.clock.advance(100)
         assert it.cache.get("a") == "value"
 
-    def test_the_listener_starts_with_the_first_fill(self, it) -> None:
-        """Not at import, not when the cache is made, not with a read: a preloading server forks after those."""
-        it.cache.get("a")
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda cache: cache.get("a"),
+            lambda cache: cache.get_many(["a"]),
+            lambda cache: cache.set("a", 1),
+            lambda cache: cache.get_entry("a"),
+            lambda cache: asyncio.run(cache.aget_or_set("a", aload)),
+        ],
+    )
+    def test_the_listener_starts_with_the_first_miss(self, it, use) -> None:
+        """Not at import, and not when the cache is made: a preloading server forks after those."""
         assert it.link.connections == []
-        it.cache.set("a", 1)
+        use(it.cache)
         wait_until(lambda: it.link.connections)
         it.cache.set("b", 1)
         assert len(it.link.connections) == 1
+
+    def test_who_only_looks_starts_nothing(self, it) -> None:
+        """A page that shows what is cached."""
+        assert "a" not in it.cache
+        assert it.cache.peek("a") is None
+        assert it.cache.stats().size == 0
+        assert it.link.connections == []
 
 
 class TestGetOrSet:

@@ -48,7 +48,7 @@ class View:
         changed = name_slots(self.uncommitted, self.uncommitted, SLOTS)
         return self.is_apart() and not slots.isdisjoint(changed)
 
-    def may_share(self, entry: AnyEntry) -> bool:
+    def may_share(self, entry: AnyEntry, begun: int | None) -> bool:
         return not self.has_changed(entry) if entry.tags else not self.is_apart()
 
 
@@ -78,7 +78,7 @@ def test_without_transactions_everybody_sees_the_source_as_it_is(clock: Clock) -
     assert not view.slow_path
     view.has_read(entry)
     assert (view.as_of(), view.is_apart()) == (clock(), False)
-    assert (view.has_changed(entry), view.may_share(entry)) == (False, True)
+    assert (view.has_changed(entry), view.may_share(entry, None)) == (False, True)
 
 
 @pytest.mark.parametrize("changed", ["a", "t"])

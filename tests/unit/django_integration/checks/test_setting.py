@@ -35,6 +35,11 @@ def test_a_good_setting_has_no_errors() -> None:
         ({**GOOD, "TTL": -1}, "invalidator.E004", "above 0"),
         ({**GOOD, "URL": "http://localhost"}, "invalidator.E005", "redis://localhost:6379/0"),
         ({**GOOD, "NAMESPACE": "with {braces}"}, "invalidator.E005", "NAMESPACE"),
+        ({**GOOD, "KEY_CONTEXT": "tenant"}, "invalidator.E004", "shop.tenants.current_tenant"),
+        ({**GOOD, "KEY_CONTEXT": "nowhere.current"}, "invalidator.E006", "'language', 'timezone'"),
+        ({**GOOD, "KEY_CONTEXT": ["language", "os.nothing"]}, "invalidator.E006", "takes no arguments"),
+        ({**GOOD, "KEY_CONTEXT": ["os.sep"]}, "invalidator.E006", "takes no arguments"),
+        ({**GOOD, "KEY_CONTEXT": ["asyncio.sleep"]}, "invalidator.E006", "takes no arguments"),
     ],
 )
 def test_each_fault_has_an_id_and_a_repair(setting: object, check_id: str, hint: str) -> None:

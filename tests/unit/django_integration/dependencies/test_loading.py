@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("db", "leased")
 
 @pytest.fixture(autouse=True)
 def leased() -> Iterator[None]:
-    """The listener's first subscription voids what was filled before it."""
+    """What a test loads is leased from the beginning."""
     assert default_cache().bus.wait_until_leased(20)
     yield
     default_cache().bus.clear()

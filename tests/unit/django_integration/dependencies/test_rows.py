@@ -6,6 +6,7 @@ import pytest
 from django.db.models.functions import Lower
 
 from django_integration.dependencies.recorder import MAX_NAMES, Recorder, recording
+from django_integration.dependencies.rows import record_known
 from tests.unit.django_integration.zoo.models import Animal, Cage, Note
 
 from .conftest import tags_of
@@ -59,3 +60,20 @@ def test_a_loader_that_stops_in_the_middle_depends_on_the_order_of_rows() -> Non
         next(rows.iterator())
     recorder.add_to(outer)
     assert set(outer.tags()) == sliced
+
+
+def test_a_row_from_outside_whose_related_manager_is_read_is_named() -> None:
+    """Django gives it to each row, without a query: what is shown of it changes when it is saved."""
+    cage = Cage.objects.create(name="old")
+    note = Note.objects.create(cage=cage, text="a")
+    tags = tags_of(lambda: [row.cage.name for row in cage.note_set.all()])
+    assert {tag for tag in tags if ":" in tag} == {
+        *("zoo.cage:*", f"zoo.cage:{cage.pk}"),
+        *("zoo.note:*", f"zoo.note:{note.pk}"),
+    }
+
+
+def test_one_whose_key_has_no_text_is_its_table() -> None:
+    recorder = Recorder()
+    record_known(recorder, {"field": {1: Cage(pk=object())}})
+    assert recorder.tags() == ["zoo.cage"]

@@ -20,7 +20,7 @@ TAG = model_tag(Cage)
 
 @pytest.fixture
 def leased() -> None:
-    """The listener's first subscription voids what was filled before it."""
+    """What a test loads is leased from the beginning."""
     assert bus().wait_until_leased(20)
 
 

@@ -18,7 +18,7 @@ TAG = model_tag(Cage)
 
 @pytest.fixture
 def rows() -> Iterator[RowsCache]:
-    assert bus().wait_until_leased(WAIT_S)  # the first subscription voids what was filled before it
+    assert bus().wait_until_leased(WAIT_S)
     rows = RowsCache("cages", [TAG])
     yield rows
     rows.clear()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("db", "leased")
 
 @pytest.fixture
 def leased() -> None:
-    """The listener's first subscription voids what was filled before it."""
+    """What a test loads is leased from the beginning."""
     assert default_cache().bus.wait_until_leased(20)
 
 

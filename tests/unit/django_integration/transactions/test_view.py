@@ -33,7 +33,7 @@ CACHES = {
 
 @pytest.fixture
 def leased() -> Iterator[None]:
-    """The listener's first subscription voids what was filled before it."""
+    """What a test loads is leased from the beginning."""
     with override_settings(CACHES=CACHES):
         assert bus().wait_until_leased(WAIT_S)
         default_cache().evict("cage", "food", "page")
@@ -73,8 +73,13 @@ def test_what_a_transaction_did_not_touch_it_reads_from_the_cache_and_stores(wir
         food.save()
         assert cache.get("cage") == "cage"
         assert cache.set("page", "of cages", tags=["zoo.cage"])
-        roll_back()
+        assert Thread(lambda: cache.get("page")).outcome() == "of cages"
     assert cache.get("page") == "of cages"
+    with transaction.atomic():
+        food.save()
+        assert cache.set("page", "of cages, says the application", tags=["zoo.cage"])
+        roll_back()
+    assert cache.get("page") is None, "nobody has seen of what it was made"
 
 
 def test_uncommitted_data_is_never_stored() -> None:
@@ -435,9 +440,13 @@ def test_an_add_is_a_change(alias: str, wire) -> None:
         assert backend.add("session", "data") is True
         assert backend.add("session", "other data") is False
         assert "asession" not in backend
-        roll_back()
+        assert len(wire.messages()) == 1
     assert backend.get("session") == "data"
-    assert len(wire.messages()) == 1
+    with transaction.atomic():
+        Cage.objects.create()
+        assert backend.add("another", "data") is True
+        roll_back()
+    assert backend.get("another") is None, "it may be made of what is never committed"
 
 
 def test_a_coroutine_that_a_transaction_waits_for_keeps_its_uncommitted_data() -> None:

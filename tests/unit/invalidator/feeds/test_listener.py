@@ -17,6 +17,7 @@ from invalidator.ledger import (
     EPOCH,
     FLUSHED_AT,
     HEADER_WORDS,
+    LISTENING_SINCE,
     POSITION_MS,
     POSITION_SEQ,
     PROVEN_AT,
@@ -116,6 +117,9 @@ class Audience:
             error, self.fail_with = self.fail_with, None
             raise error
 
+    def listening(self, now: int) -> None:
+        self.told.append(("listening", self.ledger.words[LISTENING_SINCE]))
+
     def flushed(self, reason: str, now: int) -> None:
         self.told.append(("flushed", reason, self.ledger.words[FLUSHED_AT]))
 
@@ -160,12 +164,27 @@ def it(clock: Clock) -> Iterator[Fixture]:
 
 
 class TestCarryingOut:
-    def test_a_first_subscription_flushes_moves_and_proves(self, it) -> None:
+    def test_a_first_subscription_moves_proves_and_voids_nothing(self, it) -> None:
+        """What was loaded before it keeps no lease, and that is all."""
         it.start()
-        assert it.ledger.words[FLUSHED_AT] == it.clock()
+        assert it.ledger.words[LISTENING_SINCE] == it.clock()
+        assert it.ledger.words[FLUSHED_AT] == 0
         assert it.ledger.words[POSITION_MS] > 0
         assert it.listener.wait_until(lambda: it.ledger.read_lease()[0] == it.clock(), PATIENCE_S)
-        it.told("flushed", "the journal or its epoch was missing", it.clock())
+        it.told("listening", it.clock())
+
+    def test_who_waits_is_woken_when_the_server_cannot_be_reached(self, it) -> None:
+        """There will be no proof soon: a first miss that waits for one would wait in vain."""
+        it.link.refusing = True
+        it.listener.start()
+        assert it.listener.wait_until(lambda: it.subscription.is_failing, PATIENCE_S)
+
+    def test_it_knows_its_own_thread(self, it) -> None:
+        """A callback that misses must not wait for the proof that only its own thread can bring."""
+        seen: list[bool] = []
+        it.audience.listening = lambda now: seen.append(it.listener.is_this_thread())
+        it.start()
+        assert (seen, it.listener.is_this_thread()) == ([True], False)
 
     def test_closing_ends_a_wait_for_a_proof(self, it) -> None:
         """There will be none. Whoever waits may have asked for a bound of minutes."""
@@ -193,7 +212,7 @@ class TestCarryingOut:
         it.link.refusing = False
         it.told("invalidated", ("missed",), [it.clock()])
         it.until_live()
-        assert it.subscription.tally.flushes == 1
+        assert it.subscription.tally.flushes == 0
 
     def test_the_own_echo_is_told_and_not_stamped(self, it) -> None:
         """Own names were stamped before they were published; what was loaded since is fresh."""

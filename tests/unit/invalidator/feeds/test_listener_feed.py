@@ -23,6 +23,9 @@ class Audience:
     def invalidated(self, body: Body, id: str, now: int) -> None:
         raise AssertionError
 
+    def listening(self, now: int) -> None:
+        raise AssertionError
+
     def flushed(self, reason: str, now: int) -> None:
         raise AssertionError
 

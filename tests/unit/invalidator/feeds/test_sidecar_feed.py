@@ -6,19 +6,22 @@ The test plays the sidecar: it writes the ledger's file, and applies what was pu
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from invalidator.bus import Invalidator
 from invalidator.errors import LedgerFileError, LinkDown, PublishError
+from invalidator.feeds import sidecar_feed
 from invalidator.feeds.listener import apply_to_ledger
-from invalidator.feeds.sidecar_feed import LOOK_AGAIN_NS, SWEEP_AGAIN_NS
+from invalidator.feeds.sidecar_feed import CONNECTS_WITHIN_NS, LOOK_AGAIN_NS, SWEEP_AGAIN_NS
 from invalidator.ledger import CHANGES, Ledger, now_ns
 from invalidator.ledger.file import writing
 from invalidator.link import Accepted, Post
@@ -346,17 +349,18 @@ class TestWithoutRedis:
         assert sorted(host.names_published) == ["a", "b"]
 
     def test_an_interrupted_publish_leaves_no_doubt_behind(self, host, bus, cache) -> None:
-        """A worker's time-out, Ctrl-C: nobody knows whether it was said, so it is orphaned."""
+        """A worker's time-out, Ctrl-C: what was being published is orphaned, and published again."""
         cache.set("a", 1, tags=["t"])
         assert cache.get("a") == 1
 
         def interrupt() -> None:
+            host.before_publish = lambda: None
             raise KeyboardInterrupt
 
         host.before_publish = interrupt
         with pytest.raises(KeyboardInterrupt):
             bus.invalidate(tags=["t"])
-        assert is_sure(bus)
+        wait_until(lambda: is_sure(bus))
         assert cache.get("a") is None
 
     def test_who_is_cancelled_has_said_it_all_the_same(self, host, bus) -> None:
@@ -672,6 +676,69 @@ class TestARestartedSidecar:
             assert bus.status().last_error is None
         else:
             host.path = host.path.with_name("aside")
+
+
+class TestASidecarThatHasJustStarted:
+    """It has made its file, and does not listen yet."""
+
+    @pytest.fixture
+    def host(self, tmp_path, clock) -> Iterator[Host]:
+        host = Host(tmp_path / "ledger", clock)
+        clock.advance(0.001)
+        yield host
+        host.stop()
+
+    def listen(self, host: Host, clock: Clock) -> None:
+        """It begins to listen: its position jumps over what was published."""
+        host.ledger.listen(clock.advance(0.001))
+        host.applied = len(host.published)
+        host.ledger.move((max(1, host.applied), 0), 1, 1)
+        host.ledger.prove(clock.advance(0.001))
+        clock.advance(0.001)
+
+    def test_what_a_worker_loads_before_is_served_as_in_an_outage(self, host, bus, cache, clock) -> None:
+        """Neither void, nor covered by any proof."""
+        bus.first_moments.are_over = True
+        cache.set("early", 1)
+        self.listen(host, clock)
+        cache.set("late", 2)
+        assert cache.get_many(["early", "late"]) == {"early": 1, "late": 2}
+        host.ledger.prove(clock.advance(2))
+        assert cache.get_many(["early", "late"]) == {"late": 2}
+
+    def test_what_the_position_jumps_over_is_swept_here(self, host, bus, cache, clock) -> None:
+        """
+        The host's ledger has reached the id of the worker's own message, and has no stamp of it. Hits look at that
+        ledger alone once doubt has ended.
+        """
+        bus.first_moments.are_over = True
+        host.prompt = False
+        cache.set("a", 1, tags=["t"])
+        assert cache.get("a") == 1
+        bus.invalidate(tags=["t"])
+        self.listen(host, clock)
+        bus.start()
+        assert is_sure(bus)
+        assert cache.get("a") is None
+
+    def test_a_first_miss_waits_for_it(self, host, bus, cache, clock, monkeypatch) -> None:
+        looks = iter([lambda: None, lambda: self.listen(host, clock)])
+        monkeypatch.setattr(sidecar_feed.time, "sleep", lambda seconds: next(looks)())
+        assert cache.get_or_set("a", lambda: 1) == 1
+        assert bus._feed.view.covers(cache.peek("a").loaded_at)
+
+    def test_not_if_it_has_tried_for_long(self, host, bus, cache, clock, monkeypatch) -> None:
+        """Redis is away: every new worker would wait in vain."""
+        monkeypatch.setattr(sidecar_feed.time, "sleep", lambda seconds: 1 / 0)
+        clock.advance(CONNECTS_WITHIN_NS / S)
+        assert cache.get_or_set("a", lambda: 1) == 1
+
+    def test_nor_longer_than_it_may(self, bus, monkeypatch) -> None:
+        """By the real time: nothing else ends this wait."""
+        times = itertools.count(step=0.03)
+        monkeypatch.setattr(sidecar_feed, "time", SimpleNamespace(monotonic=lambda: next(times), sleep=lambda _: None))
+        bus._feed.wait_for_first_proof(0.1)
+        assert 0.1 <= next(times) < 0.3
 
 
 class TestAuto:

@@ -26,10 +26,12 @@ from invalidator.ledger import (
     FLUSHED_AT,
     HEADER_WORDS,
     LAYOUT_WORD,
+    LISTENING_SINCE,
     MAGIC_WORD,
     POSITION_MS,
     POSITION_SEQ,
     PROVEN_AT,
+    RING,
     SERVER_RUN,
     SLOTS_WORD,
     WRITER,
@@ -67,6 +69,8 @@ class TestANewFile:
             assert stat.S_IMODE(found.st_mode) == MODE == 0o640
             assert ledger.words[WRITER] == os.getpid()
             assert before <= ledger.words[CHANGES] == ledger.words[FLUSHED_AT] <= now_ns()
+            assert ledger.words[LISTENING_SINCE] == ledger.words[FLUSHED_AT]
+            assert ledger.words[RING] == 0
             assert ledger.words[PROVEN_AT] == 0
 
     def test_is_dated_by_the_clock_of_its_owner(self, path, clock) -> None:
@@ -157,8 +161,9 @@ class TestReading:
         ("word", "value", "why"),
         [
             (MAGIC_WORD, 1, "its magic is 1"),
-            (LAYOUT_WORD, 2, "its layout version is 2, not 1"),
+            (LAYOUT_WORD, 1, "its layout version is 1, not 2"),
             (SLOTS_WORD, 65, "its size in slots is 65, not 64"),
+            (RING, 1, "its size in slots is 65, not 64"),
             (BOOT, 7, "its boot is 7"),
             (PROVEN_AT, 2**62, "its last proof lies in the future"),
             (24, int.from_bytes(b"bank", "little"), "its namespace is 'bank', not 'shop'"),
@@ -186,6 +191,15 @@ class TestReading:
         os.truncate(path, 8 * (HEADER_WORDS + SLOTS - 1))
         with pytest.raises(LedgerFileError, match="its size in slots is 64, not 63"):
             read(path)
+
+    def test_a_ring_behind_the_slots_is_room_for_a_later_version(self, path) -> None:
+        """Whoever does not know it reads the slots. A writer that would not go on with it makes a new file."""
+        with write(path, slots=SLOTS + 16) as ledger:
+            ledger.words[SLOTS_WORD], ledger.words[RING] = SLOTS, 16
+            file = read(path)
+            assert file.view.slots == SLOTS
+        with write(path):
+            assert file.was_replaced()
 
     @pytest.mark.parametrize("mode", [0o660, 0o642, 0o666])
     def test_a_file_that_others_can_write_is_refused(self, path, mode) -> None:

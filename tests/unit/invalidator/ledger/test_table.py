@@ -43,7 +43,7 @@ class TestAnEmptyLedger:
     def test_says_what_it_is(self, ledger) -> None:
         """A reader of shared memory refuses what is not a ledger of its own kind."""
         assert ledger.words[MAGIC_WORD] == MAGIC == int.from_bytes(b"INVALEDG", "big")
-        assert ledger.words[LAYOUT_WORD] == 1
+        assert ledger.words[LAYOUT_WORD] == 2
         assert ledger.words[SLOTS_WORD] == ledger.slots == 64
         assert len(ledger.words) == HEADER_WORDS + 64
 
@@ -52,11 +52,36 @@ class TestAnEmptyLedger:
         assert ledger.read_lease() == (NEVER, 0)
         assert ledger.newest_stamp(range(64)) == NEVER
 
+    def test_does_not_listen(self, ledger) -> None:
+        """A process that has loaded a value already may begin to listen later: no word voids that."""
+        assert (ledger.listening_since(), ledger.is_proven()) == (NEVER, False)
+        ledger.prove(1)
+        assert ledger.is_proven()
+
     def test_a_view_reads_what_the_writer_wrote(self, ledger) -> None:
         view = LedgerView(ledger.words)
         ledger.stamp([3], 500)
         assert view.slots == 64
         assert view.newest_stamp([2, 3]) == 500
+
+
+class TestListening:
+    def test_proofs_cover_what_is_loaded_after_it(self, ledger) -> None:
+        """In the same tick of the clock the load may have come first."""
+        ledger.listen(500)
+        assert [ledger.covers(time) for time in (499, 500, 501)] == [False, False, True]
+
+    def test_it_never_goes_down(self, ledger) -> None:
+        """A forked child, or a new sidecar, may begin to listen once more, and its parent's time be later."""
+        ledger.listen(500)
+        ledger.listen(400)
+        assert ledger.listening_since() == 500
+
+    def test_it_voids_nothing(self, ledger) -> None:
+        """What is loaded before is served for a while: nobody has to look again."""
+        ledger.listen(500)
+        assert ledger.newest_stamp(range(64)) == NEVER
+        assert ledger.read_lease() == (NEVER, 0)
 
 
 class TestStamps:

@@ -18,7 +18,7 @@ from invalidator.link import Post
 from invalidator.link.memory import MemoryServer
 from invalidator.message import Body, bodies, encode, seal_envelope
 from invalidator.names import redis_names
-from invalidator.protocol.effects import Apply, Disconnect, Enter, Flush, Move, Prove, Refuse, Send
+from invalidator.protocol.effects import Apply, Disconnect, Enter, Flush, Listen, Move, Prove, Refuse, Send
 from invalidator.protocol.frames import Failure, Frame, Push, Reply
 from invalidator.protocol.journal import Journal
 from invalidator.protocol.states import TRANSITIONS, State
@@ -184,12 +184,12 @@ def live(talk: Conversation) -> Conversation:
 
 
 class TestFirstSubscription:
-    def test_it_flushes_takes_its_place_in_the_journal_and_is_proven(self, talk, server) -> None:
-        """What was said before is unknown, so everything older is void; from here on nothing is missed."""
+    def test_it_takes_its_place_in_the_journal_is_proven_and_voids_nothing(self, talk, server) -> None:
+        """What was said before is unknown, and no proof will cover what is older; from here on nothing is missed."""
         last = server.tell("before")
         talk.connect().read()
         assert talk.state is State.LIVE
-        assert talk.flushes == ["first subscription"]
+        assert (len(talk.those(Listen)), talk.flushes, talk.subscription.tally.flushes) == (1, [], 0)
         assert talk.position == last
         assert talk.keys == []
         assert talk.proofs == [talk.clock()]
@@ -200,7 +200,45 @@ class TestFirstSubscription:
         assert len(server.journal) == 1
         assert talk.state is State.LIVE
         assert talk.position is not None
-        assert len(talk.flushes) == 1
+        assert (len(talk.those(Listen)), talk.flushes) == (1, [])
+
+    def test_it_begins_with_the_answer_about_the_journal(self, talk, server) -> None:
+        """
+        Not with the confirmation: what arrives in between is dropped, and the position jumps over it. An entry that was
+        loaded before it, and after the confirmation, would be leased though its invalidation was dropped.
+        """
+        talk.connect().read(1)  # INFO
+        talk.read(1)
+        server.tell("in between")
+        talk.arrived.rotate(1)  # it overtakes the answers, as a push may
+        talk.read(1)
+        assert (talk.those(Listen), talk.those(Move), talk.keys) == ([], [], [])
+        talk.read()
+        assert [type(effect) for effect in talk.told if isinstance(effect, Listen | Move | Prove)] == [
+            Listen,
+            Move,
+            Prove,
+        ]
+
+    def test_a_first_connection_that_ends_too_early_changes_nothing(self, talk, server) -> None:
+        """The second is the first to listen."""
+        talk.connect().read(2)
+        talk.hang_up().reconnect()
+        assert (len(talk.those(Listen)), talk.flushes) == (1, [])
+
+    def test_there_is_only_one(self, live, server) -> None:
+        """After an outage that lost the journal, what was leased until then is void, not only unleased."""
+        server.streams.clear()
+        live.hang_up().reconnect()
+        assert live.those(Listen) == []
+        assert live.flushes == ["the journal or its epoch was missing"]
+
+    def test_it_is_failing_until_it_is_live_again(self, talk, clock) -> None:
+        assert not talk.subscription.is_failing
+        talk.connect().hang_up("refused")
+        assert talk.subscription.is_failing
+        talk.reconnect()
+        assert not talk.subscription.is_failing
 
     def test_a_journal_without_an_epoch_is_given_one(self, talk, server) -> None:
         server.tell("before")
@@ -408,6 +446,24 @@ class TestReplay:
         )
         assert (live.state, live.flushes) == (State.LIVE, [])
         assert live.position == server.tell("last") or live.read().keys[-1] == "last"
+
+    def test_a_journal_that_is_deleted_under_a_replay(self, live, server) -> None:
+        """
+        A live message was dropped because a page still to come holds it. Then the journal is deleted, and the page is
+        empty: nothing but the dropped message itself shows that something is missing.
+        """
+        live.hang_up()
+        missed = [f"missed{number}" for number in range(PAGE)]
+        for key in missed:
+            server.tell(key)
+        live.told.clear()
+        live.connect()
+        server.tell("dropped")
+        server.streams.clear()
+        server.strings.clear()
+        live.read()
+        assert (live.state, live.keys) == (State.LIVE, missed)
+        assert live.flushes == ["the journal or its epoch was missing"]
 
     def test_nothing_is_proven_before_everything_was_applied(self, live, server) -> None:
         """The PONG behind the first of three pages says nothing about the other two."""
@@ -888,7 +944,7 @@ class TestStates:
             for effect in talk.told[looked:]:
                 if isinstance(effect, Apply):
                     covered.update(effect.body.keys)
-                elif isinstance(effect, Flush):
+                elif isinstance(effect, Flush | Listen):
                     covered.update(said)
                 elif isinstance(effect, Prove):
                     missed = [key for key, at in said.items() if at < effect.at and key not in covered]
