@@ -6,7 +6,8 @@ was handed. One operation at a time, which may be left in the middle.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import translation
@@ -29,7 +30,8 @@ class TimeLimitError(BaseException):
     """Strikes anywhere, as those of web servers and task queues do, and no `except Exception` sees it."""
 
 
-class Held(NamedTuple):
+@dataclass(eq=False)
+class Held:
     """Something that an actor was handed and keeps: what it said then."""
 
     question: Question

@@ -121,8 +121,9 @@ def _to_one(row: Any, field: Any) -> Following:
 
 def _to_many(row: Any, name: str) -> Following:
     model, pk = type(row), row.pk
-    return (
-        f"{_text(row)}.{name}.all()",
-        lambda: list(getattr(row, name).order_by("pk")),
-        lambda: list(getattr(model(pk=pk), name).order_by("pk")),
-    )
+
+    def truth() -> list[Any]:
+        again = model._base_manager.filter(pk=pk).first()
+        return list(getattr(again, name).order_by("pk")) if again else []
+
+    return f"{_text(row)}.{name}.all()", lambda: list(getattr(row, name).order_by("pk")), truth

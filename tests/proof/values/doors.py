@@ -61,14 +61,14 @@ class Question:
 
     door = ""
     is_async = False
+    shares = False
+    """Whether all callers are handed one object: then nobody may change it."""
 
     def __init__(self, number: int, body: Body, argument: Argument | None, inner: Question | None = None) -> None:
         self.number = number
         self.body = body
         self.argument = argument
         self.inner = inner
-        self.shares = body.is_plain and (inner is None or inner.shares)
-        """Whether what it answers cannot be changed by anybody."""
         self.open()
 
     def __str__(self) -> str:
@@ -264,6 +264,7 @@ class Lru(Question):
     """`coherent_lru_cache` with the tags of all models. Its results are shared, as those of functools."""
 
     door = "lru"
+    shares = True
 
     def open(self) -> None:
         def function(*args: Any) -> Any:
@@ -291,7 +292,6 @@ class InTemplate(Question):
     door = "{% cached %}"
 
     def open(self) -> None:
-        self.shares = True
         on = " argument" if self.argument else ""
         self.template = Template(
             f'{{% load invalidator %}}{{% cached "{self.key}" 300{on} %}}{{{{ said }}}}{{% endcached %}}'

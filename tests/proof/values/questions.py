@@ -30,8 +30,8 @@ class Body:
 
     Args:
         takes: the kind of its argument, see `arguments.py`; "" for none.
-        is_plain: whether its result cannot be changed.
-        is_atomic: whether it is one statement, so that it cannot see two moments.
+        is_plain: whether its result is text, numbers, or made of such.
+        kind: of wrong values, see `kinds.py`.
     """
 
     name: str

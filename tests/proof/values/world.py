@@ -104,7 +104,9 @@ class World:
         choices = self.choices
         body = choices.pick(BODIES)
         argument = draw_argument(choices, body, pks)
-        doors = [door for door in DOORS if fits(door, body, argument) and not (is_inner and door.is_async)]
+        doors = [
+            door for door in DOORS if fits(door, body, argument) and not (is_inner and (door.is_async or door.shares))
+        ]
         door = choices.pick(doors)
         inner = None
         if not is_inner and choices.draw(5) == 4:
@@ -204,9 +206,10 @@ class World:
         in_transaction = actor.in_transaction
         with self.calm(), bare():
             outcome = outcome_of(truth)
+            own = said_by(outcome)
         if outcome[0] == "raises" and isinstance(outcome[1], DatabaseError):
             return  # a transaction that is broken has no truth
-        if said == (own := said_by(outcome)):
+        if said == own:
             return
         if not actor.wrote and connection.vendor == "sqlite":
             # As old as its transaction, or as a cursor that an error has left open; or as new as the cache.
