@@ -101,8 +101,9 @@ class Actor:
             raise OperationalError("the world says so: not committed")
         commit()
         if fails:
-            world.note(lambda: f"  {self.name}: the commit fails, though it was done")
-            raise OperationalError("the world says so: committed")
+            is_limit = self.choices.draw(3) == 2
+            world.note(lambda: f"  {self.name}: the commit {'is struck' if is_limit else 'fails'}, though it was done")
+            raise TimeLimitError if is_limit else OperationalError("the world says so: committed")
         world.may_be_left("after the commit")
 
     @property
@@ -132,7 +133,9 @@ class Actor:
         """An operation has failed: leave the innermost block by its error, or roll back."""
         name = type(error).__name__
         self.say(lambda: f"raises {name}: {str(error)[:70]}")
-        if self.blocks:
+        if isinstance(error, TimeLimitError) and self.choices.draw(2):
+            self.say(lambda: "# which the application catches")
+        elif self.blocks:
             self._leave(error)
         elif not connection.autocommit:
             self.roll_back_by_hand()
@@ -233,7 +236,10 @@ class Actor:
         self.say(lambda: "# the block ends" if error is None else f"# the block ends by {type(error).__name__}")
         is_last = not self.blocks
         with self.world.committing() if is_last and error is None else self.world.rolling_back():
-            outcome = outcome_of(lambda: block.__exit__(*_details(error)))
+            try:
+                outcome = outcome_of(lambda: block.__exit__(*_details(error)))
+            except TimeLimitError as limit:
+                outcome = "raises", limit
         if outcome[0] == "raises":
             self.say(lambda: f"raises {type(outcome[1]).__name__}: {str(outcome[1])[:70]}")
             if self.blocks:
