@@ -15,10 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test matrix check format demo bench mutations torture build clean
+.PHONY: help venv test matrix matrix-django check format demo bench mutations torture build clean
 
 help: ## print this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(INSTALLED) ## make .venv and install everything into it (PYTHON=python3.13 chooses the interpreter)
 
@@ -36,6 +36,9 @@ test: $(INSTALLED) ## run all tests, on each of DATABASES, WORKERS=3 processes (
 matrix: $(INSTALLED) ## tests of the Django app on PAIRS=all of Python and Django that are found, on each of DATABASES
 	@exec $(BIN)/python -m tests.databases.matrix --pairs=$(PAIRS) $(DATABASES) -- --numprocesses=$(WORKERS) \
 		--dist=loadfile $(ARGS)
+
+matrix-django: $(INSTALLED) ## Django's own test suite with this app installed, all that has to do with models (half an hour)
+	@exec $(BIN)/python -m tests.databases.django_suite --all $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, imports
 	$(BIN)/ruff check

@@ -249,6 +249,11 @@ class ValidityRule:
         probe: Entry[None] = Entry(None, loaded_at=loaded_at, slots=tuple(slots), parts=parts)
         return self.check(probe) == "valid"
 
+    def can_be_leased(self, entry: AnyEntry) -> bool:
+        """Whether *entry*, and all that it was made from, was loaded after somebody listened. For people to look at."""
+        oldest = min(entry.loaded_at, *[loaded_at for loaded_at, _ in entry.parts], FOREVER)
+        return self.ledger.covers(oldest - self.replica_lag_ns)
+
     def lease_remaining_ns(self) -> int:
         """How long the lease lasts without another proof; 0 or less when there is none."""
         proven_at, _ = self.ledger.read_lease()

@@ -50,7 +50,7 @@ from .names import check_key, check_tag, check_tags, name_slots
 from .observer import AsyncLoader, Loader, Observer
 from .requirements import LEAST_HIREDIS, version_numbers
 from .source import SourceView
-from .variants import within
+from .variants import name_of, within
 from .weak_list import WeakList
 from .writable_cache import Change, WritableCache
 
@@ -101,6 +101,7 @@ __all__ = [
     "hand_out",
     "keep",
     "may_do_io",
+    "name_of",
     "name_slots",
     "now_ns",
     "on_fork_in_child",

@@ -18,7 +18,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 from . import forks
 from .bus import Invalidator
 from .config import COPY, MAXSIZE, TTL
-from .copying import Copy, Kept, keep, share
+from .copying import Copy, Kept, keep
 from .counts import Counts
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, cached_function, refuse_unknown
 from .entry import AnyEntry, Entry, KeptEntry, Parts, Verdict, parts_of
@@ -626,9 +626,6 @@ class NearCache:
         how = self._copy if copy is None else copy
         name = name_of(key) if is_variant(key) else key
         try:
-            if how == "none":
-                share(entry.value)
-                return entry
             kept = keep(entry.value, how)
         except Exception as error:  # noqa: BLE001 - the application's classes may raise anything
             self._refuse(name, entry.value, error)

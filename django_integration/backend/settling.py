@@ -238,7 +238,7 @@ def surely_differ(one: Any, other: Any) -> bool:
 
 
 def are_surely_equal(one: Any, other: Any) -> bool:
-    """Whether two values are surely equal, though one has been through a serializer."""
+    """Whether two values are surely equal. Each has been through a serializer, or is plain."""
     kind = _kind(one)
     if kind != _kind(other):
         return False
@@ -250,7 +250,7 @@ def are_surely_equal(one: Any, other: Any) -> bool:
         return type(one) is type(other) and bool(one == other)
     try:
         return pickle.dumps(one, pickle.HIGHEST_PROTOCOL) == pickle.dumps(other, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # noqa: BLE001 - of the application's, which anything may raise
+    except Exception:  # noqa: BLE001 - whatever the application's classes raise
         return False
 
 

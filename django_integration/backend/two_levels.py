@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
-from invalidator.extending import Copy
+from invalidator.extending import Copy, keep
 
 from .. import observing
 from ..transactions.view import has_written
@@ -133,7 +133,8 @@ class TwoLevels(Levels):
 
     def _have_set(self, values: Mapping[str, Any], followed: Followed) -> None:
         if followed:
-            followed.have_set({name: Made(self.keep(value)) for name, value in values.items()})
+            # Pickled, as in most second levels, whatever is kept near: to be compared with what comes from there.
+            followed.have_set({name: Made(keep(value, "pickle")) for name, value in values.items()})
 
     def _fill_both(self, name: str, value: Any, ttl: float | None, since: int) -> None:
         kept = self.keep(value)

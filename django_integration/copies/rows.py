@@ -64,9 +64,9 @@ def _without_files(row: Model, attributes: dict[str, Any]) -> dict[str, Any]:
     """*attributes* of *row* with the names of its files, of which its descriptors make others for the clone."""
     for name in _file_columns(type(row)):
         file = attributes.get(name)
-        if (
-            isinstance(file, FieldFile) and file.instance is row and vars(file).get("_committed")
-        ):  # it is in its storage
+        if not isinstance(file, FieldFile) or file.instance is not row:
+            continue
+        if vars(file).get("_committed"):  # else it is not in its storage
             attributes[name] = file.name
     return attributes
 

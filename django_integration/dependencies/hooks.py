@@ -37,7 +37,7 @@ from ..patching import Patches
 from ..sql.words import text_of
 from .queries import note_from, read_query, read_whole_tables
 from .recorder import Recorder, current, log_once
-from .rows import RowRecorder
+from .rows import RowRecorder, record_known
 from .sending import Sending, current_sending, has_query
 from .tables import is_understood, read_sql
 
@@ -169,8 +169,11 @@ def _get_from_clause(original: Any) -> Any:
 def _iter(original: Any) -> Any:
     def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
         rows = original(self)
-        recorder = current()
-        return rows if recorder is None else _recorded(recorder, rows, self.queryset.query)
+        if (recorder := current()) is None:
+            return rows  # type: ignore[no-any-return]
+        if known := self.queryset._known_related_objects:  # noqa: SLF001 - of a related manager
+            recorder.fenced(record_known, recorder, known)
+        return _recorded(recorder, rows, self.queryset.query)
 
     return __iter__
 

@@ -91,7 +91,7 @@ class _Walk:
 
     def through(self, result: Any) -> Iterator[Evaluate]:
         """See `unread`."""
-        self.add(result, (), is_open=True)
+        self.add(result, (), "", is_open=True)
         while self._ahead or self._paginators:
             if not self._ahead:
                 self._add_paginator()
@@ -108,24 +108,27 @@ class _Walk:
                 _warn("so many things that not all of them were looked into", path)
                 return
 
-    def add(self, value: Any, path: Path, *, is_open: bool) -> None:
+    def add(self, value: Any, path: Path, key: Any, *, is_open: bool) -> None:
         """
         Look into *value* later, if there may be something in it.
 
         Args:
+            path, key: the way to what it is in, and where it is there.
             is_open: it is a result, or an item of a container or dataclass in it; not hidden in an object.
         """
         look = _look_of(type(value))
-        if look is None or id(value) in self._seen or (look is _into_row and not _row_holds_more(value)):
+        if look is None or id(value) in self._seen:
+            return
+        if look is _into_row and not _row_holds_more(value):
             return
         self._seen[id(value)] = value
-        self._ahead.append((value, path, is_open))
+        self._ahead.append((value, (path, key), is_open))
 
     def add_all(self, items: Iterable[tuple[Any, Any]], path: Path, *, is_open: bool) -> None:
         """Look into the second of each pair; the first is its key."""
         for key, item in items:
             if type(item) not in _PLAIN:
-                self.add(item, (path, key), is_open=is_open)
+                self.add(item, path, key, is_open=is_open)
 
     def add_paginator(self, paginator: Any, path: Path) -> None:
         """Look into *paginator* last, when it is known whether it is that of a page."""
@@ -134,7 +137,7 @@ class _Walk:
     def _add_paginator(self) -> None:
         paginator, path = self._paginators.pop()
         if id(paginator) not in self.paginators_of_pages:
-            self.add(paginator.object_list, (path, ".object_list"), is_open=True)
+            self.add(paginator.object_list, path, ".object_list", is_open=True)
 
 
 Look: TypeAlias = "Callable[[_Walk, Any, Path, bool], Evaluate | None]"
@@ -204,15 +207,25 @@ def _into_partial(walk: _Walk, value: Any, path: Path, is_open: bool) -> None:
 
 
 def _into_row(walk: _Walk, value: Any, path: Path, is_open: bool) -> None:
-    loaded = value.__dict__["_state"].fields_cache
-    for name, item in (*value.__dict__.items(), *loaded.items()):
-        walk.add(item, (path, f".{name}"), is_open=is_open)
+    state = value.__dict__
+    for name, item in (*state.items(), *state["_state"].fields_cache.items()):
+        walk.add(item, path, f".{name}", is_open=is_open)
 
 
 def _row_holds_more(row: Any) -> bool:
-    """Whether there is more in *row* than columns of the usual kinds."""
+    """Whether there is more in *row*, and in the rows that it has followed, than columns of the usual kinds."""
     state = row.__dict__
-    return not _PLAIN.issuperset(map(type, state.values())) or bool(state["_state"].fields_cache)
+    if not _PLAIN.issuperset(map(type, state.values())):
+        return True
+    return any(not _is_plain_row(followed) for followed in state["_state"].fields_cache.values())
+
+
+def _is_plain_row(followed: Any) -> bool:
+    """Whether *followed* is None, or a row that has columns of the usual kinds and has followed nothing."""
+    if followed is None or not issubclass(type(followed), Model):
+        return followed is None
+    state = followed.__dict__
+    return _PLAIN.issuperset(map(type, state.values())) and not state["_state"].fields_cache
 
 
 # What is evaluated.
@@ -223,7 +236,7 @@ def _into_query_set(walk: _Walk, value: Any, path: Path, is_open: bool) -> Evalu
     rows = getattr(value, "_result_cache", None)
     if rows is None:
         return value._fetch_all  # type: ignore[no-any-return] # noqa: SLF001 - a `len` of its own might count only
-    walk.add(rows, path, is_open=is_open)
+    walk.add(rows, path, "", is_open=is_open)
     return None
 
 
@@ -249,7 +262,7 @@ def _into_lazy_object(walk: _Walk, value: Any, path: Path, is_open: bool) -> Eva
     wrapped = value._wrapped  # noqa: SLF001 - anything else would set it up here and now
     if wrapped is empty:
         return value._setup  # type: ignore[no-any-return] # noqa: SLF001
-    walk.add(wrapped, path, is_open=is_open)
+    walk.add(wrapped, path, "", is_open=is_open)
     return None
 
 
@@ -274,7 +287,7 @@ def _refuse(value: Any, path: Path, is_open: bool, why: str, remedy: str) -> Non
     if not is_open:
         _warn(f"{what}: {why}", path)
         return
-    where = f" (at {_written(path)})" if path else ""
+    where = f" (at {written})" if (written := _written(path)) else ""
     raise ReadLater(f"a cached function must not return {what}{where}: {why}; {remedy}")
 
 
@@ -305,7 +318,7 @@ def _with_article(name: str) -> str:
 
 
 def _warn(what: str, path: Path) -> None:
-    warn_once(f"inside of a cached value, at {_written(path)}, there is {what}")
+    warn_once(f"inside of a cached value, at {_written(path) or 'its top'}, there is {what}")
 
 
 def _written(path: Path) -> str:
@@ -313,8 +326,9 @@ def _written(path: Path) -> str:
     while path:
         path, last = path
         is_attribute = isinstance(last, str) and last.startswith(".")
-        parts.append(last if is_attribute else f"[{_short(last)}]")
-    return "".join(reversed(parts)) or "its top"
+        if last != "":
+            parts.append(last if is_attribute else f"[{_short(last)}]")
+    return "".join(reversed(parts))
 
 
 def _short(key: Any) -> str:

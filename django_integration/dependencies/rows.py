@@ -7,6 +7,7 @@ the rows, which decided which ones come first: that is recorded if the loader st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -93,6 +94,20 @@ class RowRecorder:
             self._recorder.read_table(self._model)
         for related in self._related:
             related.give_up(self._recorder)
+
+
+def record_known(recorder: Recorder, known: Mapping[Any, Mapping[Any, Model]]) -> None:
+    """
+    Record the rows from whose related managers a query set was made: Django gives them to each row that it makes, and
+    sends no query, though they may have been read before the loader began.
+    """
+    for rows in known.values():
+        for row in rows.values():
+            model = concrete_of(type(row))
+            try:
+                recorder.read_names(model, (tag_of_row(model, model_tag(model), row.pk),))
+            except IMPOSSIBLE_VALUE:
+                recorder.read_table(model)
 
 
 class RelatedRecorder:

@@ -35,7 +35,10 @@ class EntryExplained(TypedDict):
     An entry of the process that answers.
 
     Attributes:
-        verdict: "valid"; or why it is not served any more: "invalidated", "expired", "unleased" (not at the moment).
+        verdict: "valid"; or why it is not served any more: "invalidated", "expired", "unleased" (not at the moment; for
+            good if it was `loaded_early`).
+        loaded_early: whether it was loaded before this process, or its sidecar, listened. Then it is served for
+            MAX_STALENESS after its load, as in an outage.
         loaded_at: when its load began.
         expires_in_s: seconds; None for never.
         tags: what it depends on, apart from its key.
@@ -44,6 +47,7 @@ class EntryExplained(TypedDict):
     """
 
     verdict: str
+    loaded_early: bool
     loaded_at: str
     age_s: float
     expires_in_s: float | None
@@ -157,9 +161,10 @@ def _find(key: str) -> tuple[str, Entry[Any] | None, NearCache | None]:
 
 
 def _entry(near: NearCache, key: str, entry: Entry[Any]) -> EntryExplained:
-    now = near.bus.clock()
+    now, rule = near.bus.clock(), near.bus.make_rule()
     return {
-        "verdict": near.bus.make_rule().check(entry),
+        "verdict": rule.check(entry),
+        "loaded_early": not rule.can_be_leased(entry),
         "loaded_at": _time(datetime.now(UTC).timestamp() - entry.age_s(now)),
         "age_s": round(entry.age_s(now), 3),
         "expires_in_s": None if entry.expires_at - now > _FOREVER_NS else round((entry.expires_at - now) / 1e9, 3),
@@ -219,6 +224,8 @@ def as_lines(found: Explanation) -> Iterator[str]:
         )
         expires = "never expires" if entry["expires_in_s"] is None else f"expires in {entry['expires_in_s']:.0f} s"
         yield f"entry       {entry['verdict']}; {loaded}; {expires}; {entry['hits']} hits ({found['cache']})"
+        if entry["loaded_early"]:
+            yield "lease       none for it: it was loaded before this process listened"
         yield f"depends on  {' '.join(entry['tags']) or 'its key only'}"
         if entry["parts"]:
             yield f"made from   {entry['parts']} loads of other entries"

@@ -29,7 +29,6 @@ from invalidator.extending import (
     TagsSpec,
     Ttl,
     check_options,
-    check_tags,
     check_tags_spec,
     decorate,
     refuse_unknown,
@@ -95,15 +94,14 @@ class DefaultCache(_NearCache):
         self, key: str, value: Any, *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = (), loaded_at: int | None = None
     ) -> bool:
         """See `NearCache.set`; what is stored after the first write of a transaction is void at its rollback."""
-        cache = default_cache()
-        stored = in_context(key)
+        cache, stored = default_cache(), in_context(key)
         if not cache.set(stored, value, ttl=ttl, tags=tags, loaded_at=loaded_at):
             return False
-        return not has_written() or follow_fill(cache, stored)
+        return not has_written() or follow_fill(cache, key, stored)
 
     def set_many(self, mapping: Mapping[str, Any], *, ttl: Ttl = DEFAULT, tags: Iterable[str | Tag] = ()) -> list[str]:
         """See `NearCache.set_many`, and `set`."""
-        tags = check_tags(tags)
+        tags = tuple(tags)
         return [key for key, value in mapping.items() if not self.set(key, value, ttl=ttl, tags=tags)]
 
     def get_entry(self, key: str) -> Entry[Any] | None:

@@ -27,13 +27,13 @@ class UncommittedFills:
 
     def __init__(self, near: NearCache) -> None:
         self._near = near
-        self._filled: dict[str, Entry[Any]] = {}
+        self._filled: dict[str, tuple[str, Entry[Any]]] = {}
 
-    def add(self, key: str, entry: Entry[Any]) -> bool:
+    def add(self, name: str, stored: str, entry: Entry[Any]) -> bool:
         """Remember *entry*. Returns False if there are too many."""
-        if len(self._filled) >= MOST_FILLS and key not in self._filled:
+        if len(self._filled) >= MOST_FILLS and stored not in self._filled:
             return False
-        self._filled[key] = entry
+        self._filled[stored] = name, entry
         return True
 
     def absorb(self, later: UncommittedFills) -> None:
@@ -53,15 +53,18 @@ class UncommittedFills:
 
     def rolled_back(self) -> None:
         """See `Follower`, and rule 1."""
-        if void := [key for key, entry in self._filled.items() if not self._near.is_invalidated(entry)]:
+        if void := {name for name, entry in self._filled.values() if not self._near.is_invalidated(entry)}:
             self._near.bus.announce(*void)()
 
 
-def follow_fill(near: NearCache, key: str) -> bool:
-    """The caller has stored *key* in *near*. Returns False if that was too much for its transaction, and undone."""
-    entry = near.peek(key)
+def follow_fill(near: NearCache, name: str, stored: str) -> bool:
+    """
+    The caller has stored a value in *near* under *stored*, a variant of *name* or itself. Returns False if that was too
+    much for its transaction, and undone.
+    """
+    entry = near.peek(stored)
     followers = [fills for fills, has_written in follow(near, lambda: UncommittedFills(near)) if has_written]
-    if entry is not None and not all(fills.add(key, entry) for fills in followers):
-        near.evict(key)
+    if entry is not None and not all(fills.add(name, stored, entry) for fills in followers):
+        near.evict(stored)
         return False
     return True

@@ -20,7 +20,7 @@ from invalidator import Tag
 from invalidator.extending import check_key
 
 from .. import runtime
-from ..names import Names, Target, add_target, is_model, is_watched, model_tag, row_tag, row_tags
+from ..names import Names, Target, add_target, is_model, is_watched, model_tag, row_tags
 from ..transactions import uncommitted
 
 MOST_SHOWN = 20
@@ -222,7 +222,7 @@ class Expected:
             self._text = f"tag {target.name!r}"
         elif isinstance(target, Model):
             self._tags = row_tags(target)
-            self._text = f"row {row_tag(target)}"
+            self._text = f"row {self._tags[0]}"
             self._note = _note_about(type(target))
         elif is_model(target):
             self._tags = (model_tag(target),)

@@ -17,10 +17,11 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 from django.apps import apps
+from django.db import router
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 
-from ..names import Names, WritePlan, concrete_of, fence, plan_of
+from ..names import Names, WritePlan, concrete_of, fence, is_model, plan_of
 from ..transactions.outgoing import collect
 
 _UID = "invalidator"
@@ -61,8 +62,16 @@ def _row_is_wanted(sender: type[Model], **_: object) -> None:
     """Do nothing when called: being connected is enough to turn off fast deletes, for this model only."""
 
 
-def before_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
-    """Keep what the functions name for the row as it is in the database; that costs a query, if there are functions."""
+def before_save(
+    sender: type[Model], instance: Model | None = None, using: str | None = None, raw: bool = False, **_: object
+) -> None:
+    """
+    Keep what the functions name for the row as it is in the database; that costs a query, if there are functions.
+
+    Whoever sends this signal by hand may leave out all but the sender, as for the next one.
+    """
+    if instance is None or not is_model(sender):
+        return
     plan = plan_of(sender, using)
     if raw or instance.pk is None or not plan.is_watched or not plan.has_functions or plan.is_historical:
         return
@@ -72,15 +81,23 @@ def before_save(sender: type[Model], instance: Model, using: str, *, raw: bool, 
     plan.add_functions_in_database(_before(instance), [instance.pk], lock=known)
 
 
-def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, **_: object) -> None:
+def after_save(
+    sender: type[Model], instance: Model | None = None, using: str | None = None, raw: bool = False, **_: object
+) -> None:
     """Invalidate the row, its table, the columns that were written, and what the functions name before and after."""
+    if not is_model(sender):
+        return
+    using = using or _database_of(sender, instance)
     plan = plan_of(sender, using)
     if not plan.is_watched:
+        return
+    if instance is None:
+        collect(_names_of_table(plan), using)
         return
     names = take_written(instance)
     if not names:  # the signal is sent by code that wrote the row in another way
         with fence(names, plan):
-            plan.add_row(names, instance)
+            names.update(_names_of_table(plan) if instance.pk is None else _names_of_row(plan, instance))
     try:
         if plan.has_functions:
             names.update(instance._state.__dict__.pop(_BEFORE, Names()))
@@ -90,6 +107,23 @@ def after_save(sender: type[Model], instance: Model, using: str, *, raw: bool, *
         raise
     finally:
         collect(names, using)
+
+
+def _database_of(sender: type[Model], instance: Model | None) -> str:
+    return (instance is not None and instance._state.db) or router.db_for_write(sender)
+
+
+def _names_of_table(plan: WritePlan) -> Names:
+    names = Names()
+    with fence(names, plan):
+        plan.add_coarsely(names)
+    return names
+
+
+def _names_of_row(plan: WritePlan, row: Model) -> Names:
+    names = Names()
+    plan.add_named_row(names, row)
+    return names
 
 
 def note_written(instance: Model) -> Names:
@@ -109,8 +143,8 @@ def links_changed(
     instance: Model,
     action: M2MAction,
     model: type[Model],
-    pk_set: Collection[object] | None,
-    using: str,
+    pk_set: Collection[object] | None = None,
+    using: str | None = None,
     **_: object,
 ) -> None:
     """
@@ -120,6 +154,7 @@ def links_changed(
     """
     if pk_set is not None and not pk_set:
         return  # add() of rows that are linked already
+    using = using or _database_of(sender, instance)
     if not plan_of(sender, using).is_watched:
         return
     names = Names()

@@ -19,7 +19,7 @@ committed yet can be refused.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from django.db import InterfaceError, OperationalError, connections, router
@@ -203,23 +203,26 @@ def _models_of(collector: Collector) -> set[type[Model]]:
 
 def _names_of_known_rows(collector: Collector) -> Names:
     names = Names()
-    for model, rows in collector.data.items():
-        plan = plan_of(model, collector.using)
+    deleted: list[tuple[WritePlan, list[Model]]] = []
+    updated: list[tuple[WritePlan, Field[Any, Any], object, Collection[Model]]] = []
+    with fence(names, None):
+        deleted += [(plan_of(model, collector.using), list(rows)) for model, rows in collector.data.items()]
+        # The stubs take the values for rows; they are lists of collections of rows.
+        updates: dict[tuple[Field[Any, Any], Any], list[Collection[Model]]] = cast("Any", collector.field_updates)
+        for (column, value), groups in updates.items():
+            updated += [(plan_of(column.model, collector.using), column, value, rows) for rows in groups]
+    for plan, rows in deleted:
         if rows and plan.is_watched:
             _add_deleted(names, plan, rows, collector)
-    # The stubs take the values for rows; they are lists of collections of rows.
-    field_updates: dict[tuple[Field[Any, Any], Any], list[Collection[Model]]] = cast("Any", collector.field_updates)
-    for (column, value), groups in field_updates.items():
-        plan = plan_of(column.model, collector.using)
+    for plan, column, value, group in updated:
         if plan.is_watched:
-            for updated in groups:
-                _add_updated(names, plan, column, value, updated)
+            _add_updated(names, plan, column, value, group)
     return names
 
 
-def _add_deleted(names: Names, plan: WritePlan, rows: Iterable[Model], collector: Collector) -> None:
+def _add_deleted(names: Names, plan: WritePlan, rows: Sequence[Model], collector: Collector) -> None:
     with fence(names, plan):
-        _add_rows(names, plan, list(rows))
+        _add_rows(names, plan, rows)
         plan.add_dependents(names)
     if not plan.has_functions:
         return

@@ -19,8 +19,9 @@ from typing import Any, Literal, get_args
 from .drafts import CannotDrawError, Draft
 from .kinds import draw_of
 from .opaque import Opaque, deeply_copied, pickled_or_copied
+from .sharing import share
 from .trees import Copier, NotPlainError, copier_of
-from .unchanging import UNCHANGING
+from .unchanging import UNCHANGING, add_unchanging
 
 Copy = Literal["clone", "deep", "pickle", "none"]
 COPIES: tuple[Copy, ...] = get_args(Copy)
@@ -38,13 +39,17 @@ class Kept:
         self.value = value
 
 
+add_unchanging(Kept)  # a value that was kept already
+
+
 clone_watchers: list[Callable[[str, Any], object]] = []
 """Called with the key and the value when a reader of a near cache is handed out a clone: for those who show that."""
 
 
 def keep(value: Any, how: Copy = "clone", *, fetch: bool = False) -> Any:
     """
-    Return what to store for *value*: itself, or a `Kept`, which nobody else can change.
+    Return what to store for *value*: itself, or a `Kept`, which nobody else can change. A value that is handed out live
+    is prepared for that (`sharing.py`).
 
     Args:
         fetch: whether query sets that were not evaluated are evaluated now, instead of by each reader.
@@ -52,7 +57,10 @@ def keep(value: Any, how: Copy = "clone", *, fetch: bool = False) -> Any:
     Raises:
         Exception: whatever the classes in *value* raise when they are asked for a copy.
     """
-    if type(value) in UNCHANGING or how == "none":
+    if type(value) in UNCHANGING:
+        return value
+    if how == "none":
+        share(value)
         return value
     try:
         copier = copier_of(value)

@@ -252,7 +252,9 @@ class Publisher:
                 yield Act.PUBLISH
                 accepted = self._send(batch)
                 yield None
-            except LinkDown as error:
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a courier that ends leaves its queue for ever
                 self._note_down(error)
                 with self._lock:
                     self._outbox.failed()
@@ -294,7 +296,8 @@ class Publisher:
             self.published += len(some.bodies)
         return accepted
 
-    def _note_down(self, error: LinkDown) -> None:
+    def _note_down(self, error: BaseException) -> None:
+        reason = str(error) if isinstance(error, LinkDown) else f"{type(error).__name__}: {error}"
         if self.last_error is None:  # once per outage, not once per retry
-            log.warning("redis does not accept invalidations error=%s", error)
-        self.last_error = str(error)
+            log.warning("redis does not accept invalidations error=%s", reason)
+        self.last_error = reason

@@ -5,8 +5,9 @@ Run the tests of the Django app on every pair of Python and Django: `make matrix
 
 `all` is each Python from 3.11 on, with Django's LTS and with the newest Django that runs on it. `ends` is the running
 Python with the LTS, and the newest Python with the newest Django; `newest` is the latter alone. Each pair has a virtual
-environment of its own in `.matrix/`, which is kept. The tests are sync and async both. The table at the end lists what
-ran, with the results.
+environment of its own in `.matrix/`, which is kept. The tests are sync and async both. On the `ends`, Django's own test
+suite is run with this app installed (`django_suite/`), as far as SQLite and PostgreSQL are among the databases. The
+table at the end lists what ran, with the results.
 
 Pythons are found on PATH and among pyenv's versions (`PYENV_ROOT`, or `.pyenv` in the home directory).
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from tests.databases.__main__ import ROOT, Outcome, exit_code, run
 from tests.databases.chosen import CHOICES
+from tests.databases.django_suite.__main__ import run_suite
 
 PLACE = ROOT / ".matrix"
 OLDEST = (3, 11)
@@ -32,6 +34,12 @@ LTS = "5.2"
 NEWEST = "newest"
 DJANGO = {LTS: f"Django~={LTS}.0", NEWEST: "Django"}
 TESTS = ("tests/unit/django_integration", "tests/databases", "tests/peers/test_django_suite.py")
+
+SUITE = {
+    LTS: (("sqlite", "recorded"), ("postgresql", "installed")),
+    NEWEST: (("postgresql", "recorded"), ("sqlite", "installed")),
+}
+"""By Django, on which database its own suite is run and how. `make matrix-django` runs it in each way."""
 
 Version = tuple[int, int]
 
@@ -96,6 +104,12 @@ def pairs(which: str, found: dict[Version, Path], running: Version) -> list[Pair
     return ends if which == "ends" else ends[1:]
 
 
+def suite_rows(pair: Pair, python: Path, databases: Sequence[str]) -> list[Outcome]:
+    """Run Django's own suite on *pair*, where it is to be run."""
+    runs = [(database, mode) for database, mode in SUITE[pair.django] if database in databases]
+    return list(run_suite(python, runs).values())
+
+
 def install(pair: Pair) -> tuple[Path, str]:
     """Make or refresh the virtual environment of *pair*. Returns its Python and its version of Django."""
     python = pair.directory / "bin" / "python"
@@ -123,17 +137,18 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words[:split])
     rows: list[tuple[str, str, Outcome]] = []
     done: set[tuple[Version, str]] = set()
-    for pair in pairs(arguments.pairs, pythons(), sys.version_info[:2]):
+    found, databases = pythons(), arguments.databases or CHOICES
+    ends = pairs("ends", found, sys.version_info[:2])
+    for pair in pairs(arguments.pairs, found, sys.version_info[:2]):
         python, django = install(pair)
         if (pair.version, django) in done:
             continue
         done.add((pair.version, django))
         name = f"{pair.version[0]}.{pair.version[1]}"
         print(f"\n=== Python {name}, Django {django}", flush=True)
-        rows += [
-            (name, django, run(database, python, words[split + 1 :], TESTS))
-            for database in arguments.databases or CHOICES
-        ]
+        rows += [(name, django, run(database, python, words[split + 1 :], TESTS)) for database in databases]
+        if pair in ends:
+            rows += [(name, django, outcome) for outcome in suite_rows(pair, python, databases)]
     print(f"\n{'Python':<8} {'Django':<8} database")
     for name, django, outcome in rows:
         print(f"{name:<8} {django:<8} {outcome.database:<11} {outcome.word:<8} {outcome.detail}")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.databases import matrix
 from tests.databases.__main__ import Outcome
+from tests.databases.django_suite.__main__ import DATABASES, MODES
 from tests.databases.matrix import LTS, NEWEST, Pair, candidates, pairs, pythons, version_of
 
 HERE = sys.version_info[:2]
@@ -77,6 +78,7 @@ def test_a_pair_that_is_another_s_equal_runs_once_and_the_table_says_what_ran(
         matrix, "install", lambda pair: (pair.python, "5.2.9" if pair.django == LTS else newest[pair.version])
     )
     monkeypatch.setattr(matrix, "run", lambda database, *_: Outcome(database, "passed", 0, "7 s"))
+    monkeypatch.setattr(matrix, "suite_rows", lambda *_: [])
     assert matrix.main(["sqlite"]) == 0
     table = capsys.readouterr().out.partition("database\n")[2].splitlines()
     assert [line.split() for line in table] == [
@@ -95,3 +97,27 @@ def test_each_pair_has_a_directory_of_its_own() -> None:
     directories = {pair.directory for pair in pairs("all", FOUND, HERE)}
     assert len(directories) == 6
     assert {os.path.relpath(directory.parent, matrix.ROOT) for directory in directories} == {".matrix"}
+
+
+def test_django_s_own_suite_runs_on_the_ends_on_the_databases_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def run_suite(python: Path, runs: list[tuple[str, str]]) -> dict[tuple[str, str], Outcome]:
+        ran.append((python, runs))
+        return {run: Outcome(run[0], "passed", 0) for run in runs}
+
+    monkeypatch.setattr(matrix, "pythons", lambda: {**FOUND, HERE: Path("here")})
+    monkeypatch.setattr(matrix, "install", lambda pair: (pair.python, pair.django))
+    monkeypatch.setattr(matrix, "run", lambda database, *_: Outcome(database, "passed", 0))
+    monkeypatch.setattr(matrix, "run_suite", run_suite)
+    assert matrix.main(["sqlite"]) == 0
+    newest = max({**FOUND, HERE: Path("here")}.items())[1]
+    assert ran == [(Path("here"), [("sqlite", "recorded")]), (newest, [("sqlite", "installed")])]
+    ran.clear()
+    assert matrix.main([]) == 0
+    assert [len(runs) for _, runs in ran] == [2, 2]
+
+
+def test_on_each_database_the_suite_is_run_in_both_ways() -> None:
+    runs = [run for runs in matrix.SUITE.values() for run in runs]
+    assert sorted(runs) == sorted((database, mode) for database in DATABASES for mode in MODES)

@@ -1,4 +1,4 @@
-"""Source distributions of other projects, downloaded once by pip into pytest's cache, never into the repository."""
+"""Source distributions of other projects, downloaded once by pip and kept, never in the repository."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ import pytest
 
 
 def sdist(config: pytest.Config, name: str, version: str, part: str = "") -> Path:
+    """As `unpacked`, in pytest's cache."""
+    return unpacked(config.cache.mkdir("sdists"), name, version, part)
+
+
+def unpacked(place: Path, name: str, version: str, part: str = "", python: str | Path = sys.executable) -> Path:
     """
-    Return the directory of the unpacked source distribution of *name* at *version*.
+    Return the directory of the unpacked source distribution of *name* at *version*, made in *place* the first time.
 
     Args:
         part: unpack only files with this in their path.
+        python: one that the version runs on.
     """
-    kept = config.cache.mkdir("sdists") / f"{name}-{version}"
+    kept = place / f"{name}-{version}"
     if not kept.exists():
-        with tempfile.TemporaryDirectory(dir=kept.parent) as work:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place) as work:
             wanted = ["--no-deps", f"--no-binary={name}", f"{name}=={version}", "--dest", work]
-            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", *wanted], check=True)
+            subprocess.run([python, "-m", "pip", "download", "--quiet", *wanted], check=True)
             (archive,) = Path(work).glob("*.tar.gz")
             with tarfile.open(archive) as tar:
                 tar.extractall(work, [member for member in tar if part in member.name], filter="data")

@@ -496,6 +496,7 @@ MUTATIONS = (
             "if (since := self.view.listening_since()) != self._listening_since:",
             "if (since := self._listening_since) != self._listening_since:",
         ),
+        tests="tests/unit/invalidator/feeds/test_sidecar_feed.py",
     ),
     mutation(
         "a new writer moves `changes` of the ledger it takes over",

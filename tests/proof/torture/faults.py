@@ -420,6 +420,23 @@ def proxy_delay(stage: Stage, random: Random) -> None:
     stage.sleep(pause_s)
 
 
+@fault("late-start", lanes=True, evidence=("early_reads",))
+def late_start(stage: Stage, random: Random) -> None:
+    """A reader starts behind a slow network: it has read and stored every row before it listens, while others write."""
+    reader, delay_s, pause_s = (
+        _one(stage, random, "reader"),
+        random.uniform(0.3, 1.0) * stage.max_staleness,
+        _breath(stage, random, 2.0),
+    )
+    if reader.lane is not None and stage.counts["late-start"] < MOST_KILLS:
+        stage.note(f"late-start {reader.name} behind {delay_s:.2f} s")
+        reader.lane.slow(delay_s=delay_s)
+        stage.kill_and_replace(reader)
+        stage.sleep(2.0 + 4 * delay_s)
+        reader.lane.heal()
+    stage.sleep(pause_s + 0.5)
+
+
 @fault("proxy-black-hole", lanes=True, evidence=("reconnects",))
 def proxy_black_hole(stage: Stage, random: Random) -> None:
     """

@@ -84,6 +84,7 @@ class Reader(Worker):
         """Read until the order to stop."""
         for index in range(KEYS):
             self.read(index, self.log)
+            self.counts["early_reads"] += not self.bus.status().leased
         self.get_ready()
         self.idle_thread.start()
         try:

@@ -76,7 +76,7 @@ def everything_is_held() -> Iterator[None]:
         assert bus().wait_until_leased(PATIENCE_S)
         use_a_cache_backend()
         load()
-        locks = [*forks._fresh_locks, settler._changed]
+        locks = [*[fresh.lock for fresh in forks._fresh_locks], settler._changed]
         is_held, is_over = threading.Event(), threading.Event()
 
         def hold() -> None:

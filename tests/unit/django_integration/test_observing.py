@@ -383,7 +383,7 @@ def test_a_near_cache_that_is_made_meanwhile_is_watched(watcher: Log) -> None:
 
 
 def test_a_forked_child_can_look() -> None:
-    with observing._lock:
+    with observing._lock.lock:
         pid = os.fork()
         if pid == 0:
             with observing.watching(Log()):

@@ -2,7 +2,9 @@
 
 import pytest
 
-from invalidator.entry import Entry, ValidityRule, parts_of
+from invalidator import entry as entries
+from invalidator.copying import keep
+from invalidator.entry import Entry, KeptEntry, ValidityRule, parts_of
 from invalidator.feeds.doubt import Doubt
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS, LISTENING_SINCE, PROVEN_AT, Ledger
 from tests.support import Clock, RecordingWords, S
@@ -229,6 +231,7 @@ class TestListening:
         rule = make_rule(ledger, clock)
         part = entry_of(clock() - 1, slots=(OTHER,))
         entry = entry_of(clock() + 1, parts=parts_of([part]))
+        assert (rule.can_be_leased(entry_of(clock() + 1)), rule.can_be_leased(entry)) == (True, False)
         assert rule.check(entry) == "valid"
         assert entry.good_until == part.loaded_at + 2 * S
         ledger.prove(clock.advance(2))
@@ -465,3 +468,28 @@ class TestParts:
         page = self.made_from(part, clock)
         assert make_rule(ledger, clock).check(page) == "valid"
         assert make_rule(ledger, clock, replica_lag_ns=S).check(page) == "invalidated"
+
+
+class TestKept:
+    """An entry that stands in for one whose value was kept."""
+
+    @pytest.fixture
+    def kept(self, clock) -> KeptEntry:
+        entry = entry_of(clock(), expires_at=clock() + 5, tags=("t",), parts=((clock(), (OTHER,)),))
+        return KeptEntry("k", entry, keep([1]))
+
+    def test_its_value_is_another_each_time(self, kept) -> None:
+        assert kept.value == [1]
+        assert kept.value is not kept.value
+
+    def test_it_is_served_as_long_as_the_other(self, kept, clock) -> None:
+        other = entry_of(clock(), expires_at=clock() + 5, tags=("t",), parts=((clock(), (OTHER,)),))
+        names = [name for name in Entry.__slots__ if name != "value"]
+        assert {name: getattr(kept, name) for name in names} == {name: getattr(other, name) for name in names}
+
+    def test_who_watches_sees_the_clone_and_its_key(self, kept, monkeypatch) -> None:
+        met: list[tuple[str, object]] = []
+        monkeypatch.setattr(entries, "clone_watchers", [lambda key, value: met.append((key, value))])
+        value = kept.value
+        assert met == [("k", value)]
+        assert met[0][1] is value

@@ -149,7 +149,7 @@ class TestOwners:
         assert owner.forgot == 0
 
     def test_locks_are_free_afterwards(self) -> None:
-        owner = Owner(threading.Lock(), threading.RLock(), FreshLock())
+        owner = Owner(threading.Lock(), threading.RLock())
         forks.register_for_forks(owner)
 
         def take_all() -> None:
@@ -245,7 +245,7 @@ class TestCallbacks:
 
         @forks.on_fork_in_child
         def first() -> None:
-            with lock:
+            with lock.lock:
                 events.append("first")
 
         forks.on_fork_in_child(lambda: events.append("second"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from invalidator import near_cache
 from invalidator.errors import InvalidName, InvalidSetting
 from invalidator.ledger import CHANGES, FLUSHED_AT, HEADER_WORDS
 from invalidator.loaded import DEFAULT, Loaded
@@ -1013,3 +1014,119 @@ class TestVariants:
     def test_a_variant_of_what_cannot_be_a_key_is_refused(self, it) -> None:
         with pytest.raises(InvalidName, match="512 bytes"):
             it.cache.get(variant_of("x" * 600, "1"))
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.items = [1]
+
+
+class TestClones:
+    """With copy="clone" nobody sees what another reader does to a value."""
+
+    @pytest.fixture
+    def it(self, make) -> Any:
+        return make(copy="clone")
+
+    @pytest.mark.parametrize("read", ["get", "get_many", "get_or_set", "cached", "get_entry", "peek", "load_entry"])
+    def test_every_way_to_a_value_leads_to_a_clone(self, it, read) -> None:
+        function = it.cache.cached(key="a")(never)
+        ways = {
+            "get": lambda: it.cache.get("a"),
+            "get_many": lambda: it.cache.get_many(["a"])["a"],
+            "get_or_set": lambda: it.cache.get_or_set("a", never),
+            "cached": function,
+            "get_entry": lambda: it.cache.get_entry("a").value,
+            "peek": lambda: it.cache.peek("a").value,
+            "load_entry": lambda: it.cache.load_entry("a", never).value,
+        }
+        if read == "cached":
+            function.__wrapped__ = Thing
+            function()
+        else:
+            it.cache.set("a", Thing())
+        ways[read]().items.append(2)
+        assert ways[read]().items == [1]
+        assert ways[read]() is not ways[read]()
+
+    def test_the_caller_who_stored_it_keeps_his_own(self, it) -> None:
+        mine = Thing()
+        it.cache.set("a", mine)
+        mine.items.append(2)
+        assert it.cache.get("a").items == [1]
+
+    def test_the_caller_whose_load_it_was_keeps_the_very_thing(self, it) -> None:
+        mine = Thing()
+        assert it.cache.get_or_set("a", lambda: mine) is mine
+        mine.items.append(2)
+        assert it.cache.get("a").items == [1]
+
+    def test_those_who_waited_have_clones(self, it) -> None:
+        """Of each other, and of the one who led."""
+
+        async def run() -> list[Any]:
+            begun = asyncio.Event()
+
+            async def load() -> Thing:
+                begun.set()
+                await it.joins(2)
+                return Thing()
+
+            first = asyncio.ensure_future(it.cache.aget_or_set("a", load))
+            await begun.wait()
+            others = [asyncio.ensure_future(it.cache.aget_or_set("a", load)) for _ in range(2)]
+            return [await first, *[await other for other in others]]
+
+        values = asyncio.run(run())
+        assert len({id(value.items) for value in values}) == 3
+
+    def test_what_cannot_be_changed_is_handed_out_as_it_is(self, it) -> None:
+        value = ("a", 1)
+        it.cache.set("a", value)
+        assert it.cache.get("a") is value
+
+    def test_a_loader_may_decide(self, it) -> None:
+        value = it.cache.get_or_set("a", lambda: Loaded(Thing(), copy="none"))
+        assert it.cache.get("a") is value
+
+    def test_a_void_clone_is_not_served(self, it) -> None:
+        it.cache.set("a", Thing(), ttl=5, tags=["t"])
+        it.receive(tags=("t",))
+        assert it.cache.get("a") is None
+        it.cache.set("a", Thing(), ttl=5)
+        it.clock.advance(6)
+        it.prove()
+        assert it.cache.get("a") is None
+
+    def test_a_value_is_made_from_a_clone_as_from_any(self, it) -> None:
+        it.cache.set("inner", Thing())
+        inner = it.cache.get_entry("inner")
+        it.cache.get_or_set("outer", lambda: Loaded(1, made_from=[inner]))
+        it.receive("inner")
+        assert it.cache.get("outer") is None
+
+    def test_hits_are_counted_and_what_leaves_is_reported(self, it) -> None:
+        it.cache.set("a", Thing())
+        it.cache.get("a")
+        it.cache.evict("a")
+        assert it.cache.stats().hits == 1
+        assert it.evicted[0][1].items == [1]
+
+    def test_what_cannot_be_cloned_is_not_cached_and_said_once(self, it, caplog, monkeypatch) -> None:
+        """Every caller gets a value of his own all the same, by a load of his own."""
+        monkeypatch.setattr(near_cache, "_refused", set())
+        locks = [it.cache.get_or_set("a", threading.Lock) for _ in range(3)]
+        assert len(set(map(id, locks))) == 3
+        assert it.cache.set("a", [threading.Lock()]) is False
+        lines = [each.getMessage() for each in caplog.records if each.name == "invalidator.near_cache"]
+        assert [line.partition(" reason=")[0] for line in lines] == [
+            "not_cached key='a' type=_thread.lock",
+            "not_cached key='a' type=builtins.list",
+        ]
+        assert 'copy="none"' in lines[0]
+        assert it.cache.stats().refused_fills == 4
+
+    @pytest.mark.parametrize("bad", ["copy", None, True])
+    def test_another_word_is_refused(self, make, bad) -> None:
+        with pytest.raises(InvalidSetting, match="copy must be one of 'clone', 'deep', 'pickle', 'none'"):
+            make(copy=bad)

@@ -17,7 +17,6 @@ from django.db import connection
 from django.db.models import Count, Exists, F, Func, Max, Model, OuterRef, QuerySet, TextField
 from django.db.models.expressions import RawSQL
 
-import django_integration
 from django_integration import cache
 from django_integration.dependencies import conditions, hooks, joins, queries, recorder, results, rows, sending, tables
 from django_integration.dependencies.recorder import Recorder
@@ -42,6 +41,7 @@ RECORDING: list[ModuleType] = [
     reads,
     words,
 ]
+PLACES = ("django_integration.dependencies.", "django_integration.sql.")
 FENCES = {
     *("fenced", "lost", "loaded", "log_once", "warn_once", "__init__", "__enter__", "__exit__", "depends_on"),
     *("_record", "_recorded", "_record_row", "_is_being_sent", "read_entry"),
@@ -52,22 +52,17 @@ FENCES = {
 """What keeps the errors of the others away from the application, and so must not fail itself."""
 
 
-def functions() -> Iterator[tuple[str, Any, str]]:
-    """All that records: a name to show, its owner, and its name there."""
-    for module in RECORDING:
-        for name, thing in vars(module).items():
-            if getattr(thing, "__module__", None) != module.__name__ or name in FENCES:
-                continue
-            short = module.__name__.rpartition(".")[2]
-            if isinstance(thing, type):
-                for attribute, method in vars(thing).items():
-                    if isinstance(method, FunctionType | staticmethod) and attribute not in FENCES:
-                        yield f"{short}.{name}.{attribute}", thing, attribute
-            elif callable(thing):
-                yield f"{short}.{name}", module, name
-
-
-FUNCTIONS = list(functions())
+def functions(module: ModuleType) -> Iterator[tuple[str, Any, str]]:
+    """All in *module* that records: a name to show, its owner, and its name there."""
+    for name, thing in vars(module).items():
+        if getattr(thing, "__module__", None) != module.__name__ or name in FENCES:
+            continue
+        if isinstance(thing, type):
+            for attribute, method in vars(thing).items():
+                if isinstance(method, FunctionType | staticmethod) and attribute not in FENCES:
+                    yield f"{name}.{attribute}", thing, attribute
+        elif callable(thing):
+            yield name, module, name
 
 
 class OurFault(Exception):
@@ -83,26 +78,26 @@ def nothing_was_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "_warned", set())
 
 
-@pytest.fixture
-def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Makes the function of this test raise inside of a block, wherever it was imported."""
-    owner, name = request.param
+@contextlib.contextmanager
+def broken(owner: Any, name: str) -> Iterator[list[None]]:
+    """Inside the block a function raises wherever it is used to record. The list has an item for each call."""
     original = getattr(owner, name)
+    calls: list[None] = []
 
-    @contextlib.contextmanager
-    def breaking() -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            if isinstance(owner, type):
-                patch.setattr(owner, name, fault)
-            else:
-                for module in list(sys.modules.values()):
-                    if module.__name__.startswith(django_integration.__name__):
-                        for here, thing in list(vars(module).items()):
-                            if thing is original:
-                                patch.setattr(module, here, fault)
-            yield
+    def fault(*args: object, **kwargs: object) -> Any:
+        calls.append(None)
+        raise OurFault
 
-    return breaking
+    with pytest.MonkeyPatch.context() as patch:
+        if isinstance(owner, type):
+            patch.setattr(owner, name, fault)
+        else:
+            for module in list(sys.modules.values()):
+                if module.__name__.startswith(PLACES):
+                    for here, thing in list(vars(module).items()):
+                        if thing is original:
+                            patch.setattr(module, here, fault)
+        yield calls
 
 
 def plain(value: Any) -> Any:
@@ -183,25 +178,33 @@ def change_everything() -> None:
     Aquarium.objects.update(name="new")
 
 
-@pytest.mark.parametrize(
-    "broken", [thing[1:] for thing in FUNCTIONS], ids=[thing[0] for thing in FUNCTIONS], indirect=True
-)
-def test_whatever_fails_the_application_reads_the_truth(world: None, broken: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("module", RECORDING, ids=lambda module: module.__name__.partition(".")[2])
+def test_whatever_fails_the_application_reads_the_truth(world: None, module: ModuleType) -> None:
     before = {name: plain(read()) for name, read in READS.items()}
-    with broken():
+    affected = []
+    for function, owner, attribute in functions(module):
         for name, read in READS.items():
-            value = cache.get_or_set(f"outer of {name}", lambda name=name, read=read: cache.get_or_set(name, read))
-            assert plain(value) == before[name], name
+            key = f"{name}, without {function}"
+            with broken(owner, attribute) as calls:
+                value = cache.get_or_set(f"outer of {key}", lambda key=key, read=read: cache.get_or_set(key, read))
+            assert plain(value) == before[name], key
+            if calls:
+                affected.append((key, name))
     change_everything()
-    for name, read in READS.items():
-        assert plain(cache.get_or_set(name, read)) == plain(read()) != before[name], name
-        assert plain(cache.get_or_set(f"outer of {name}", read)) == plain(read()), name
+    now = {name: plain(read()) for name, read in READS.items()}
+    assert all(now[name] != before[name] for name in READS)
+    assert affected, "nothing was proved"
+    for key, name in affected:
+        assert plain(cache.get_or_set(key, READS[name])) == now[name], key
+        assert plain(cache.get_or_set(f"outer of {key}", READS[name])) == now[name], key
 
 
 def test_they_are_many() -> None:
     """The search finds what it is looking for."""
-    assert len(FUNCTIONS) > 70
-    assert {"queries.read_query", "rows.RowRecorder.record", "tables.read_sql"} <= {name for name, _, _ in FUNCTIONS}
+    found = {f"{module.__name__}.{name}" for module in RECORDING for name, _, _ in functions(module)}
+    assert len(found) > 100
+    ours = "django_integration.dependencies"
+    assert {f"{ours}.queries.read_query", f"{ours}.rows.RowRecorder.record", f"{ours}.tables.read_sql"} <= found
 
 
 class TestTheFence:

@@ -1,6 +1,7 @@
 """Everything that reads through the ORM is recorded, while a recorder is in force."""
 
 import asyncio
+import pkgutil
 import re
 import warnings
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Count, Expression, F, Func, Max, TextField
 from django.db.models.expressions import RawSQL
@@ -270,6 +271,46 @@ class TestRaw:
         with recording(recorder):
             connection.introspection.table_names()
         assert not recorder.unknown
+
+
+class TestOnThisDatabase:
+    """The same as the drivers themselves have it."""
+
+    def test_what_a_driver_composes_is_read(self) -> None:
+        text: Any = CAGES
+        if connection.vendor == "postgresql":
+            sql = pkgutil.resolve_name("psycopg.sql")
+            text = sql.SQL("SELECT MAX({}) FROM {}").format(sql.Identifier("name"), sql.Identifier("zoo_cage"))
+        recorder = Recorder()
+        with recording(recorder):
+            _execute(text)
+        assert recorder.tags() == ["zoo.cage"]
+        assert not recorder.unknown
+
+    def test_a_cursor_on_the_server_reads(self) -> None:
+        def read() -> None:
+            with connection.chunked_cursor() as cursor:
+                cursor.execute(CAGES)
+                cursor.fetchall()
+
+        with transaction.atomic():
+            assert tags_of(read) == {"zoo.cage"}
+
+    def test_a_copy_reads(self) -> None:
+        Cage.objects.create(name="big")
+
+        def read() -> list[str]:
+            with connection.cursor() as cursor:
+                if connection.vendor != "postgresql":
+                    cursor.execute("SELECT name FROM zoo_cage")
+                    return [name for (name,) in cursor]
+                with cursor.copy("COPY (SELECT name FROM zoo_cage) TO STDOUT") as copy:
+                    return [bytes(line).decode().strip() for line in copy]
+
+        recorder = Recorder()
+        with recording(recorder):
+            assert read() == ["big"]
+        assert recorder.tags() == ["zoo.cage"]
 
 
 class Driver:

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.expressions import Window
 from django.db.models.functions import RowNumber
 
-from tests.unit.django_integration.zoo.models import Animal, Cage, Chip, Food, Note, Pet
+from django_integration.dependencies.queries import _read_rows
+from django_integration.dependencies.recorder import Recorder
+from invalidator.extending import check_tag
+from tests.unit.django_integration.zoo.models import Animal, Cage, Chip, Food, Note, Pet, Seat, Word
 
 from .conftest import tags_of
 
@@ -46,6 +49,76 @@ class TestByPrimaryKey:
         chip = Chip.objects.create()
         assert tags_of(lambda: Chip.objects.get(pk=str(chip.pk))) == {f"zoo.chip:{chip.pk}", "zoo.chip:*"}
 
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda: Cage.objects.filter(pk=None).first(),
+            lambda: Cage.objects.filter(pk=None).exists(),
+            lambda: Cage.objects.filter(pk__isnull=True).count(),
+            lambda: list(Cage.objects.filter(pk=None).values()),
+            lambda: Cage.objects.filter(pk=None).aggregate(Count("pk")),
+            lambda: _absent(lambda: Cage.objects.get(pk=None)),
+            lambda: _absent(lambda: Cage().refresh_from_db()),
+            lambda: Animal.objects.select_related("cage").filter(pk=None).first(),
+        ],
+    )
+    def test_a_row_that_has_no_key_yet_is_found_nowhere(self, read: Callable[[], Any]) -> None:
+        """So only writes of unknown rows can change the result."""
+        assert tags_of(read) in ({"zoo.cage:*"}, {"zoo.animal:*"})
+
+    def test_no_key_among_keys(self, cage: Cage) -> None:
+        assert tags_of(lambda: list(Cage.objects.filter(pk__in=[None, cage.pk]))) == {
+            f"zoo.cage:{cage.pk}",
+            "zoo.cage:*",
+        }
+        assert tags_of(lambda: list(Cage.objects.filter(pk__in=[None]))) == set()
+
+    @pytest.mark.parametrize("pk", ["x" * 10_000, "", "a\0b", "a\udc80b", "a b\n*[]", "*", 5])
+    def test_any_text_may_be_a_key(self, pk: object) -> None:
+        recorder = Recorder()
+        _read_rows(recorder, Word, [pk])
+        (tag,) = set(recorder.tags()) - {"zoo.word:*"} or {"zoo.word:*"}
+        assert check_tag(tag)
+
+    @pytest.mark.parametrize("pk", [{"a": []}, object()])
+    def test_a_key_that_is_none_is_the_table(self, pk: object) -> None:
+        recorder = Recorder()
+        _read_rows(recorder, Cage, [pk])
+        assert recorder.tags() == ["zoo.cage"]
+
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda: Cage.objects.filter(pk=Value(1)).first(),
+            lambda: Cage.objects.filter(pk=F("id")).first(),
+            lambda: list(Cage.objects.filter(pk__in=[F("id"), 1])),
+            lambda: list(Cage.objects.filter(pk__isnull=False)),
+            lambda: list(Cage.objects.filter(Q(pk=None) | Q(name="big"))),
+            lambda: list(Cage.objects.exclude(pk=None)),
+        ],
+    )
+    def test_a_key_that_the_database_computes_is_the_table(self, read: Callable[[], Any]) -> None:
+        assert tags_of(read) == {"zoo.cage"}
+
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda: Seat.objects.get(pk=(1, 2)),
+            lambda: list(Seat.objects.filter(pk__in=[(1, 2), (3, 4)])),
+            lambda: list(Seat.objects.filter(row=1)),
+            lambda: list(Seat.objects.filter(pk=(None, 2))),
+            lambda: list(Seat.objects.filter(pk__isnull=True)),
+        ],
+    )
+    def test_a_key_of_several_columns_is_the_table(self, read: Callable[[], Any]) -> None:
+        Seat.objects.create(row=1, number=2)
+        assert tags_of(read) == {"zoo.seat"}
+
+
+def _absent(read: Callable[[], Any]) -> None:
+    with pytest.raises(Cage.DoesNotExist):
+        read()
+
 
 class TestByValue:
     def test_rows_their_value_and_the_columns_that_decide(self, ape: Animal) -> None:
@@ -81,6 +154,17 @@ class TestByValue:
     )
     def test_anything_but_whole_rows_is_the_table(self, read: Callable[[Any], Any]) -> None:
         assert "zoo.animal" in tags_of(lambda: read(Animal.objects.filter(weight=7)))
+
+    def test_no_value_is_a_value(self, ape: Animal) -> None:
+        for read in (Animal.objects.filter(cage=None), Animal.objects.filter(cage__pk=None)):
+            assert "zoo.animal[cage_id=None]" in tags_of(lambda read=read: list(read))
+        assert f"zoo.animal[cage_id={ape.cage_id}]" in tags_of(
+            lambda: list(Animal.objects.filter(cage__in=[None, ape.cage]))
+        )
+
+    def test_no_row_on_the_other_side_is_both_tables(self) -> None:
+        for read in (Cage.objects.filter(animal=None), Cage.objects.filter(animal__pk=None)):
+            assert tags_of(lambda read=read: list(read)) == {"zoo.cage", "zoo.animal"}
 
     def test_a_proxy_is_its_model(self, ape: Animal) -> None:
         assert f"zoo.animal:{ape.pk}" in tags_of(lambda: list(Pet.objects.filter(weight=7)))

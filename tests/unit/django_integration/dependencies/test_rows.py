@@ -6,7 +6,8 @@ import pytest
 from django.db.models.functions import Lower
 
 from django_integration.dependencies.recorder import MAX_NAMES, Recorder, recording
-from tests.unit.django_integration.zoo.models import Animal, Cage, Note
+from django_integration.dependencies.rows import RelatedRecorder, RowRecorder, record_known
+from tests.unit.django_integration.zoo.models import Animal, Cage, Duty, Note
 
 from .conftest import tags_of
 
@@ -59,3 +60,46 @@ def test_a_loader_that_stops_in_the_middle_depends_on_the_order_of_rows() -> Non
         next(rows.iterator())
     recorder.add_to(outer)
     assert set(outer.tags()) == sliced
+
+
+def test_a_row_from_outside_whose_related_manager_is_read_is_named() -> None:
+    """Django gives it to each row, without a query: what is shown of it changes when it is saved."""
+    cage = Cage.objects.create(name="old")
+    note = Note.objects.create(cage=cage, text="a")
+    tags = tags_of(lambda: [row.cage.name for row in cage.note_set.all()])
+    assert {tag for tag in tags if ":" in tag} == {
+        *("zoo.cage:*", f"zoo.cage:{cage.pk}"),
+        *("zoo.note:*", f"zoo.note:{note.pk}"),
+    }
+
+
+def test_one_whose_key_has_no_text_is_its_table() -> None:
+    recorder = Recorder()
+    record_known(recorder, {"field": {1: Cage(pk=object())}})
+    assert recorder.tags() == ["zoo.cage"]
+
+
+@pytest.mark.parametrize("pk", [None, {}, "x"])
+def test_a_row_whose_key_is_none_is_the_table(pk: object) -> None:
+    """A view may have no key at all; so what a query returns is not all that can be there."""
+    recorder = Recorder()
+    recording = RowRecorder(recorder, Cage, [], Cage.objects.all().query)
+    assert not recording.record(Cage(pk=pk))
+    assert recorder.tags() == ["zoo.cage"]
+
+
+def test_a_relation_whose_key_is_none_is_the_table() -> None:
+    recorder = Recorder()
+    animal = Animal()
+    animal.cage_id = {}  # type: ignore[assignment]
+    related = RelatedRecorder(Animal._meta.get_field("cage"), [])
+    RowRecorder(recorder, None, [related], Animal.objects.all().query).record(animal)
+    assert recorder.tags() == ["zoo.cage"]
+
+
+def test_who_gives_up_reads_the_tables() -> None:
+    recorder = Recorder()
+    related = RelatedRecorder(Duty._meta.get_field("keeper"), [])
+    related = RelatedRecorder(Animal._meta.get_field("cage"), [related])
+    RowRecorder(recorder, Animal, [related], Animal.objects.all().query).give_up()
+    assert set(recorder.tags()) == {"zoo.animal", "zoo.cage", "zoo.keeper"}

@@ -12,6 +12,7 @@ from django_integration import Loaded, bus, cache, cached, invalidate, tag
 from django_integration.monitoring.explain import as_lines, explain
 from django_integration.testing import IsolatedBus, isolated_bus
 from invalidator import InvalidName
+from invalidator.protocol.subscription import Happening
 
 BACKEND = {"default": {"BACKEND": "django_integration.backend.NearCacheBackend", "LOCATION": "explained"}}
 
@@ -153,7 +154,21 @@ def test_a_journal_that_cannot_be_read_is_said() -> None:
 
 def test_the_last_flush_is_said() -> None:
     cache.get_or_set("a", lambda: 1)
-    assert "of everything here" in text("a")
+    assert "of everything here" not in text("a")
+    subscription = bus()._feed._listener.subscription
+    subscription.tally.last_flush = Happening("the journal was begun anew", bus().clock())
+    assert "of everything here: the journal was begun anew" in text("a")
+
+
+def test_what_was_loaded_before_the_process_listened_is_said() -> None:
+    """Otherwise nobody knows why the first values of a process are loaded once more."""
+    cache.get_or_set("a", lambda: 1)
+    assert "loaded before this process listened" not in text("a")
+    entry = cache.peek("a")
+    assert entry is not None
+    entry.loaded_at = bus()._feed.view.listening_since()
+    assert "loaded before this process listened" in text("a")
+    assert explain("a")["entry"]["loaded_early"] is True  # type: ignore[index]
 
 
 def test_a_key_that_cannot_be_is_refused() -> None:

@@ -283,10 +283,10 @@ def test_a_forked_child_judges_for_itself() -> None:
         source.ask()
         reviewer = verifier._of_the_setting.verifier
         assert reviewer is not None
-        with reviewer._lock:
+        with reviewer._lock.lock:
             pid = os.fork()
             if pid == 0:
-                os._exit(0 if reviewer._lock.acquire(timeout=5) else 1)
+                os._exit(0 if reviewer._lock.lock.acquire(timeout=5) else 1)
         assert os.waitpid(pid, 0)[1] == 0
 
 

@@ -1,13 +1,16 @@
 """`cache` and `cached`: the default near cache, before there is one and after the settings changed."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.test import override_settings
 
 from django_integration import cache, cached, row_tags
 from django_integration.reads.default_cache import default_cache
+from invalidator import InvalidSetting, Loaded
 
 from ..conftest import Wire
 from ..zoo.models import Cage
@@ -108,3 +111,70 @@ def test_a_cached_function_follows_the_settings() -> None:
     assert value() == 1
     with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "elsewhere"}):
         assert value() == 2
+
+
+class TestWhatAHitHandsOut:
+    """`copies/` has the tests of each kind of value."""
+
+    @pytest.fixture
+    def load(self) -> Any:
+        Cage.objects.create(name="a")
+        return lambda: [Cage.objects.get()]
+
+    def test_a_clone_by_default_through_every_door(self, load) -> None:
+        async def aload() -> Any:
+            return await sync_to_async(load)()
+
+        doors = {
+            "cached": cached(key="reads:cached")(load),
+            "async cached": lambda: asyncio.run(cached(key="reads:async")(aload)()),
+            "get_or_set": lambda: cache.get_or_set("reads:set", load),
+            "aget_or_set": lambda: asyncio.run(cache.aget_or_set("reads:aset", aload)),
+            "get": lambda: cache.get("reads:set"),
+            "get_many": lambda: cache.get_many(["reads:set"])["reads:set"],
+        }
+        for door in doors.values():
+            for _ in range(2):
+                door()[0].name = "changed"
+                assert [cage.name for cage in door()] == ["a"]
+
+    def test_a_function_or_a_call_may_share_the_live_object(self, load) -> None:
+        async def aload() -> Any:
+            return await sync_to_async(load)()
+
+        shared = cached(key="reads:shared", copy="none")(load)
+        assert shared() is shared()
+        assert cache.get_or_set("reads:live", load, copy="none") is cache.get("reads:live")
+        value = asyncio.run(cache.aget_or_set("reads:alive", aload, copy="none"))
+        assert cache.get("reads:alive") is value
+
+    def test_without_recording_too(self, load) -> None:
+        shared = cached(key="reads:untracked", copy="none", track=False)(load)
+        assert shared() is shared()
+        own = cached(key="reads:untracked-too", track=False)(load)
+        assert own() is not own()
+
+    def test_the_loader_has_the_last_word(self, load) -> None:
+        function = cached(key="reads:loader", copy="clone")(lambda: Loaded(load(), copy="none"))
+        assert function() is function()
+
+    def test_the_setting_is_for_all(self, load) -> None:
+        with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "live", "COPY": "none"}):
+            assert default_cache().bus.wait_until_leased(20)
+            assert cache.get_or_set("reads:setting", load) is cache.get("reads:setting")
+            own = cached(key="reads:own", copy="clone")(load)
+            assert own() is not own()
+
+    def test_another_word_is_refused_when_a_function_is_decorated(self) -> None:
+        with pytest.raises(InvalidSetting, match="copy must be one of"):
+            cached(copy="copy")
+
+    def test_a_part_made_of_a_clone_falls_with_it(self, load) -> None:
+        inner = cached(key="reads:inner")(load)
+        outer = cached(key="reads:outer")(lambda: inner()[0].name)
+        inner()
+        assert outer() == "a"
+        cage = Cage.objects.get()
+        cage.name = "b"
+        cage.save()
+        assert outer() == "b"

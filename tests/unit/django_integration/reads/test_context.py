@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import connections, transaction
 from django.template import Context as TemplateContext
 from django.template import Engine
 from django.test import override_settings
@@ -131,6 +131,14 @@ class TestTenants:
         cache.invalidate("menu", "other", "more")
         assert cache.get_many(["menu", "other", "more"]) == {}
         assert default_cache().peek_all("menu") == []
+
+    def test_what_is_set_in_a_transaction_that_is_rolled_back_falls_by_its_name(self) -> None:
+        """Variants are no names: no other process could read them."""
+        with transaction.atomic():
+            Cage.objects.create()
+            cache.set("menu", 1, tags=["mine"])
+            transaction.set_rollback(True)
+        assert cache.get("menu") is None
 
     def test_coroutines_each_in_its_own(self) -> None:
         @cached

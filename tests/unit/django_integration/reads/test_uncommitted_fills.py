@@ -15,6 +15,9 @@ from ..zoo.models import Cage
 
 pytestmark = pytest.mark.usefixtures("db")
 
+FOOD = "zoo.food:1"
+"""A row that the transaction does not change: what says that it is made of nothing else is stored."""
+
 
 @pytest.fixture(autouse=True)
 def leased() -> None:
@@ -24,11 +27,11 @@ def leased() -> None:
 
 
 def test_what_is_set_in_the_cache_falls_too() -> None:
-    """Its tags say by what it is invalidated, and not that it is made of nothing else."""
+    """The application says of which rows it is made, and nobody has seen that."""
     with transaction.atomic():
         Cage.objects.create()
-        assert cache.set("fills:k", "uncommitted", tags=["mine"])
-        assert cache.set_many({"fills:l": "uncommitted"}, tags=[tag("mine")]) == []
+        assert cache.set("fills:k", "uncommitted", tags=[FOOD])
+        assert cache.set_many({"fills:l": "uncommitted"}, tags=[tag(FOOD)]) == []
         transaction.set_rollback(True)
     assert cache.get_many(["fills:k", "fills:l"]) == {}
 
@@ -45,7 +48,7 @@ def test_what_is_set_there_is_published_by_nobody(wire: Wire) -> None:
     """`cache.set` is a fill."""
     with transaction.atomic():
         Cage.objects.create()
-        cache.set("fills:k", "value", tags=["mine"])
+        cache.set("fills:k", "value", tags=[FOOD])
     (message,) = wire.messages()
     assert message.keys == set()
     assert cache.get("fills:k") == "value"
@@ -54,9 +57,9 @@ def test_what_is_set_there_is_published_by_nobody(wire: Wire) -> None:
 def test_in_a_savepoint_that_is_rolled_back() -> None:
     with transaction.atomic():
         Cage.objects.create()
-        cache.set("fills:outside", "committed", tags=["mine"])
+        cache.set("fills:outside", "committed", tags=[FOOD])
         with transaction.atomic():
-            cache.set("fills:inside", "uncommitted", tags=["mine"])
+            cache.set("fills:inside", "uncommitted", tags=[FOOD])
             transaction.set_rollback(True)
     assert cache.get_many(["fills:outside", "fills:inside"]) == {"fills:outside": "committed"}
 
@@ -68,7 +71,7 @@ def test_what_was_made_from_it_falls_with_it() -> None:
 
     with transaction.atomic():
         Cage.objects.create()
-        cache.set("fills:k", "uncommitted", tags=["mine"])
+        cache.set("fills:k", "uncommitted", tags=[FOOD])
         assert Thread(page).outcome() == "<p>uncommitted</p>"
         transaction.set_rollback(True)
     assert page() == "<p>None</p>"
@@ -81,7 +84,7 @@ def test_what_another_thread_has_set_meanwhile_stands() -> None:
 
     with transaction.atomic():
         Cage.objects.create()
-        cache.set("fills:k", "uncommitted", tags=["mine"])
+        cache.set("fills:k", "uncommitted", tags=[FOOD])
         Thread(set_another).outcome()
         transaction.set_rollback(True)
     assert cache.get("fills:k") == "another"
@@ -92,7 +95,7 @@ def test_beyond_so_many_nothing_is_stored(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(uncommitted_fills, "MOST_FILLS", 1)
     with transaction.atomic():
         Cage.objects.create()
-        assert cache.set("fills:a", 1, tags=["mine"])
-        assert not cache.set("fills:b", 1, tags=["mine"])
-        assert cache.set("fills:a", 2, tags=["mine"])
+        assert cache.set("fills:a", 1, tags=[FOOD])
+        assert not cache.set("fills:b", 1, tags=[FOOD])
+        assert cache.set("fills:a", 2, tags=[FOOD])
     assert cache.get_many(["fills:a", "fills:b"]) == {"fills:a": 2}

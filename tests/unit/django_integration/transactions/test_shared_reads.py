@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.models import Count, Exists, OuterRef, Prefetch
 from django.template import Context, Engine
 
@@ -47,6 +47,18 @@ def rolled_back() -> Iterator[None]:
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
+
+
+def elsewhere(call: Callable[[], Any]) -> Any:
+    """What *call* returns in another thread, with connections of its own."""
+
+    def run() -> Any:
+        try:
+            return call()
+        finally:
+            connections.close_all()
+
+    return Thread(run).outcome()
 
 
 def ape() -> Animal:
@@ -123,7 +135,7 @@ def test_what_a_transaction_finds_after_its_write_is_its_own(write: str, read: s
     with rolled_back():
         WRITES[write]()
         assert load() == READS[read](), "the transaction sees what it has written"
-        assert Thread(load).outcome() == before, "and nobody else does"
+        assert elsewhere(load) == before, "and nobody else does"
     assert load() == before
     assert READS[read]() == before
 
@@ -156,9 +168,9 @@ def test_untouched_rows_that_are_found_by_primary_key_are_shared() -> None:
     with transaction.atomic():
         Cage.objects.filter(pk=a.pk).first().save()
         assert cache.get_or_set("names", lambda: Cage.objects.get(pk=b.pk).name) == "b"
-        assert Thread(lambda: cache.get("names")).outcome() == "b"
+        assert elsewhere(lambda: cache.get("names")) == "b"
         assert cache.get_or_set("page", lambda: Cage.objects.get(pk=a.pk).name) == "a"
-        assert Thread(lambda: cache.get("page")).outcome() is None
+        assert elsewhere(lambda: cache.get("page")) is None
         transaction.set_rollback(True)
     assert [cache.get("names"), cache.get("page")] == ["b", None]
 
@@ -167,7 +179,7 @@ def test_another_table_is_shared() -> None:
     with rolled_back():
         Food.objects.create()
         assert cache.get_or_set("names", lambda: names(Cage.objects.filter(name="a"))) == ["a"]
-        assert Thread(lambda: cache.get("names")).outcome() == ["a"]
+        assert elsewhere(lambda: cache.get("names")) == ["a"]
 
 
 # ------------------------------------------------------------------------------------------------- every door
@@ -245,7 +257,7 @@ def test_what_was_made_of_it_is_its_own_too(door: str, savepoint: bool, write: s
     def change_and_call() -> None:
         WRITES[write]()
         assert call() in ([], [""])
-        assert Thread(call).outcome() == expected
+        assert elsewhere(call) == expected
 
     for function in (tagged, untagged):
         function.cache_clear()
@@ -369,6 +381,7 @@ def test_who_joined_a_load_is_not_given_what_it_has_rolled_back() -> None:
     def join() -> None:
         default_cache()._loads._is_valid = noticed
         got.append(cache.get_or_set("names", lambda: names(Animal.objects.filter(cage__name="a"))))
+        connections.close_all()
 
     def noticed(slots: Any, loaded_at: int) -> bool:
         joined.set()
@@ -389,7 +402,7 @@ def test_a_rollback_elsewhere_keeps_nothing_out() -> None:
     """Threads roll back all the time; only the loads around a rollback have seen what it took back."""
 
     def load() -> list[str]:
-        Thread(roll_back_elsewhere).outcome()
+        elsewhere(roll_back_elsewhere)
         return names(Animal.objects.filter(cage__name="a"))
 
     def roll_back_elsewhere() -> None:

@@ -200,6 +200,7 @@ def test_a_connection_that_is_lost_without_a_word_has_rolled_back() -> None:
         transaction.set_autocommit(False)
         Cage.objects.create()
         following(log)
+        connection.connection.close()  # the driver's, of which Django learns nothing
 
     Thread(leave).outcome()
     gc.collect()

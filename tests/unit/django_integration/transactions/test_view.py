@@ -73,8 +73,13 @@ def test_what_a_transaction_did_not_touch_it_reads_from_the_cache_and_stores(wir
         food.save()
         assert cache.get("cage") == "cage"
         assert cache.set("page", "of cages", tags=["zoo.cage"])
-        roll_back()
+        assert Thread(lambda: cache.get("page")).outcome() == "of cages"
     assert cache.get("page") == "of cages"
+    with transaction.atomic():
+        food.save()
+        assert cache.set("page", "of cages, says the application", tags=["zoo.cage"])
+        roll_back()
+    assert cache.get("page") is None, "nobody has seen of what it was made"
 
 
 def test_uncommitted_data_is_never_stored() -> None:

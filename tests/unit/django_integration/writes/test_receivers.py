@@ -11,10 +11,10 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Lower
-from django.db.models.signals import post_save
+from django.db.models.signals import m2m_changed, post_save, pre_save
 from django.test.utils import CaptureQueriesContext
 
-from django_integration import bus, cache
+from django_integration import bus, cache, invalidates
 from django_integration.writes.receivers import connect
 
 from ..conftest import WAIT_S, Wire
@@ -257,3 +257,49 @@ def test_a_link_may_be_saved_as_an_expression(wire: Wire) -> None:
     assert not tags.isdisjoint({"zoo.keeper:*", "zoo.keeper:2"})
     duty.refresh_from_db()
     assert duty.keeper == keepers[1]
+
+
+# ------------------------------------------------------------------------------------------------ signals by hand
+
+
+BY_HAND: dict[str, tuple[Callable[[Cage], object], bool]] = {
+    "with all that Django gives": (
+        lambda cage: post_save.send(sender=Cage, instance=cage, created=False, raw=False, using="default"),
+        True,
+    ),
+    "with a row": (lambda cage: post_save.send(sender=Cage, instance=cage), True),
+    "with a row that was never saved": (lambda cage: post_save.send(sender=Cage, instance=Cage()), False),
+    "without a row": (lambda cage: post_save.send(sender=Cage), False),
+}
+
+
+@pytest.mark.parametrize(("send", "is_known"), BY_HAND.values(), ids=BY_HAND.keys())
+def test_a_signal_that_the_application_sends_is_a_change_of_the_row(
+    send: Callable[[Cage], object], is_known: bool, cage: Cage, wire: Wire
+) -> None:
+    """After an `update()`, say, so that other receivers see it. Which columns have changed is not known."""
+    send(cage)
+    message = wire.message()
+    assert message.tags == (row(cage) if is_known else {"zoo.cage", "zoo.cage:*"})
+    assert message.columns == ({"zoo.cage[id=*]", "zoo.cage[name=*]"} if is_known else set())
+
+
+def test_a_signal_that_is_not_of_a_row_is_not_ours(wire: Wire) -> None:
+    """Packages send Django's signals for classes of their own."""
+    for signal in (pre_save, post_save):
+        signal.send(sender=object, instance=object())
+        signal.send(sender=object)
+    pre_save.send(sender=Cage)
+    assert not wire.messages()
+
+
+@pytest.mark.usefixtures("functions")
+def test_links_that_the_application_reports_need_no_more_than_what_they_are(
+    animal: Animal, food: Food, wire: Wire
+) -> None:
+    invalidates(Food)(lambda food: [f"food:{food.pk}"])
+    for rest in ({"pk_set": {food.pk}}, {}):
+        m2m_changed.send(sender=Animal.foods.through, instance=animal, action="post_add", model=Food, **rest)
+    known, unknown = wire.messages()
+    assert known.keys == {f"food:{food.pk}"}
+    assert unknown.everything

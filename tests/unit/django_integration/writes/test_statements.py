@@ -370,6 +370,30 @@ def test_an_update_of_joined_tables_names_its_rows_too(wire: Wire) -> None:
     assert wire.message().keys == {"day:1", "day:2"}
 
 
+SHAPES: dict[str, Callable[[], Any]] = {
+    "distinct": Ticket.objects.distinct,
+    "ordered by what may be null": lambda: Ticket.objects.order_by("photo__name"),
+    "joined to what may be null": lambda: Ticket.objects.select_related("photo").filter(photo__name=None),
+    "counting": lambda: Ticket.objects.annotate(n=models.Count("photo")),
+    "with a window": lambda: Ticket.objects.annotate(n=models.Window(models.Count("pk"))).filter(day=1),
+    "with a subquery": lambda: Ticket.objects.filter(
+        ~models.Exists(Photo.objects.filter(ticket=models.OuterRef("pk")))
+    ),
+    "with another table": lambda: Ticket.objects.extra(where=["NOT EXISTS (SELECT 1 FROM zoo_photo)"]),
+    "locking another table": lambda: Ticket.objects.select_related("photo").select_for_update(of=("self",)),
+    "locking, and passing over locked rows": lambda: Ticket.objects.select_for_update(of=("self",)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_an_update_of_any_shape_names_its_rows(shape: Callable[[], Any], wire: Wire) -> None:
+    """PostgreSQL locks no rows of an outer join, of DISTINCT, of GROUP BY or of windows: they are read all the same."""
+    Ticket.objects.create(day=1)
+    wire.messages()
+    assert shape().update(day=2) == 1
+    assert wire.message().keys == {"day:1", "day:2"}
+
+
 def test_bulk_update_names_its_rows_before_and_after(wire: Wire) -> None:
     tickets = [Ticket.objects.create(day=day) for day in (1, 2)]
     wire.messages()

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from invalidator.copying import COPIES, hand_out, keep, may_do_io
+from invalidator.copying import COPIES, hand_out, keep, keeping, may_do_io
 
 
 class Colour(enum.Enum):
@@ -249,3 +249,12 @@ def test_the_master_has_nothing_of_what_was_kept() -> None:
     gc.collect()
     assert gone() is None
     assert hand_out(kept)[0].inner.x == 1
+
+
+def test_what_is_handed_out_live_is_prepared_and_what_was_kept_already_is_not_touched(monkeypatch) -> None:
+    met: list[object] = []
+    monkeypatch.setattr(keeping, "share", met.append)
+    value, kept = [1], keep([Open(1)])
+    for each in (value, kept, "text"):
+        assert keep(each, "none") is each
+    assert met == [value]
