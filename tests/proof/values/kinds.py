@@ -12,7 +12,9 @@ Kinds of wrong values that are known and not mended yet. A kind that is named in
 import os
 
 ALL = frozenset({"tx", "backend", "copies", "keys", "recorder", "context"})
-KNOWN = (ALL - frozenset({"keys", "recorder", "tx", "copies", "backend"})) - frozenset(os.environ.get("VALUES_TRY", "").split(","))
+KNOWN = (ALL - frozenset({"keys", "recorder", "tx", "copies", "backend"})) - frozenset(
+    os.environ.get("VALUES_TRY", "").split(",")
+)
 
 
 def happens(kind: str) -> bool:
