@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import translation
 
-from . import by_hand, callers
+from . import by_hand, callers, tenants
 from .doors import Question
+from .kinds import happens
 from .plainly import outcome_of, plainly, said_by
 from .processes import Process
 from .turns import Thread
@@ -56,7 +57,6 @@ class Actor:
         self.sets: set[int] = set()
         """Rows of which its transaction has set the key."""
         self.held: list[Held] = []
-        self.language = "en"
         self.thread.call(self._connect)
 
     # The connection.
@@ -81,6 +81,7 @@ class Actor:
     def _fail_at(self, sql: str, execute: Callable[[], object]) -> None:
         """Let a statement fail: before it was executed or after it, by an error or by a time limit."""
         is_done, is_limit = self.choices.draw(2), self.choices.draw(3) == 2
+        is_done = is_done and (happens("limits") or not is_limit)
         # Django itself would not know of a transaction or savepoint that was begun or ended so.
         is_done = is_done and not sql.startswith(("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK"))
         what = "a time limit strikes" if is_limit else "the statement fails"
@@ -323,10 +324,15 @@ class Actor:
             self.world.fail("handed out", f"{held.question} said\n    {held.said}\n  and says now\n    {said}")
 
     def speak(self) -> None:
-        """Speak another language from now on."""
-        self.language = self.choices.pick(("nl", "en"))
-        self.say(lambda: f"translation.activate({self.language!r})")
-        translation.activate(self.language)
+        """Speak another language from now on, or be another tenant."""
+        if self.choices.draw(2):
+            tenant = self.choices.pick(tenants.TENANTS[::-1])
+            self.say(lambda: f"# the tenant is {tenant!r}")
+            tenants.switch_to(tenant)
+        else:
+            language = self.choices.pick(("nl", "en"))
+            self.say(lambda: f"translation.activate({language!r})")
+            translation.activate(language)
 
     def finish(self) -> None:
         """Leave all blocks."""
