@@ -107,9 +107,8 @@ def _as_sql(original: Any) -> Any:
         sending = current_sending.get()
         if sending is None or sending.done:
             compiled = original(self, *args, **kwargs)
-            recorder.fenced(
-                read_whole_tables, recorder, self
-            )  # part of a write, whose SQL is looked at when it is sent
+            # A part of a write, whose SQL is asked for the rest when it is sent.
+            recorder.fenced(read_whole_tables, recorder, self)
             return compiled
         is_outermost = not sending.compilers
         sending.compilers.append(self)

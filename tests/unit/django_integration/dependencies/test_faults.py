@@ -25,6 +25,7 @@ from django_integration.reads.default_cache import default_cache
 from django_integration.sql import reads, words
 from tests.unit.django_integration.zoo.models import Animal, Aquarium, Cage, Food, Note
 
+from .conftest import tags_of
 from .test_tables import OwnJoin, joined
 
 pytestmark = pytest.mark.filterwarnings("ignore::django_integration.UnknownReads")
@@ -229,6 +230,12 @@ class TestTheFence:
 
         assert cache.get_or_set("outer", lambda: cache.get_or_set("inner", load)) == 1
         assert cache.get_many(["outer", "inner"]) == {}
+
+    def test_rows_that_cannot_be_recorded_are_their_tables(self, world: None) -> None:
+        """A row that leaves a result is known by its own tag alone."""
+        with broken(rows.RowRecorder, "record"):
+            tags = tags_of(lambda: list(Animal.objects.filter(weight=1).select_related("cage")))
+        assert {"zoo.animal", "zoo.cage"} <= tags
 
     def test_a_time_limit_that_strikes_there_is_not_ours(self) -> None:
         """A task would run on beyond its limit."""
