@@ -189,6 +189,58 @@ def test_more_tasks_than_fit_become_one_clear(cache, monkeypatch) -> None:
     assert calls == ["first", "everything", "last"]
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(), KeyboardInterrupt()])
+def test_whatever_a_second_level_raises_does_not_end_the_thread(cache, monkeypatch, error) -> None:
+    """A client library may raise what is no `Exception`. The deletes that are owed would never be made."""
+    calls: list[str] = []
+    errors = iter([error])
+
+    def take_back(names) -> None:
+        for each in errors:
+            raise each
+        calls.extend(names)
+
+    monkeypatch.setattr(settling, "RETRY_S", 0.01)
+    monkeypatch.setattr(cache.second_level, "take_back", take_back)
+    settler = settling.Settler()
+    settler.add(settling.OwedDelete(cache.second_level, ("a",)))
+    assert settler.settle(WAIT_S)
+    assert calls == ["a"]
+
+
+def test_a_thread_that_cannot_start_is_tried_again(cache, monkeypatch, caplog) -> None:
+    """The write that owes a delete does not fail."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    calls: list[str] = []
+    monkeypatch.setattr(cache.second_level, "take_back", calls.extend)
+    settler = settling.Settler()
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", refuse)
+        settler.add(settling.OwedDelete(cache.second_level, ("a",)))
+    assert "settling_cannot_start" in caplog.text
+    settler.add(settling.OwedDelete(cache.second_level, ("b",)))
+    assert settler.settle(WAIT_S)
+    assert calls == ["a", "b"]
+
+
+def test_a_thread_that_gevent_ends_leaves_its_tasks_to_another(cache, monkeypatch) -> None:
+    class GreenletExit(BaseException):
+        pass
+
+    def end(names) -> None:
+        raise GreenletExit
+
+    monkeypatch.setattr(cache.second_level, "take_back", end)
+    settler = settling.Settler()
+    settler._tasks.append(settling.OwedDelete(cache.second_level, ("a",)))
+    with pytest.raises(GreenletExit):
+        settler._run()
+    assert (settler.waiting(cache.second_level), settler._thread) == (1, None)
+
+
 def test_a_process_that_ends_takes_back_what_is_not_proven(cache, second, monkeypatch) -> None:
     monkeypatch.setattr(type(bus()), "wait_until_proven", lambda *_: False)
     second.set(KEY, "unproven")
