@@ -295,6 +295,7 @@ def test_what_a_cached_function_sets_may_be_made_of_what_it_has_read() -> None:
     with rolled_back():
         ape().delete()
         cache.get_or_set("names", load)
+        assert elsewhere(lambda: cache.get("page")) is None
     assert cache.get("page") is None
 
 
