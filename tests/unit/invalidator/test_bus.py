@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -120,6 +121,21 @@ class TestInvalidating:
         assert receipt.accepted
         [[body]] = link.published
         assert decode(body) == Body(v=1, node=bus.node, keys=("a", "b"), tags=("t",))
+
+    def test_a_key_may_be_published_for_the_others_alone(self, bus, link, clock) -> None:
+        """This process has its new value already; the rest of the message is in force here, too."""
+        cache = NearCache(bus)
+        bus.ledger.prove(clock())
+        cache.set_many({"mine": "new", "stale": "old"})
+        clock.advance(0.001)
+        bus.announce("stale", elsewhere=["mine"])()
+        assert link.names_published == ["stale", "mine"]
+        assert len(link.published) == 1
+        assert cache.get_many(["mine", "stale"]) == {"mine": "new"}
+        bus.announce(elsewhere=["mine"])()
+        assert cache.get("mine") == "new"
+        with pytest.raises(InvalidName):
+            bus.announce(elsewhere=[""])
 
     def test_it_voids_key_and_tags(self, bus, clock) -> None:
         bus.invalidate("a", tags=["t"])
@@ -343,7 +359,19 @@ class TestCallbacks:
         bus.invalidated(Body(v=1, keys=("a",)), "1-0", 0)
         bus.flushed("in doubt", 0)
         assert len(heard) == 2
-        assert "callback failed" in caplog.text
+        assert caplog.text.count("callback failed") == 1  # and not once a message
+        assert bus.status().failures == 2
+
+    def test_one_that_ends_the_program_ends_itself(self, two) -> None:
+        """ "A new release: reload me." It runs in the listener's thread, which has to go on."""
+        one, other = two
+        other.on_invalidate(lambda it: sys.exit("reload"), keys=["release"])
+        one.invalidate("release")
+        wait_until(lambda: other.status().failures == 1)
+        heard = self.hear(other)
+        one.invalidate("a")
+        wait_until(lambda: heard)
+        assert (other.status().reconnects, other.status().flushes) == (0, 0)
 
     def test_one_may_use_the_bus(self, bus, link) -> None:
         """No lock is held while it runs."""

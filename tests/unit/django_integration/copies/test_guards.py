@@ -15,6 +15,7 @@ from django_integration.testing import isolated
 from invalidator import Guard
 
 from ..zoo.models import Animal, Cage
+from .test_rows import Document
 
 OURS = "django_integration.backend.NearCacheBackend"
 
@@ -102,6 +103,16 @@ class TestWhatIsFound:
             row = cache.get("row")
             assert (row.name, row.cage.name, list(row.foods.all())) == ("a", "c", [])
         assert not changes
+
+    def test_looking_at_a_file_is_no_change(self, changes) -> None:
+        """Its name becomes an object then."""
+        cache.get_or_set("file", lambda: Document(pk=1, file="a.txt"), copy="none")
+        for _ in range(3):
+            assert cache.get("file").file.name == "a.txt"
+        assert not changes
+        cache.get("file").file = "b.txt"
+        assert cache.get("file") is None
+        assert changes[0]["where"] == ".file"
 
     def test_clones_are_not_watched(self, changes) -> None:
         cache.get_or_set("list", lambda: [1])

@@ -303,6 +303,28 @@ def test_its_thread_ends_when_all_is_judged() -> None:
             assert not thread.is_alive(), names
 
 
+def test_whatever_is_raised_while_it_judges_does_not_end_its_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A callback for evictions that ends the program, say: the others would never be judged."""
+    judge = verifier._judge
+    errors = iter([SystemExit()])
+
+    def judge_or_fail(suspect: verifier._Suspect) -> str:
+        for error in errors:
+            raise error
+        return judge(suspect)
+
+    monkeypatch.setattr(verifier, "_judge", judge_or_fail)
+    for _ in range(2):
+        source = Source()
+        source.ask()
+        source.value = 2
+        with reviewing():
+            source.ask()
+    assert caplog.text.count("verifier_failed") == 1
+
+
 def test_it_works_on_a_bus_that_was_closed() -> None:
     source = Source()
     source.ask()
