@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from django_integration import cache, cached, value_changed
 from django_integration.copies import guards
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 from invalidator import Guard
 
 from ..zoo.models import Animal, Cage
@@ -37,9 +37,9 @@ class TestTheSetting:
             assert share(DEBUG=debug, INVALIDATOR={**settings.INVALIDATOR, "GUARD": 0}) == 0
 
     def test_it_is_on_in_the_test_helpers(self) -> None:
-        with isolated_bus():
+        with isolated():
             assert share() == 1
-        with isolated_bus(GUARD=0):
+        with isolated(GUARD=0):
             assert share() == 0
 
 
@@ -51,7 +51,7 @@ def changes(db: None) -> Any:
         found.append(facts)
 
     value_changed.connect(note)
-    with isolated_bus(), override_settings(CACHES={"default": {"BACKEND": OURS, "OPTIONS": {"COPY": "none"}}}):
+    with isolated(), override_settings(CACHES={"default": {"BACKEND": OURS, "OPTIONS": {"COPY": "none"}}}):
         yield found
     value_changed.disconnect(note)
 
