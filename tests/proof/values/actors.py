@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import translation
 
-from . import by_hand, callers
+from . import by_hand, callers, tenants
 from .doors import Question
+from .kinds import happens
 from .plainly import outcome_of, plainly, said_by
 from .processes import Process
 from .turns import Thread
@@ -56,7 +57,6 @@ class Actor:
         self.sets: set[int] = set()
         """Rows of which its transaction has set the key."""
         self.held: list[Held] = []
-        self.language = "en"
         self.thread.call(self._connect)
 
     # The connection.
@@ -81,6 +81,7 @@ class Actor:
     def _fail_at(self, sql: str, execute: Callable[[], object]) -> None:
         """Let a statement fail: before it was executed or after it, by an error or by a time limit."""
         is_done, is_limit = self.choices.draw(2), self.choices.draw(3) == 2
+        is_done = is_done and (happens("limits") or not is_limit)
         # Django itself would not know of a transaction or savepoint that was begun or ended so.
         is_done = is_done and not sql.startswith(("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK"))
         what = "a time limit strikes" if is_limit else "the statement fails"
@@ -101,8 +102,9 @@ class Actor:
             raise OperationalError("the world says so: not committed")
         commit()
         if fails:
-            world.note(lambda: f"  {self.name}: the commit fails, though it was done")
-            raise OperationalError("the world says so: committed")
+            is_limit = self.choices.draw(3) == 2
+            world.note(lambda: f"  {self.name}: the commit {'is struck' if is_limit else 'fails'}, though it was done")
+            raise TimeLimitError if is_limit else OperationalError("the world says so: committed")
         world.may_be_left("after the commit")
 
     @property
@@ -132,7 +134,9 @@ class Actor:
         """An operation has failed: leave the innermost block by its error, or roll back."""
         name = type(error).__name__
         self.say(lambda: f"raises {name}: {str(error)[:70]}")
-        if self.blocks:
+        if isinstance(error, TimeLimitError) and self.choices.draw(2):
+            self.say(lambda: "# which the application catches")
+        elif self.blocks:
             self._leave(error)
         elif not connection.autocommit:
             self.roll_back_by_hand()
@@ -233,7 +237,10 @@ class Actor:
         self.say(lambda: "# the block ends" if error is None else f"# the block ends by {type(error).__name__}")
         is_last = not self.blocks
         with self.world.committing() if is_last and error is None else self.world.rolling_back():
-            outcome = outcome_of(lambda: block.__exit__(*_details(error)))
+            try:
+                outcome = outcome_of(lambda: block.__exit__(*_details(error)))
+            except TimeLimitError as limit:
+                outcome = "raises", limit
         if outcome[0] == "raises":
             self.say(lambda: f"raises {type(outcome[1]).__name__}: {str(outcome[1])[:70]}")
             if self.blocks:
@@ -317,10 +324,15 @@ class Actor:
             self.world.fail("handed out", f"{held.question} said\n    {held.said}\n  and says now\n    {said}")
 
     def speak(self) -> None:
-        """Speak another language from now on."""
-        self.language = self.choices.pick(("nl", "en"))
-        self.say(lambda: f"translation.activate({self.language!r})")
-        translation.activate(self.language)
+        """Speak another language from now on, or be another tenant."""
+        if self.choices.draw(2):
+            tenant = self.choices.pick(tenants.TENANTS[::-1])
+            self.say(lambda: f"# the tenant is {tenant!r}")
+            tenants.switch_to(tenant)
+        else:
+            language = self.choices.pick(("nl", "en"))
+            self.say(lambda: f"translation.activate({language!r})")
+            translation.activate(language)
 
     def finish(self) -> None:
         """Leave all blocks."""

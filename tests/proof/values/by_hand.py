@@ -127,7 +127,14 @@ def draw_writing(choices: Choices, pk: int, *, in_transaction: bool) -> Writing:
 
     if not in_transaction:
         then = choices.pick((delete, by_name))
-        return Writing(f"{changed}; {then.__name__}({key!r})", lambda: (change(), then()))
+
+        def write() -> None:
+            try:
+                change()
+            finally:  # it may have been done, though it failed
+                then()
+
+        return Writing(f"{changed}; {then.__name__}({key!r})", write)
     ways: list[Any] = [by_name]
     if happens("backend"):
         ways += [delete, set_, set_many]

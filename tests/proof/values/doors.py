@@ -18,7 +18,6 @@ from django.template import Context, Template
 
 from django_integration import cache, cached, coherent_lru_cache, tag
 from django_integration.backend import NearCacheBackend
-from django_integration.reads.default_cache import default_cache
 
 from .arguments import Argument
 from .kinds import happens
@@ -63,6 +62,8 @@ class Question:
     is_async = False
     shares = False
     """Whether all callers are handed one object: then nobody may change it."""
+    has_context = True
+    """Whether KEY_CONTEXT is part of the key."""
 
     def __init__(self, number: int, body: Body, argument: Argument | None, inner: Question | None = None) -> None:
         self.number = number
@@ -140,7 +141,7 @@ class Cached(Question):
 
     def is_kept(self) -> bool:
         args = (self.argument.given(False),) if self.argument else ()
-        return default_cache().peek(self.function._key(args, {})) is not None
+        return cache.peek(self.function._key(args, {})) is not None
 
 
 class AsyncCached(Cached):
@@ -174,7 +175,7 @@ class GetOrSet(Question):
         return cache.get_or_set(self.key, lambda: self.answer(*args))
 
     def is_kept(self) -> bool:
-        return self.key in default_cache()
+        return cache.peek(self.key) is not None
 
 
 class AsyncGetOrSet(GetOrSet):
@@ -207,6 +208,7 @@ class Backend(Question):
     """`get_or_set` of Django's cache, where each entry has the tags of all models."""
 
     door = "backend get_or_set"
+    has_context = False
 
     @property
     def near(self) -> NearCacheBackend:
@@ -265,6 +267,7 @@ class Lru(Question):
 
     door = "lru"
     shares = True
+    has_context = False
 
     def open(self) -> None:
         def function(*args: Any) -> Any:
@@ -332,6 +335,8 @@ DOORS: tuple[type[Question], ...] = (
 
 def fits(door: type[Question], body: Body, argument: Argument | None) -> bool:
     """Whether that question can be put behind that door."""
+    if body.kind == "context" and not door.has_context:
+        return False
     if issubclass(door, GetOrSet | Backend | Lru) and argument is not None and not argument.is_plain:
         return False  # what the application makes of its own row is its own affair
     if issubclass(door, Lru):

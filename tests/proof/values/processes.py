@@ -90,9 +90,9 @@ class WorldBus(runtime.Bus):
         self.worker.listener = listener
         return listener
 
-    def _publish(self, publish: Callable[[], Any]) -> Any:
+    def _publish(self, *given: Any) -> Any:
         self._may_be_left("before a publish")
-        receipt = super()._publish(publish)
+        receipt = super()._publish(*given)
         self._published()
         self._may_be_left("after a publish")
         return receipt

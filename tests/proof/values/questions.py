@@ -15,7 +15,9 @@ from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import Count, Exists, F, Max, OuterRef, Prefetch, Q, Sum
 from django.db.models.expressions import RawSQL
+from django.utils.translation import get_language
 
+from . import tenants
 from .kinds import happens
 from .models import Book, Cheap, Detail, Item, Label, Maker, Note, Shelf, Supply
 
@@ -86,6 +88,8 @@ def _with_labels(**named: Any) -> Any:
     return _items().prefetch_related(Prefetch("labels", Label.objects.order_by("name", "pk"), **named))
 
 
+CONTEXT: dict[str, Any] = {"is_plain": True, "kind": "context"}
+
 NO_ARGUMENT = (
     Body("list(Item)", lambda: list(_items())),
     Body("Item, maker and shelf joined", lambda: list(_items().select_related("maker", "shelf__parent"))),
@@ -125,6 +129,8 @@ NO_ARGUMENT = (
     Body("Item, priced twice", lambda: list(_items().annotate(twice=F("price") * 2))),
     Body("Item | Item", lambda: list(_items().filter(price=1) | _items().filter(name="a"))),
     Body("union of names", lambda: sorted(Shelf.objects.values_list("name").union(Maker.objects.values_list("name")))),
+    Body("names in the language in force", lambda: [f"{get_language()}: {i.name}" for i in _items()], **CONTEXT),
+    Body("items of the tenant in force", lambda: list(_items().filter(maker__code=tenants.code())), kind="context"),
     Body("a page of Item", lambda: Paginator(_items(), 2).page(1), kind="recorder"),
     Body("a box of unread items", lambda: Box(_items()), kind="recorder"),
     Body("a row with unread items", lambda: _with_unread(Shelf.objects.order_by("pk").first()), kind="recorder"),

@@ -22,7 +22,12 @@ LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("nl", "Dutch")]
 
 # A lease that outlives any pause of a loaded machine: what leaves the cache here was invalidated.
-INVALIDATOR = {"URL": "memory://values", "NAMESPACE": "values", "MAX_STALENESS": 600}
+INVALIDATOR = {
+    "URL": "memory://values",
+    "NAMESPACE": "values",
+    "MAX_STALENESS": 600,
+    "KEY_CONTEXT": ["language", "tests.proof.values.tenants.current"],
+}
 
 MODELS = ("maker", "shelf", "label", "item", "book", "detail", "supply", "note", "item_labels")
 _NEAR = "django_integration.backend.NearCacheBackend"

@@ -32,10 +32,10 @@ def draw_setup(choices: Choices) -> Setup:
     return Setup(
         processes=weigh(((3, 1), (2, 2))),
         threads=weigh(((4, 2), (2, 1), (1, 3))),
-        questions=weigh(((2, 3), (2, 2), (1, 6), (1, 1))),
+        questions=weigh(((3, 2), (2, 1), (2, 3), (1, 6))),
         prompt=bool(weigh(((3, 1), (1, 0)))),
-        leave_one_in=weigh(((2, 1000), (2, 6), (1, 3))),
-        fail_one_in=weigh(((4, 100_000), (1, 20))),
+        leave_one_in=weigh(((2, 1000), (2, 6), (3, 3))),
+        fail_one_in=weigh(((4, 100_000), (1, 8))),
         commit_fails_one_in=weigh(((4, 100_000), (1, 3))),
         stock=stock,
         weights=(
@@ -51,6 +51,6 @@ def draw_setup(choices: Choices) -> Setup:
             (pick((6, 0)) if copies else 0, "follow"),
             (pick((4, 0)) if copies else 0, "look again"),
             (pick((0, 0, 1)), "lose"),
-            (pick((0, 0, 3)) if happens("context") else 0, "speak"),
+            (pick((0, 3, 10)) if happens("context") else 0, "speak"),
         ),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -111,6 +112,8 @@ class World:
         inner = None
         if not is_inner and choices.draw(5) == 4:
             inner = self._draw_question(10 * number, pks, is_inner=True)
+            if not door.has_context and inner.body.kind == "context":
+                inner = None
         return door(number, body, argument, inner)
 
     # Turns.
@@ -223,14 +226,15 @@ class World:
 
     def _committed(self, truth: Callable[[], Any]) -> Any:
         """The truth for whoever is in no transaction."""
-        current, result = self.turns.current, []
-        assert current is not None
+        result: list[Any] = []
+        context, language = copy_context(), translation.get_language()
 
         def ask() -> None:
+            translation.activate(language)
             result.append(said_by(outcome_of(truth)))
             connections.close_all()
 
-        thread = threading.Thread(target=ask)
+        thread = threading.Thread(target=lambda: context.run(ask))
         with self.calm(), bare():
             thread.start()
             thread.join()

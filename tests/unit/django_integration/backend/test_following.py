@@ -596,6 +596,55 @@ def test_an_alias_may_stay_alone(alias: str, wire: Wire) -> None:
     assert message.keys == set()
 
 
+# --------------------------------------------------------------------------------------- strict writes
+
+
+@both
+class TestWithStrictWrites:
+    @pytest.fixture(autouse=True)
+    def strict(self, leased: None) -> Iterator[None]:
+        setting = {"URL": "memory://", "NAMESPACE": "following", "MAX_STALENESS": 3, "WRITES": "strict"}
+        with override_settings(INVALIDATOR=setting):
+            assert bus().wait_until_leased(WAIT_S)
+            yield
+            assert settling.settle(WAIT_S)
+
+    def test_the_new_value_survives(self, alias: str) -> None:
+        cache: Any = caches[alias]
+        with transaction.atomic():
+            write()
+            cache.set("k", "committed")
+        assert cache.get("k") == "committed"
+
+    def test_the_key_of_a_deleted_value_is_held_before_the_commit(
+        self, alias: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A writer that dies right after it leaves no old value on another server."""
+        cached_there: list[bool] = []
+        commit = connection._commit
+
+        def look() -> None:
+            cached_there.append(wire.caches(KEY))
+            commit()
+
+        with transaction.atomic():
+            write()
+            caches[alias].delete("k")
+            assert wire.caches(KEY), "the row is the old one, and a reader in between keeps it"
+            monkeypatch.setattr(connection, "_commit", look)
+        monkeypatch.undo()
+        assert cached_there == [False]
+        assert wire.caches(KEY)
+
+    def test_a_rollback_takes_the_value_back(self, alias: str) -> None:
+        cache: Any = caches[alias]
+        with transaction.atomic():
+            write()
+            cache.set("k", "uncommitted")
+            roll_back()
+        assert cache.get("k") is None
+
+
 # --------------------------------------------------------------------------------------- many
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,6 +199,14 @@ class TestFiles:
         assert file.instance is mine
         assert file.storage is row.file.storage
 
+    def test_an_open_file_is_its_readers_own(self) -> None:
+        row = Document(pk=1, file="a.txt")
+        with Path(__file__).open("rb") as file:
+            row.file._file = file
+            kept = keep(row)
+        assert hand_out(kept).file.closed
+        assert "_file" not in vars(hand_out(kept).file)
+
     def test_a_file_that_is_not_saved_is_not_lost(self) -> None:
         row = Document(pk=1)
         row.file = ContentFile(b"", name="b.txt")
@@ -319,6 +328,11 @@ if hasattr(models, "FETCH_PEERS"):  # Django 6.1
             again, _ = hand_out(kept)
             Cage.objects.update(name="new")
             assert again.cage.name == "new"
+
+        def test_no_weak_reference_is_copied(self, monkeypatch) -> None:
+            monkeypatch.setattr("invalidator.copying.keeping._OPAQUE", {"clone": None})
+            fresh()
+            assert keep(list(Animal.objects.fetch_mode(models.FETCH_PEERS))) is not None
 
         def test_a_row_alone_fetches_for_itself(self) -> None:
             fresh()
