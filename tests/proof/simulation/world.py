@@ -28,7 +28,7 @@ from .network import SimConnection, SimServer, take_post
 from .process import NOT_YET, Process, Thread
 from .setup import Setup, draw_setup
 from .source import Source
-from .words import is_held
+from .words import VisibleLock
 
 DEEPEST = 4
 """How many threads may be in the middle of something while another one goes on."""
@@ -178,6 +178,7 @@ class World:
         loads._waiting.after_fork_in_child()
         with (
             self.loop.running(),
+            patch.object(loads._waiting, "lock", VisibleLock()),
             patch.object(subscription, "PAGE", self.setup.page),
             patch.object(sidecar_feed, "SPINS", 1),
             patch.object(sidecar_feed, "time", self),
@@ -226,7 +227,7 @@ class World:
         ready: list[Thread | Handle] = [
             thread for process in self.everybody() for thread in process.threads() if thread.is_ready()
         ]
-        if not is_held(loads._waiting.lock):
+        if not loads._waiting.lock.locked():
             owners = {owner for owner in {handle.owner for handle in self.loop.ready} if self._may_run(owner)}
             ready += [handle for handle in self.loop.ready if handle.owner in owners]
         return ready
