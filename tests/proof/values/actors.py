@@ -188,8 +188,6 @@ class Actor:
         """Enter a block."""
         if len(self.blocks) >= DEEPEST:
             return
-        if not connection.autocommit and connection.vendor == "sqlite":
-            return  # "it is impossible to use atomic() when autocommit is turned off", say Django's docs
         savepoint = bool(self.choices.draw(4)) or not self.blocks
         self.say(lambda: f"with atomic({'' if savepoint else 'savepoint=False'}):")
         block = transaction.atomic(savepoint=savepoint)
@@ -217,6 +215,7 @@ class Actor:
     def roll_back_by_hand(self) -> None:
         """Roll back without a block."""
         self.say(lambda: "rollback()")
+        connection.in_atomic_block = False  # Django forgets that if a block cannot be entered
         transaction.rollback()
         self._forget_transaction()
         self._end_by_hand()
@@ -227,8 +226,8 @@ class Actor:
             transaction.set_autocommit(True)
 
     def autocommit(self) -> None:
-        """Commit by hand from now on."""
-        if not self.in_transaction:
+        """Commit by hand from now on. On SQLite that forbids `atomic`, say Django's docs, and with it half of its API."""
+        if not self.in_transaction and connection.vendor != "sqlite":
             self.say(lambda: "set_autocommit(False)")
             transaction.set_autocommit(False)
 

@@ -99,7 +99,16 @@ class World:
         fill()
         pks = pks_of_models()
         self.stock = list(Stock.objects.order_by("pk").values_list("pk", flat=True))
-        self.questions = [self._draw_question(number, pks) for number in range(1, self.setup.questions + 1)]
+        self.questions: list[Question] = []
+        for number in range(1, self.setup.questions + 1):
+            question = self._draw_question(number, pks)
+            self.questions.append(question)
+            if question.takes_twins and question.argument is not None and self.choices.draw(2):
+                argument = draw_argument(self.choices, question.body, pks)
+                if fits(type(question), question.body, argument):
+                    self.questions.append(
+                        type(question)(100 + number, question.body, argument, question.inner, question)
+                    )
 
     def _draw_question(self, number: int, pks: Any, *, is_inner: bool = False) -> Question:
         choices = self.choices
@@ -271,7 +280,7 @@ class World:
                 continue
             self.looks += 1
             said = said_by(outcome_of(lambda question=question: question.look()))
-            truth = self._truth(question.key, lambda question=question: said_by(outcome_of(question.truth)))
+            truth = self._truth(str(question), lambda question=question: said_by(outcome_of(question.truth)))
             if said != truth:
                 self.fail("kept", f"{process.name} keeps for {question}\n    {said}\n  and the truth is\n    {truth}")
         if self.setup.stock:
