@@ -165,6 +165,7 @@ class Conf:
             lambda value: value != 0 and OPTIONS["ttl"].check.fits(value),  # 0 would keep nothing at all
         )
     )
+    join_timeout = Live[float | None](OPTIONS["join_timeout"])
     sidecar = Live[str | Path | None](
         Option(
             None,

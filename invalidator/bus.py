@@ -99,7 +99,7 @@ class Invalidator:
         self._callbacks = Callbacks()
         self._caches = AttachedCaches()
         self._closed = False
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
         self._feed = self._choose_feed(sidecar)
         self.first_moments = FirstMoments(self._feed, clock, lambda: self._publisher.waiting > 0)
         """For caches: what they do before the first miss."""
@@ -464,6 +464,7 @@ class Invalidator:
             flushes=tally.flushes,
             replays=tally.replays,
             reconnects=tally.reconnects,
+            failures=tally.failures + self._callbacks.failures,
             received=tally.received,
             refused=dict(tally.refused),
             published=self._publisher.published,
@@ -514,7 +515,7 @@ class Invalidator:
 
     def after_fork_in_child(self) -> None:
         """Go on as a new node, without the parent's connections, queue and listener."""
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
         if not self._closed:
             self.node = secrets.token_hex(6)
             self._link.after_fork()

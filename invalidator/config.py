@@ -225,6 +225,12 @@ GUARD: Option[float] = Option(
     "the share of the hits at which values that are handed out live are looked at again: whether a reader has changed "
     "them",
 )
+JOIN_TIMEOUT: Option[float | None] = Option(
+    30.0,
+    Check(lambda value: value is None or (_is_finite(value) and value > 0), "None (as long as it takes) or seconds"),
+    "seconds that a caller waits for another caller's load of the same key, before it starts one itself; `None` for as "
+    "long as it takes",
+)
 HOLD: Option[float] = Option(
     30.0,
     number("seconds", least=0.1, most=3600),
@@ -235,6 +241,7 @@ OPTIONS: Mapping[str, Option[Any]] = {
     **CONFIG_OPTIONS,
     "maxsize": MAXSIZE,
     "ttl": TTL,
+    "join_timeout": JOIN_TIMEOUT,
     "copy": COPY,
     "guard": GUARD,
     "hold": HOLD,

@@ -15,7 +15,7 @@ class Counts:
     """Counts by event, and evictions by cause; for threads."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._events = dict.fromkeys(EVENTS, 0)
         self._evictions: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
 

@@ -8,13 +8,17 @@ read before it.
 Rule 2: nobody waits for itself, be it through other loads, through tasks that a loader has started, or by blocking the
 thread that leads. A caller that would starts a load of its own.
 Rule 3: a load that is given up (its task cancelled, its thread interrupted) has no result: each waiter starts anew.
+Rule 4: nobody waits for ever: neither for a load whose event loop was closed in the middle, nor longer than agreed. Of
+those that have waited for too long, the first starts a load of its own, and the others join in that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -23,6 +27,9 @@ from types import TracebackType
 
 from . import forks
 from .entry import AnyEntry
+
+LOOK_AGAIN_S = 1.0
+"""How often a caller that waits looks whether the load can still end."""
 
 
 @dataclass(slots=True)
@@ -45,7 +52,7 @@ class Load:
         thread: the one that leads it, or whose task does.
     """
 
-    __slots__ = ("_result", "begun", "loaded_at", "number", "slots", "tags", "thread")
+    __slots__ = ("_loop", "_result", "begun", "loaded_at", "number", "slots", "tags", "thread")
 
     def __init__(self, begun: int, loaded_at: int, slots: tuple[int, ...], tags: tuple[str, ...]) -> None:
         self.begun = begun
@@ -54,6 +61,7 @@ class Load:
         self.tags = tags
         self.number = next(_numbers)
         self.thread = threading.get_ident()
+        self._loop = asyncio._get_running_loop()  # noqa: SLF001 - documented for frameworks; returns None without one
         self._result: Future[Result] = Future()
         # A waiting coroutine that is cancelled must not cancel the load.
         self._result.set_running_or_notify_cancel()
@@ -62,19 +70,37 @@ class Load:
         """Give *result* to all callers that wait."""
         self._result.set_result(result)
 
-    def wait(self) -> Result:
-        """Wait until it ends. For a caller that joined as *blocking*."""
+    def wait(self, timeout_s: float = math.inf) -> Result | None:
+        """
+        Wait until it ends. For a caller that joined as *blocking*. None: it never will, or not within *timeout_s*.
+        """
+        deadline = time.monotonic() + timeout_s
         try:
-            return self._result.result()
+            while True:
+                try:
+                    return self._result.result(min(LOOK_AGAIN_S, max(0, deadline - time.monotonic())))
+                except TimeoutError:
+                    if self._is_given_up(deadline):
+                        return None
         finally:
             _waiting.end(self, blocking=True)
 
-    async def wait_async(self) -> Result:
-        """Wait until it ends, without blocking the event loop."""
+    async def wait_async(self, timeout_s: float = math.inf) -> Result | None:
+        """`wait`, without blocking the event loop."""
+        deadline = time.monotonic() + timeout_s
         try:
-            return await asyncio.wrap_future(self._result)
+            future = asyncio.wrap_future(self._result)
+            while True:
+                await asyncio.wait({future}, timeout=min(LOOK_AGAIN_S, max(0, deadline - time.monotonic())))
+                if future.done():
+                    return future.result()
+                if self._is_given_up(deadline):
+                    return None
         finally:
             _waiting.end(self, blocking=False)
+
+    def _is_given_up(self, deadline: float) -> bool:
+        return time.monotonic() >= deadline or (self._loop is not None and self._loop.is_closed())
 
 
 class Loads:
@@ -137,6 +163,10 @@ class Loads:
     def close(self, key: str, load: Load) -> None:
         """Let nobody join *load* any more: it is about to end."""
         _led_here.set(tuple(number for number in _led_here.get() if number != load.number))
+        self.give_up(key, load)
+
+    def give_up(self, key: str, load: Load) -> None:
+        """Let nobody join *load* any more: a caller has waited for too long."""
         with _waiting.lock:
             if self._under_way.get(key) is load:
                 del self._under_way[key]
@@ -183,7 +213,7 @@ class _Waiting:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.by_load: dict[int, list[Load]] = {}
         self.by_thread: dict[int, Load] = {}
         forks.register_for_forks(self)

@@ -11,13 +11,14 @@ Rule 3: loaders, callbacks and all other code of the application run without any
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from . import forks
 from .bus import Invalidator
-from .config import COPY, MAXSIZE, TTL
+from .config import COPY, JOIN_TIMEOUT, MAXSIZE, TTL
 from .copying import Copy, Kept, keep
 from .counts import Counts
 from .decorator import ABOUT_TO_LOAD, CachedFunction, Front, cached_function, refuse_unknown
@@ -75,6 +76,8 @@ class NearCache:
             one of the reader's own. See `copying`.
         guard: a share of the hits, from 0 to 1 (or True), at which values that are handed out live are looked at again;
             one that was changed is evicted. See `Guard`.
+        join_timeout: seconds that a caller waits for another caller's load of the same key, before it starts one
+            itself; None for as long as it takes.
         source: how the calling thread or task sees the source, if that may differ from what is committed (inside a
             transaction): see `SourceView`.
         observer: sees what callers hit, miss and load: see `Observer`. It can be set later, and to None.
@@ -94,12 +97,14 @@ class NearCache:
         on_evict: OnEvict | None = None,
         copy: Copy = COPY.default,
         guard: Guard | float = 0,
+        join_timeout: float | None = JOIN_TIMEOUT.default,
         source: SourceView | None = None,
         observer: Observer | None = None,
         **bus_options: Any,
     ) -> None:
         MAXSIZE.validate("maxsize", maxsize)
         COPY.validate("copy", copy)
+        JOIN_TIMEOUT.validate("join_timeout", join_timeout)
         if isinstance(bus, Invalidator) and bus_options:
             raise InvalidSetting(f"options of the Invalidator are given where it is made: {', '.join(bus_options)}")
         self._owns_bus = not isinstance(bus, Invalidator)
@@ -110,6 +115,7 @@ class NearCache:
         self._on_evict = on_evict
         self._copy: Copy = copy
         self._guard = guard_of(guard)
+        self._join_timeout = math.inf if join_timeout is None else join_timeout
         self._rule = self.bus.make_rule()
         self._misses = Misses()
         self._counts = Counts()
@@ -448,7 +454,7 @@ class NearCache:
                 with self._loads.lead(key, load) as result:
                     entry = self._find_meanwhile(key, result)
                     return self._finish(key, load, result, loader(), ttl) if entry is None else entry
-            entry = self._result_for_waiter(key, load, load.wait())
+            entry = self._result_for_waiter(key, load, load.wait(self._join_timeout))
             if entry is not None:
                 return entry
 
@@ -471,7 +477,7 @@ class NearCache:
                 with self._loads.lead(key, load) as result:
                     entry = self._find_meanwhile(key, result)
                     return self._finish(key, load, result, await loader(), ttl) if entry is None else entry
-            entry = self._result_for_waiter(key, load, await load.wait_async())
+            entry = self._result_for_waiter(key, load, await load.wait_async(self._join_timeout))
             if entry is not None:
                 return entry
 
@@ -639,8 +645,11 @@ class NearCache:
             _refused.add(kind)
             log.warning("not_cached key=%r type=%s reason=%r remedy=%r", key, kind, repr(error), REMEDY)
 
-    def _result_for_waiter(self, key: str, load: Load, result: Result) -> AnyEntry | None:
+    def _result_for_waiter(self, key: str, load: Load, result: Result | None) -> AnyEntry | None:
         """What a caller that waited is given: an entry, the loader's error, or None to start anew."""
+        if result is None:
+            self._loads.give_up(key, load)
+            return None
         if result.error is not None:
             raise result.error
         entry = result.entry

@@ -44,8 +44,8 @@ class Status:
     How an `Invalidator` is doing.
 
     Args:
-        state: of the subscription: "idle" (nothing was cached yet), "connecting", "subscribing", "replaying", "live" or
-            "closed".
+        state: of the subscription: "idle" (nothing was cached yet), "connecting", "subscribing", "replaying", "live",
+            "closed", or "ended" (the listener's thread is gone, though nobody closed it; the next fill starts another).
         listener: what receives: "own" (a thread of this process) or "sidecar" (that of this host; then `state` is
             "sidecar", too, and the sidecar's own status has the counts of what it receives).
         leased: whether everything that was accepted until a moment ago is proven to have been applied.
@@ -53,6 +53,7 @@ class Status:
         listening_s: for how long what is published has been received; None before the first proof. No lease covers what
             was loaded before.
         position: the id of the last applied message of the journal.
+        failures: how often the listener, or a callback of `on_invalidate`, raised what it should not have.
         flushes, replays, reconnects: how often everything was voided; how often missed messages were read from the
             journal; how often a connection was lost.
         received, refused: messages that arrived; messages that could not be read, by reason.
@@ -73,6 +74,7 @@ class Status:
     flushes: int
     replays: int
     reconnects: int
+    failures: int
     received: int
     refused: dict[str, int]
     published: int

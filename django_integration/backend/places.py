@@ -15,6 +15,7 @@ from invalidator import Entry, InvalidName
 from invalidator.extending import FreshLock, WritableCache, check_tag
 
 from .. import near_caches, runtime
+from ..conf import conf
 from ..copies import guards
 from ..near_caches import Opened
 from ..transactions.view import TransactionView
@@ -79,7 +80,13 @@ class Place:
             return near
         with self._lock.lock:
             if self._near is None:
-                near = WritableCache(runtime.bus(), maxsize=math.inf, guard=guards.guard(), source=PlaceView())
+                near = WritableCache(
+                    runtime.bus(),
+                    maxsize=math.inf,
+                    guard=guards.guard(),
+                    join_timeout=conf.join_timeout,
+                    source=PlaceView(),
+                )
                 near.bus.start()  # the sooner, the less the first miss has to wait
                 name = f"CACHES, location {self.location or '(default)'}"
                 near_caches.register(Opened(near, name, self.location, only_loads=False))

@@ -128,9 +128,17 @@ class Settler:
                 self._tasks = deque(OwedDelete(level, ()) for level in {task.level for task in self._tasks})
             self._tasks.append(task)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="invalidator-l2", daemon=True)
-                self._thread.start()
+                self._start_thread()
             self._changed.notify_all()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name="invalidator-l2", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
+            logger.warning("second_level_settling_cannot_start tasks=%d error=%s", len(self._tasks), error)
+        else:
+            self._thread = thread
 
     def settle(self, timeout: float) -> bool:
         """Wait until no task is left, at most *timeout* seconds. Returns whether that is so."""
@@ -149,13 +157,23 @@ class Settler:
                 self._tasks.clear()
             try:
                 again = self._do(self._busy)
-            except Exception:
+            except BaseException as error:  # a client library's SystemExit, too: the tasks would stay for ever
+                if type(error).__name__ == "GreenletExit":
+                    self._leave_to_another()
+                    raise
                 logger.exception("second_level_settling_failed tasks=%d", len(self._busy))
                 again = self._busy
             if again:
                 with self._changed:
                     self._tasks.extendleft(reversed(again))
                     self._changed.wait(RETRY_S)
+
+    def _leave_to_another(self) -> None:
+        """gevent ends the thread: the next task starts one that does all that is left."""
+        with self._changed:
+            self._tasks.extendleft(reversed(self._busy))
+            self._busy.clear()
+            self._thread = None
 
     def _do(self, tasks: list[Task]) -> list[Task]:
         """Do what can be done. Returns the tasks that have to be tried again."""

@@ -36,7 +36,7 @@ from django.db.models.sql.where import ExtraWhere
 from ..patching import Patches
 from ..sql.words import text_of
 from .queries import note_from, read_query, read_whole_tables
-from .recorder import Recorder, current, log_once
+from .recorder import Recorder, current, report
 from .rows import RowRecorder, record_known
 from .sending import Sending, current_sending, has_query
 from .tables import is_understood, read_sql
@@ -85,7 +85,7 @@ def _record(recorder: Recorder, compiler: Any, sending: Sending) -> None:
             sending.rows = read_query(recorder, compiler, whole_rows=sending.rows_of is compiler.query)
             return
     except Exception as error:  # noqa: BLE001 - whatever it is, it is ours
-        log_once(error, "a query was recorded by its tables as wholes")
+        report(error, "a query was recorded by its tables as wholes")
     recorder.fenced(_record_whole, recorder, sending)
 
 
@@ -208,7 +208,7 @@ def _record_row(recorder: Recorder, recording: RowRecorder, row: Any) -> bool:
     try:
         return recording.record(row)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is ours
-        log_once(error, "rows were recorded by their tables as wholes")
+        report(error, "rows were recorded by their tables as wholes")
         recorder.fenced(recording.give_up)
         return False
 

@@ -30,6 +30,7 @@ from invalidator import Entry, Loaded, Tag
 from invalidator.extending import DEFAULT
 
 from .. import slow_path
+from ..interrupts import is_interruption
 from ..names import concrete_of, is_model, is_watched, model_tag, row_tags, unknown_rows_tag
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Recorder:
         self.unknown: dict[str, None] = {}
         """What cannot be recorded, with its place in the source."""
         self.foreign: dict[type, None] = {}
-        """Classes in queries that are neither Django's nor a database backend's."""
+        """Classes of tables and joins that are not Django's."""
         self.tables: set[str] = set()
         """Plain names of tables that are recorded and are no registered model's."""
 
@@ -136,7 +137,7 @@ class Recorder:
             self.unknown[f"{_place_of(frame)}: {what}"] = None
 
     def read_foreign(self, kind: type) -> None:
-        """The loader has sent a query with something of this *kind* in it, which may read what its SQL does not say."""
+        """The loader has sent a query with a table or join of this *kind*, which may read what its SQL does not say."""
         self.foreign[kind] = None
 
     def fenced(self, record: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -150,7 +151,7 @@ class Recorder:
     def lost(self, error: Exception) -> None:
         """Something that was read could not be recorded because of *error*, which is ours."""
         self.is_kept = False
-        log_once(error, "a value is not kept, since not all of what it was made from could be recorded")
+        report(error, "a value is not kept, since not all of what it was made from could be recorded")
 
     def declare(self, *targets: Tag | Model | type[Model]) -> None:
         """The loader declares what it depends on: see `depends_on`."""
@@ -314,8 +315,15 @@ def warn_once(message: str) -> None:
         warnings.warn(message, UnknownReads, stacklevel=2)
 
 
-def log_once(error: Exception, what: str) -> None:
-    """Log an error in recording, which is one of this app's, once for each line that raised it."""
+def report(error: Exception, what: str) -> None:
+    """
+    Log an error in recording, which is one of this app's, once for each line that raised it.
+
+    Raises:
+        error: it is none of ours, but has struck from outside.
+    """
+    if is_interruption(error):
+        raise error
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

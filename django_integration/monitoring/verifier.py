@@ -270,9 +270,17 @@ class Verifier:
                 return
             self._suspects.append(suspect)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._judge_all, name="invalidator-verifier", daemon=True)
-                self._thread.start()
+                self._start_thread()
             self._changed.notify_all()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._judge_all, name="invalidator-verifier", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter is going down, or the system is out of threads
+            log.warning("verifier_cannot_start error=%s", error)
+        else:
+            self._thread = thread
 
     def _judge_all(self) -> None:
         while True:
@@ -285,9 +293,7 @@ class Verifier:
                 if wait_s > 0:
                     self._changed.wait(wait_s)
                     continue
-            verdict = _judge(suspect)
-            if verdict == "stale":
-                _report(suspect)
+            verdict = _judge_and_report(suspect)
             with self._lock.lock:
                 if self._suspects and self._suspects[0] is suspect:  # or it has ended meanwhile
                     self._suspects.popleft()
@@ -295,6 +301,18 @@ class Verifier:
                     if verdict == "stale":
                         self._findings.append(_finding(suspect))
                     self._changed.notify_all()
+
+
+def _judge_and_report(suspect: _Suspect) -> str:
+    """What to count *suspect* as. Whatever is raised meanwhile, by a callback for evictions too, ends here."""
+    verdict = "undecided"
+    try:
+        verdict = _judge(suspect)
+        if verdict == "stale":
+            _report(suspect)
+    except BaseException:  # the thread judges all others as well
+        log.exception("verifier_failed key=%r", suspect.key)
+    return verdict
 
 
 def _judge(suspect: _Suspect) -> str:

@@ -36,6 +36,9 @@ MOST_TEXTS = 1_000
 
 _asking: ContextVar[bool] = ContextVar("invalidator_asking_for_context", default=False)
 
+_KEPT = frozenset({str, int, bool, type(None)})
+"""Types of which equal values have one text."""
+
 Ask = Callable[[], Any]
 """Returns a part of the context of the calling thread or task."""
 
@@ -56,7 +59,7 @@ class Context(LruContext):
             self.part = _refusing(error)
         else:
             if schemas.are_chosen:
-                asks.append(schemas.here)
+                asks.append(schemas.here if _KNOWN_TO_NO_TENANT.issuperset(asks) else schemas.here_in_threads)
             self.part = _text_of(asks) if asks else None
 
     def end(self) -> None:
@@ -103,7 +106,7 @@ def _ask(one: Any) -> Ask:
 
 def _text_of(asks: Sequence[Ask]) -> Callable[[], str]:
     """Return what spells the context: it is called at each read."""
-    texts: dict[tuple[Any, ...], str] = {}
+    texts: dict[tuple[tuple[Any, ...], tuple[type, ...]], str] = {}
 
     def part() -> str:
         if _asking.get():  # a function that finds the tenant may be cached itself
@@ -113,15 +116,16 @@ def _text_of(asks: Sequence[Ask]) -> Callable[[], str]:
             values = tuple([ask() for ask in asks])
         finally:
             _asking.reset(token)
-        # Equal strings have one text; other values may be equal and have two, such as 1 and True.
-        if any(type(value) is not str for value in values):
-            return _spell(values)
-        text = texts.get(values)
-        if text is None:
-            if len(texts) >= MOST_TEXTS:
-                texts.clear()
-            text = texts[values] = _spell(values)
-        return text
+        kinds = tuple(map(type, values))  # 1 and True are equal, and have two texts
+        try:
+            return texts[values, kinds]
+        except (KeyError, TypeError):  # not known yet, or not hashable
+            text = _spell(values)
+            if _KEPT.issuperset(kinds):
+                if len(texts) >= MOST_TEXTS:
+                    texts.clear()
+                texts[values, kinds] = text
+            return text
 
     return part
 
@@ -166,6 +170,9 @@ def database() -> str:
     """The databases from which routers let each model be read: asks them for every model."""
     return " ".join(router.db_for_read(model) for model in apps.get_models(include_auto_created=True))
 
+
+_KNOWN_TO_NO_TENANT = frozenset({language, current_timezone})
+"""Any other function is trusted to tell tenants in coroutines, where nobody knows which connection will be used."""
 
 _KNOWN: Mapping[str, Ask] = {
     "language": language,

@@ -37,6 +37,7 @@ def default_cache() -> NearCache:
             near = NearCache(
                 runtime.bus(),
                 maxsize=conf.maxsize,
+                join_timeout=conf.join_timeout,
                 ttl=conf.ttl,
                 copy=conf.copy,
                 guard=guards.guard(),

@@ -24,7 +24,7 @@ from .captures import (
     capture_invalidations,
 )
 from .cases import InvalidationMixin, InvalidationTestCase, InvalidationTransactionTestCase
-from .isolation import IsolatedBus, isolated, isolated_bus
+from .isolation import IsolatedBus, isolated
 from .verifying import verify_reads
 
 __all__ = [
@@ -38,6 +38,5 @@ __all__ = [
     "assert_invalidates_nothing",
     "capture_invalidations",
     "isolated",
-    "isolated_bus",
     "verify_reads",
 ]

@@ -76,9 +76,6 @@ def isolated(**settings: Any) -> Iterator[IsolatedBus]:
                 settling.abandon()
 
 
-isolated_bus = isolated
-
-
 def _wait_for_the_lease(bus: Invalidator) -> None:
     # The first proof voids what was stored before it, and a test would see a second load.
     if bus.url.startswith("memory://") and bus.status().listener == "own":

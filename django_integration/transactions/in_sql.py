@@ -75,10 +75,14 @@ def _is_really_in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     driver = connection.connection
     if connection.vendor == "sqlite":
         return bool(driver.in_transaction)
+    if connection.vendor == "mysql":
+        flags = getattr(driver, "server_status", None)  # PyMySQL; mysqlclient says nothing
+        return None if flags is None else bool(flags & _IN_TRANSACTION)
     status = getattr(getattr(driver, "info", None), "transaction_status", None)  # psycopg and psycopg2
     return None if status is None or status == _UNKNOWN else status != _IDLE
 
 
+_IN_TRANSACTION = 1
 _IDLE, _UNKNOWN = 0, 4
 
 
@@ -160,7 +164,7 @@ def _set_savepoint(connection: BaseDatabaseWrapper, name: str) -> None:
 def _roll_back_to(connection: BaseDatabaseWrapper, name: str) -> None:
     savepoint = uncommitted.of(connection).roll_back_to(name)
     if is_in_test_case(connection):
-        in_tests.forget_since(in_tests.began_at() if savepoint is None else savepoint.at)
+        in_tests.forget_since(connection, in_tests.began_at() if savepoint is None else savepoint.at)
 
 
 def _roll_back(connection: BaseDatabaseWrapper, step: Step) -> None:
@@ -173,7 +177,7 @@ def _roll_back(connection: BaseDatabaseWrapper, step: Step) -> None:
     if was_in_transaction:
         _go_on(connection, step, stays_open=stays_open)
     if is_in_test_case(connection):
-        in_tests.forget_since(in_tests.began_at())
+        in_tests.forget_since(connection, in_tests.began_at())
 
 
 def _committed(connection: BaseDatabaseWrapper) -> None:

@@ -45,7 +45,7 @@ def _enter(original: Any) -> Any:
         original(self)
         _began[self] = began
         runtime.keep_to_itself(True)
-        forget_since(began)
+        forget_since(_connection_of(self), began)
 
     return __enter__
 
@@ -74,8 +74,9 @@ def _end_of_test_case(block: Atomic, end: Any) -> None:
         end()
     finally:
         del _began[block]
-        uncommitted.of(_connection_of(block)).roll_back()
-        forget_since(began)
+        connection = _connection_of(block)
+        uncommitted.of(connection).roll_back()
+        forget_since(connection, began)
         if not _began:
             runtime.keep_to_itself(False)
 
@@ -107,8 +108,12 @@ def began_at() -> int:
     return next(reversed(_began.values()), 0)
 
 
-def forget_since(began: int) -> None:
-    """Let everything leave the caches of this process that they have stored since *began*: it was rolled back."""
+def forget_since(connection: BaseDatabaseWrapper, began: int) -> None:
+    """
+    Let everything leave the caches of this process that they have stored since *began*: what *connection* has written
+    since then was rolled back. Its loads under way are not stored.
+    """
+    uncommitted.of(connection).doubt_loads()
     if (bus := runtime.made_bus()) is not None:
         bus.evict_loaded_since(began)
 

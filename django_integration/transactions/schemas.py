@@ -97,6 +97,10 @@ class Schemas:
         if state is not None and state.in_transaction:
             state.text = None
 
+    def here_in_threads(self) -> str:
+        """`here`, but "" in a coroutine, where the caller knows better."""
+        return "" if _is_in_a_coroutine() else self.here()
+
     def here(self) -> str:
         """The schemas that were chosen on the connections of this thread; a text like no other, if it is not known."""
         if _is_in_a_coroutine():

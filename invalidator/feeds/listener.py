@@ -4,6 +4,10 @@ Carries out what a subscription decides, over a link, into a ledger.
 `protocol/subscription.py` decides; this module decides nothing. Its work is a generator of steps that a thread drives
 (`steps.py`). The thread may die, starve, or be stopped at any line: every read checks the lease, so nobody needs to
 notice.
+
+Rule 1: whatever is raised in here, by a frame, an effect, the ledger or the audience, is a failure: it is counted,
+logged, and flushed for, and the listener connects anew. Only a greenlet that is killed ends. Who fills next sees that
+(`has_ended`), and starts another.
 """
 
 from __future__ import annotations
@@ -89,6 +93,8 @@ class Listener:
         self.subscription = subscription
         self.turned_at = 0
         """When the thread last finished a turn. If that is long past, it is stuck or dead."""
+        self.has_ended = False
+        """Whether the thread takes no further steps."""
         self._link = link
         self._ledger = ledger
         self._audience = audience
@@ -140,8 +146,8 @@ class Listener:
         with self._proven:
             self._proven.notify_all()
 
-    def close_in_child(self) -> None:
-        """In a forked child, close the inherited descriptor. The parent's connection stays open."""
+    def close_connection(self) -> None:
+        """Close the descriptor of a listener whose thread is not here. In a forked child, the parent's stays open."""
         if self._connection is not None:
             self._connection.close()
 
@@ -153,6 +159,12 @@ class Listener:
         `Pause`; `invalidator.steps` says how to take them.
         """
         self._thread = threading.get_ident()
+        try:
+            yield from self._listen()
+        finally:
+            self.has_ended = True
+
+    def _listen(self) -> Steps:
         while not self._closing.is_set():
             self.turned_at = self._clock()
             yield from self._carry_out(self.subscription.connecting(self.turned_at))
@@ -161,10 +173,12 @@ class Listener:
                 yield from self._converse()
             except LinkDown as error:
                 reason = str(error)
-            except Exception as error:
-                # A bug of ours must not end the subscription: void what it may have missed, and connect anew.
-                log.exception("listener failed channel=%s", self.subscription.names.channel)
+            except BaseException as error:
+                if _asks_to_end(error):
+                    raise
                 reason = f"{type(error).__name__}: {error}"
+                self.subscription.tally.failures += 1
+                self._log(logging.ERROR, "listener failed", reason, exc_info=True)
                 yield from self._void(f"the listener failed ({type(error).__name__})")
             yield Act.HANG_UP
             self._hang_up()
@@ -178,8 +192,10 @@ class Listener:
     def _void(self, reason: str) -> Steps:
         try:
             yield from self._carry_out(self.subscription.failed(reason, self._clock()))
-        except Exception:
-            log.exception("audience failed after a flush channel=%s", self.subscription.names.channel)
+        except BaseException as error:
+            if _asks_to_end(error):
+                raise
+            self._log(logging.ERROR, "audience failed after a flush", type(error).__name__, exc_info=True)
 
     def _converse(self) -> Steps:
         """Connect, and talk until `close`, or until the connection ends, which raises LinkDown. Settles at the end."""
@@ -228,7 +244,9 @@ class Listener:
         # Not `finally`: a generator that is abandoned in the middle must neither yield nor settle.
         try:
             yield from steps
-        except Exception:
+        except BaseException as error:
+            if _asks_to_end(error):
+                raise
             yield Act.SETTLE
             settle()
             yield None
@@ -305,7 +323,7 @@ class Listener:
         else:
             log.debug("%s channel=%s reason=%r", state, self.subscription.names.channel, reason)
 
-    def _log(self, level: int, event: str, reason: str) -> None:
+    def _log(self, level: int, event: str, reason: str, *, exc_info: bool = False) -> None:
         """Log an event once per reason and `QUIET_NS`, so that an outage of an hour is not a thousand lines."""
         now = self._clock()
         key = f"{event} {reason.partition(':')[0]}"
@@ -315,8 +333,18 @@ class Listener:
             self._logged.clear()
         self._logged[key] = now + QUIET_NS
         log.log(
-            level, "%s channel=%s%s", event, self.subscription.names.channel, f" reason={reason!r}" if reason else ""
+            level,
+            "%s channel=%s%s",
+            event,
+            self.subscription.names.channel,
+            f" reason={reason!r}" if reason else "",
+            exc_info=exc_info,
         )
+
+
+def _asks_to_end(error: BaseException) -> bool:
+    """Whether the steps are to end here: they are abandoned, or gevent kills the greenlet that takes them."""
+    return any(kind.__name__ in ("GeneratorExit", "GreenletExit") for kind in type(error).__mro__)
 
 
 def make_listener(

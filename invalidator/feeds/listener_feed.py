@@ -19,7 +19,7 @@ log = logging.getLogger("invalidator.listener")
 
 class ListenerFeed:
     """
-    See `LedgerFeed`. The thread starts with `start`, and once more in each forked child.
+    See `LedgerFeed`. The thread starts with `start`, once more in each forked child, and again if it has ended.
 
     Args:
         ledger: written by the listener, and by the process' own invalidations.
@@ -35,11 +35,13 @@ class ListenerFeed:
         self._journal = read_journal(ledger)
         self._listener: Listener | None = None
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def state(self) -> str:
-        return str(self._listener.subscription.state if self._listener else State.IDLE)
+        if self._listener is None:
+            return str(State.IDLE)
+        return "ended" if self._listener.has_ended and not self._closed else str(self._listener.subscription.state)
 
     @property
     def position(self) -> str | None:
@@ -51,14 +53,19 @@ class ListenerFeed:
         return self._listener.subscription.tally if self._listener else Tally()
 
     def start(self) -> None:
-        if self._listener is None and not self._closed:
+        if (self._listener is None or self._listener.has_ended) and not self._closed:
             self._start()
 
     def _start(self) -> None:
         with self._lock:
-            if self._listener is not None or self._closed:
+            before = self._listener
+            if (before is not None and not before.has_ended) or self._closed:
                 return
+            if before is not None:
+                self._leave(before)
             listener = self._listener = self._make_listener(self.own, self._journal)
+            if before is not None:
+                listener.subscription.tally = before.subscription.tally
         # Not under the lock: gevent suspends whoever starts a thread, and a lock from before it took over (in an
         # application that was preloaded) would block every other greenlet, and with them this one.
         try:
@@ -97,7 +104,11 @@ class ListenerFeed:
 
     def after_fork_in_child(self) -> None:
         if self._listener is not None:
-            self._journal = self._listener.subscription.journal
-            self.own.touch()  # up to that position everything is stamped, but perhaps not counted yet
-            self._listener.close_in_child()
+            self._leave(self._listener)
             self._listener = None
+
+    def _leave(self, listener: Listener) -> None:
+        """Its thread takes no further steps, here. The next one goes on from where it is."""
+        self._journal = listener.subscription.journal
+        self.own.touch()  # up to that position everything is stamped, but perhaps not counted yet
+        listener.close_connection()

@@ -165,7 +165,7 @@ class Ledger(LedgerView):
             words[index] = text
         words[WRITER] = os.getpid()
         super().__init__(words)
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may invalidate while its thread stamps
         self._holds: dict[int, dict[str, int]] = {}  # by slot and owner, until when
         self._held = 0
         self._newest = NEVER  # no stamp is later than this, also none that a hold hides in its slot

@@ -156,14 +156,14 @@ class _Meeting:
 
     def __init__(self, server: MemoryServer | None = None) -> None:
         self.server = MemoryServer() if server is None else server
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._pid = os.getpid()
 
     def after_fork(self) -> None:
         """The child has a server of its own, as it is at the moment of the fork, without the parent's subscribers."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self.lock = threading.Lock()
+            self.lock = threading.RLock()
             self.server.subscribers.clear()
 
 

@@ -66,6 +66,7 @@ class Tally:
     flushes: int = 0
     replays: int = 0
     reconnects: int = 0
+    failures: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     last_disconnect: Happening | None = None
     last_flush: Happening | None = None

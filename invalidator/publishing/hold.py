@@ -48,7 +48,7 @@ class Hold:
         self._extend = extend
         self._release = release
         self._began = clock()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._receipt: Receipt | None = None
 
     @property

@@ -396,8 +396,8 @@ MUTATIONS = (
         "a forked child has a listener of its own",
         (
             "feeds.listener_feed",
-            "            self._listener.close_in_child()\n            self._listener = None",
-            "            self._listener.close_in_child()",
+            "            self._leave(self._listener)\n            self._listener = None",
+            "            self._leave(self._listener)",
         ),
     ),
     mutation(
@@ -436,11 +436,11 @@ MUTATIONS = (
         "a name that is under way waits again",
         (
             "publishing.outbox",
-            "        self.overflows += self._waiting.add(batch, self.limit)\n\n    def take",
+            "        self.overflows += self._waiting.add(batch, self.limit)\n        return self._waiting.receipt()",
             (
                 "        if self._under_way:\n"
                 "            for name in self._under_way.keys:\n                batch.keys.pop(name, None)\n"
-                "        self._waiting.add(batch, self.limit)\n\n    def take"
+                "        self._waiting.add(batch, self.limit)\n        return self._waiting.receipt()"
             ),
         ),
     ),

@@ -18,7 +18,6 @@ from django_integration.testing import (
     capture_invalidations,
     isolated,
 )
-from django_integration.testing import isolated_bus as isolated_bus_only
 from invalidator import NearCache
 
 from .models import Product
@@ -62,5 +61,5 @@ def test_with_pytest(invalidations: Invalidations, invalidator_bus: IsolatedBus)
     assert invalidations.keys == ("a",)
     with isolated(PUBLISH="raise") as memory, assert_invalidates_nothing():
         assert_type(memory, IsolatedBus)
-    with isolated_bus_only() as memory:
+    with isolated() as memory:
         memory.cut()

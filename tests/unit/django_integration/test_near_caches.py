@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from django_integration import bus, cache, near_caches, runtime
 from django_integration.near_caches import Opened
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 from invalidator import NearCache
 
 BACKEND = {"default": {"BACKEND": "django_integration.backend.NearCacheBackend", "LOCATION": "listed"}}
@@ -16,7 +16,7 @@ BACKEND = {"default": {"BACKEND": "django_integration.backend.NearCacheBackend",
 
 @pytest.fixture(autouse=True)
 def own_bus() -> Iterator[None]:
-    with isolated_bus():
+    with isolated():
         yield
 
 

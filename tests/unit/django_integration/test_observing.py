@@ -13,7 +13,7 @@ from django.test import override_settings
 from django_integration import Loaded, cache, cached, invalidate, observing, runtime, slow_path
 from django_integration.observing import Outcome, Probe
 from django_integration.reads.default_cache import default_cache
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 from invalidator import Entry, NearCache
 
 from .zoo.models import Cage
@@ -64,7 +64,7 @@ class Reviews:
 
 @pytest.fixture(autouse=True)
 def own_bus() -> Iterator[None]:
-    with isolated_bus():
+    with isolated():
         yield
 
 

@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from django_integration import cache, invalidate, observing, runtime, tag
 from django_integration.copies import followed
 from django_integration.reads.default_cache import default_cache
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 from invalidator import Loaded
 
 from .zoo.models import Animal, Cage
@@ -90,7 +90,7 @@ def many(request: HttpRequest) -> HttpResponse:
 
 @pytest.fixture(autouse=True)
 def toolbar(db: None) -> Iterator[None]:
-    with override_settings(**SETTINGS), isolated_bus():
+    with override_settings(**SETTINGS), isolated():
         toolbar: Any = import_string(TOOLBAR)  # not before: it has a model, whose app must be installed
         urls = (
             *(path("page/", page), path("async/", async_page), path("quiet/", quiet), path("many/", many)),

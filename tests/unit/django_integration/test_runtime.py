@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from django.test import override_settings
 
 from django_integration import bus, runtime
 from django_integration.reads.default_cache import default_cache
-from invalidator import ClosedError, Invalidator, InvalidatorError
+from invalidator import ClosedError, Invalidator, InvalidatorError, Receipt
 from invalidator.ledger.file import writing
 from tests.support import wait_until
 
@@ -91,6 +92,50 @@ def test_other_settings_close_nothing() -> None:
     before = bus()
     with override_settings(USE_TZ=False):
         assert bus() is before
+
+
+def test_a_process_that_keeps_to_itself_publishes_to_no_server() -> None:
+    """Within the process it does: the bus of an isolated test is there, and so are its other servers."""
+    with override_settings(INVALIDATOR={"URL": "redis://127.0.0.1:1", "NAMESPACE": "tests"}):
+        assert bus().publishes
+        runtime.keep_to_itself(True)
+        try:
+            assert not bus().publishes
+            assert bus().invalidate("a").lost_because
+            with override_settings(INVALIDATOR={"URL": "memory://", "NAMESPACE": "tests"}):
+                assert bus().invalidate("a").accepted
+        finally:
+            runtime.keep_to_itself(False)
+
+
+def test_what_a_transaction_publishes_again_is_deleted_from_no_shared_store() -> None:
+    """Its second level has the new value already."""
+    deleted: list[str] = []
+
+    class Store:
+        def is_used(self) -> bool:
+            return True
+
+        def delete(self, keys: Sequence[str]) -> None:
+            deleted.extend(keys)
+
+        def check_again(self, keys: Sequence[str], receipt: Receipt, begun: int) -> None:
+            pass
+
+        def delete_all(self) -> None:
+            deleted.append("*")
+
+    store = Store()
+    runtime.add_shared_store(store)
+    try:
+        runtime.publish_again(["a"], ["t"], ["b"])
+        assert deleted == ["a"]
+        hold = bus().hold("c", "d")
+        runtime.spare(hold, ["d"])
+        hold.release()
+        assert deleted == ["a", "c"]
+    finally:
+        runtime._shared_stores.remove(store)
 
 
 def test_a_wrong_setting_is_said_on_first_use() -> None:

@@ -10,7 +10,7 @@ from django.test import Client, override_settings
 
 from django_integration import bus, cache
 from django_integration.monitoring import verifier
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 from invalidator.ledger.file import writing
 
 from .conftest import WAIT_S
@@ -68,6 +68,8 @@ def test_a_process_that_hears_everything(staff: Client) -> None:
     assert "Everything that was invalidated up to a moment ago is known here." in text
     assert "CACHES: default, twin" in text
     assert "Second levels" in text
+    assert "for what was loaded in the last" in text
+    assert "failures" not in text
 
 
 def test_names_are_escaped(staff: Client) -> None:
@@ -143,7 +145,7 @@ def test_a_key_is_explained_without_calling_anything(staff: Client) -> None:
 
 
 def test_stale_reads_are_shown(staff: Client) -> None:
-    with isolated_bus(VERIFY=1.0, MAX_STALENESS=0.6):
+    with isolated(VERIFY=1.0, MAX_STALENESS=0.6):
         values = iter([1, 2, 2])
         for _ in range(2):
             cache.get_or_set("stale-key", lambda: next(values), tags=["its-tag"])

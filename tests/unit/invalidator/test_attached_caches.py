@@ -18,6 +18,9 @@ class Cache:
     def evict_invalidated(self, keys: Iterable[str], loaded_before: int) -> None:
         self.calls.append((tuple(keys), loaded_before))
 
+    def evict_loaded_since(self, at: int) -> None:
+        self.calls.append(at)
+
     def set_hit_words(self, words: Any) -> None:
         self.calls.append(words)
 

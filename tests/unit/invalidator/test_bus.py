@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -121,6 +122,21 @@ class TestInvalidating:
         [[body]] = link.published
         assert decode(body) == Body(v=1, node=bus.node, keys=("a", "b"), tags=("t",))
 
+    def test_a_key_may_be_published_for_the_others_alone(self, bus, link, clock) -> None:
+        """This process has its new value already; the rest of the message is in force here, too."""
+        cache = NearCache(bus)
+        bus.ledger.prove(clock())
+        cache.set_many({"mine": "new", "stale": "old"})
+        clock.advance(0.001)
+        bus.announce("stale", elsewhere=["mine"])()
+        assert link.names_published == ["stale", "mine"]
+        assert len(link.published) == 1
+        assert cache.get_many(["mine", "stale"]) == {"mine": "new"}
+        bus.announce(elsewhere=["mine"])()
+        assert cache.get("mine") == "new"
+        with pytest.raises(InvalidName):
+            bus.announce(elsewhere=[""])
+
     def test_it_voids_key_and_tags(self, bus, clock) -> None:
         bus.invalidate("a", tags=["t"])
         assert stamp_of(bus, "a") == bus.ledger.newest_stamp([tag_slot("t", bus.ledger.slots)]) == clock()
@@ -200,6 +216,45 @@ class TestInvalidating:
                 use()
         assert stamp_of(bus, "a") == clock()
         assert bus.status().queued == 0
+
+
+class Silent(Invalidator):
+    """Of an integration, while tests run whose changes nobody else is to see."""
+
+    publishes = False
+
+
+class TestPublishingNothing:
+    def test_it_is_in_force_here_and_reaches_nobody(self, link, clock) -> None:
+        with Silent("memory://", namespace="shop", clock=clock, link=link, publish="raise") as bus:
+            cache = NearCache(bus)
+            cache.set("a", 1)
+            receipt = bus.invalidate("a")
+            assert (receipt.accepted, receipt.queued, bool(receipt.lost_because)) == (False, False, True)
+            assert "a" not in cache
+            cache.set("a", 2)
+            clock.advance(1)
+            bus.clear()
+            assert "a" not in cache
+            bus.hold("b").release()
+            assert link.names_published == []
+            assert bus.status().published == bus.status().queued == 0
+
+    def test_what_was_loaded_since_then_leaves_and_nothing_else(self, bus, clock) -> None:
+        """The rows of a test are gone at its end, and what its caches were filled from."""
+        cache, other = NearCache(bus), NearCache(bus)
+        cache.set("before", 1)
+        other.get("missed")
+        clock.advance(0.1)
+        began = clock()
+        bus.evict_loaded_since(began)
+        for some in (cache, other):
+            some.set("inside", 1)
+        other.set("missed", "inside, and as old as the miss, if that were not forgotten")
+        clock.advance(0.1)
+        bus.evict_loaded_since(began)
+        assert ["before" in cache, "inside" in cache, len(other)] == [True, False, 0]
+        assert cache.stats().evictions["hand"] == 1
 
 
 class TestReceiving:
@@ -304,7 +359,19 @@ class TestCallbacks:
         bus.invalidated(Body(v=1, keys=("a",)), "1-0", 0)
         bus.flushed("in doubt", 0)
         assert len(heard) == 2
-        assert "callback failed" in caplog.text
+        assert caplog.text.count("callback failed") == 1  # and not once a message
+        assert bus.status().failures == 2
+
+    def test_one_that_ends_the_program_ends_itself(self, two) -> None:
+        """ "A new release: reload me." It runs in the listener's thread, which has to go on."""
+        one, other = two
+        other.on_invalidate(lambda it: sys.exit("reload"), keys=["release"])
+        one.invalidate("release")
+        wait_until(lambda: other.status().failures == 1)
+        heard = self.hear(other)
+        one.invalidate("a")
+        wait_until(lambda: heard)
+        assert (other.status().reconnects, other.status().flushes) == (0, 0)
 
     def test_one_may_use_the_bus(self, bus, link) -> None:
         """No lock is held while it runs."""

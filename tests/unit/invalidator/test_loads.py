@@ -346,3 +346,31 @@ class TestNobodyWaitsForItself:
             thread.outcome()
         assert not loads_module._waiting.by_load
         assert not loads_module._waiting.by_thread
+
+
+class TestGivingUp:
+    def test_a_caller_that_has_waited_for_too_long_is_given_nothing(self, loads) -> None:
+        loads.ask()
+        assert Thread(lambda: loads.ask()[0].wait(0.0)).outcome() is None
+
+    def test_nor_does_a_coroutine_wait_for_ever(self, loads) -> None:
+        load, _ = loads.ask()
+        assert asyncio.run(load.wait_async(0.0)) is None
+
+    def test_a_load_whose_loop_was_closed_will_never_end(self, loads, monkeypatch) -> None:
+        """Somebody may hold the task, as the asyncio documentation advises, so nothing says that it is over."""
+        monkeypatch.setattr(loads_module, "LOOK_AGAIN_S", 0.0)
+
+        async def start() -> Load:
+            return loads.ask(blocking=False)[0]
+
+        assert asyncio.run(start()).wait() is None
+
+    def test_the_next_caller_starts_anew(self, loads) -> None:
+        """And the others, that have waited as long, join in that load: there is no stampede."""
+        old, _ = loads.ask()
+        loads.give_up("k", old)
+        new, leads = loads.ask()
+        assert leads
+        loads.give_up("k", old)
+        assert Thread(loads.ask).outcome() == (new, False)

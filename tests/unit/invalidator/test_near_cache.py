@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import itertools
 import threading
 import weakref
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +18,7 @@ from invalidator.loaded import DEFAULT, Loaded
 from invalidator.names import name_slots
 from invalidator.near_cache import NearCache
 from invalidator.variants import variant_of
+from tests.interrupts import Places, interrupted
 from tests.support import RecordingWords, S, Thread, wait_until
 
 
@@ -1130,3 +1133,58 @@ class TestClones:
     def test_another_word_is_refused(self, make, bad) -> None:
         with pytest.raises(InvalidSetting, match="copy must be one of 'clone', 'deep', 'pickle', 'none'"):
             make(copy=bad)
+
+
+USES: dict[str, Callable[[NearCache], object]] = {
+    "get": lambda cache: (cache.get("a"), cache.get("absent")),
+    "set": lambda cache: cache.set("a", 2),
+    "get_or_set": lambda cache: cache.get_or_set("loaded", lambda: 3),
+    "invalidate": lambda cache: cache.invalidate("a", tags=["t"]),
+    "evict": lambda cache: cache.evict("a"),
+    "figures": lambda cache: (len(cache), cache.stats(), cache.bus.status()),
+}
+
+
+class TestInterruptions:
+    """By a signal handler, or by a finalizer that a garbage collection calls, at every place where one may come."""
+
+    @pytest.mark.parametrize("outer", USES)
+    @pytest.mark.parametrize("inner", USES)
+    def test_any_use_in_the_middle_of_any_other(self, make, outer, inner) -> None:
+        """Nothing waits for itself, nothing raises, and what was invalidated is not served."""
+        it = make(maxsize=3)
+        cache = it.cache
+        for at in itertools.count(1):
+            it.clock.advance(0.001)
+            it.prove()
+            for key in "abcd":
+                cache.set(key, 1, tags=["t"])
+            places = Places(at, lambda: USES[inner](cache))
+            with interrupted(places):
+                USES[outer](cache)
+            assert cache.get_or_set("more", lambda: 4) == 4
+            assert cache.invalidate("a", "b", "c", "d").accepted
+            assert cache.get_many("abcd") == {}
+            if places.passed < at:
+                break
+
+    def test_a_loader_that_needs_its_own_key_does_not_wait_for_itself(self, it) -> None:
+        assert it.cache.get_or_set("a", lambda: it.cache.get_or_set("a", lambda: "inner")) == "inner"
+
+    @pytest.mark.parametrize("use", ["set", "invalidate", "get_or_set", "evict", "figures"])
+    def test_the_finalizer_of_a_value_may_use_the_cache(self, make, use) -> None:
+        """It runs wherever the last reference goes, also inside `set`."""
+        it, done = make(on_evict=None), []
+
+        class Handle:
+            def __del__(self) -> None:
+                USES[use](it.cache)
+                done.append(1)
+
+        it.cache.set("handle", Handle())
+        it.cache.set("handle", None)
+        it.cache.set("handle", Handle())
+        it.cache.evict("handle")
+        it.cache.set("handle", Handle())
+        it.cache.invalidate("handle")
+        assert len(done) == 3

@@ -111,6 +111,27 @@ async def _aload() -> object:
     return Loaded("mine", tags=["t"])
 
 
+def test_when_a_load_began_is_said_wherever_it_ends(cache: WritableCache, view: View, clock: Clock) -> None:
+    """A transaction inside of a loader is over at its end, and `slow_path` empty: the view is asked all the same."""
+    asked: list[int | None] = []
+
+    def may_share(entry: AnyEntry, begun: int | None) -> bool:
+        asked.append(begun)
+        return False
+
+    view.may_share = may_share  # type: ignore[method-assign]
+    view.began = clock()
+    clock.advance(1)
+    began = clock()
+    assert cache.get_or_set("a", lambda: "mine") == "mine"
+    assert asyncio.run(cache.aget_or_set("a", _aload)) == "mine"
+    assert asked == [began, began]
+    assert "a" not in cache
+    view.uncommitted.add("t")
+    assert cache.set("a", "mine") is False
+    assert asked[2:] == [None]
+
+
 def test_a_load_of_a_caller_that_has_changed_something_is_joined_by_nobody(cache: WritableCache, view: View) -> None:
     view.uncommitted.add("t")
     seen = []

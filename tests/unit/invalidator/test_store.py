@@ -1,6 +1,9 @@
 """Where entries are kept: what leaves, why, and that nothing leaves untold."""
 
+import itertools
+import math
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
@@ -9,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from invalidator.entry import Entry
 from invalidator.store import Store
+from invalidator.variants import variant_of
+from tests.interrupts import Places, interrupted
 
 
 def entry_of(value: object = None, loaded_at: int = 100) -> Entry[object]:
@@ -140,20 +145,25 @@ class TestSizes:
         assert told(gone) == [("a", "room")]
         assert store.by_key["b"] is entry
 
-    def test_a_failing_getsizeof_loses_nothing(self) -> None:
-        """It is code of the application. What is in the store stays there, and the caller sees the error."""
+    @pytest.mark.parametrize("size", [math.nan, math.inf, -1, OSError("cannot measure")])
+    def test_what_cannot_be_measured_is_not_kept(self, size, caplog) -> None:
+        """One NaN would make the sum NaN, which is never too large; and no caller's read fails because of a size."""
 
-        def getsizeof(value: str) -> int:
-            if value == "bad":
-                raise OSError("cannot measure")
-            return 1
+        def getsizeof(value: str) -> float:
+            if value != "bad":
+                return 1
+            if isinstance(size, Exception):
+                raise size
+            return size
 
         store = Store(2, getsizeof)
         store.put("a", entry_of("good"))
-        with pytest.raises(OSError, match="cannot measure"):
-            store.put("b", entry_of("bad"))
-        assert store.by_key["a"]
-        assert not store.lock.locked()
+        store.put("b", entry_of("good"))
+        bad = entry_of("bad")
+        assert told(store.put("b", bad)) == [("b", "room"), ("b", "room")]
+        assert list(store.by_key) == ["a"]
+        assert store.size == 1
+        assert ("getsizeof failed" in caplog.text) == isinstance(size, Exception)
 
     def test_user_code_may_look_into_the_store(self) -> None:
         """No user code runs under the lock: a value's size may depend on another entry's."""
@@ -267,3 +277,99 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 StoreAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAgainstModel = StoreAgainstModel.TestCase
+
+
+def check_whole(store: Store) -> None:
+    """What is looked into and what is counted are one, and room is made as ever."""
+    assert len(store.by_key) == len(store._entries) == store.size
+    for number in range(10):
+        store.put(f"more {number}", entry_of())
+    assert set(store.by_key) == {"more 8", "more 9", "more 7"}
+
+
+CHANGES: dict[str, Callable[[Store], object]] = {
+    "put": lambda store: store.put("new", entry_of()),
+    "put in the place of another": lambda store: store.put("b", entry_of()),
+    "swap": lambda store: store.swap("b", store.by_key.get("b"), entry_of()),
+    "remove": lambda store: store.remove(["a", "b"], "hand"),
+    "remove an entry": lambda store: store.remove_entry("b", store.by_key.get("b"), "invalidated"),
+    "make room": lambda store: store.make_room(2),
+    "look": lambda store: (store.items(), store.hits(), len(store), store.size),
+}
+
+
+def store_of_three() -> Store:
+    store = Store(3)
+    for key in "abc":
+        store.put(key, entry_of())
+    store.by_key["a"].hits = 1
+    return store
+
+
+class TestInterruptions:
+    """By a signal handler, or by a finalizer that a garbage collection calls, at every place where one may come."""
+
+    @pytest.mark.parametrize("outer", CHANGES)
+    @pytest.mark.parametrize("inner", CHANGES)
+    def test_a_change_in_the_middle_of_another(self, outer, inner) -> None:
+        for at in itertools.count(1):
+            store = store_of_three()
+            places = Places(at, lambda store=store: CHANGES[inner](store), within="/invalidator/store")
+            with interrupted(places):
+                CHANGES[outer](store)
+            if places.passed < at:
+                break
+            check_whole(store)
+
+    def test_what_is_removed_in_the_middle_is_gone_at_the_end(self) -> None:
+        for at in itertools.count(1):
+            store = store_of_three()
+            places = Places(at, lambda store=store: store.remove(["c"], "invalidated"), within="/invalidator/store")
+            with interrupted(places):
+                gone = store.put("b", entry_of())
+            if places.passed < at:
+                break
+            assert "c" not in store.by_key
+            assert told(gone) in ([], [("c", "invalidated")])
+
+    @pytest.mark.parametrize("outer", CHANGES)
+    def test_an_exception_in_the_middle(self, outer) -> None:
+        """A time limit: what is half changed is emptied, and the store goes on."""
+
+        def strike() -> None:
+            raise KeyboardInterrupt
+
+        for at in itertools.count(1):
+            store = store_of_three()
+            places = Places(at, strike, within="/invalidator/store")
+            try:
+                with interrupted(places):
+                    CHANGES[outer](store)
+            except KeyboardInterrupt:
+                check_whole(store)
+            if places.passed < at:
+                break
+
+    def test_no_value_is_let_go_of_under_the_lock(self) -> None:
+        """Its finalizer may use the store."""
+        store = Store(2)
+
+        class Tidy:
+            def __del__(self) -> None:
+                assert store._depth == 0
+                store.put("tidy", entry_of())
+
+        for key in "aabcd":
+            store.put(key, entry_of(Tidy()))
+        store.remove(["c", "d"], "hand")
+        assert "tidy" in store.by_key
+
+
+def test_variants_are_found_by_their_name_as_long_as_they_are_there() -> None:
+    store = Store(2)
+    keys = [variant_of("a", str(number)) for number in range(3)]
+    for key in keys:
+        store.put(key, entry_of())
+    assert store.variants_of("a") == tuple(keys[1:])
+    assert [left.key for left in store.remove_named(["a", "b"], "hand")] == keys[1:]
+    assert store.variants_of("a") == ()

@@ -2,7 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,10 @@ class Fruit(Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+class Size(IntEnum):
+    ONE = 1
 
 
 class Text(str):
@@ -68,6 +72,7 @@ def test_its_text_is_that_of_str_format(template: str, arguments: dict[str, Any]
         ({"a": "", "b": "x:"}, {"a": ":x", "b": ""}),
         ({"a": Color.RED, "b": 1}, {"a": Fruit.RED, "b": 1}),
         ({"a": Color.RED, "b": 1}, {"a": "red", "b": 1}),
+        ({"a": Size.ONE, "b": 1}, {"a": 1, "b": 1}),
     ],
 )
 def test_calls_of_one_text_are_told_apart(one: dict[str, Any], other: dict[str, Any]) -> None:

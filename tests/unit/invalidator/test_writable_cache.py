@@ -196,6 +196,14 @@ class TestUpdating:
         it.prove()
         assert ("a" in it.cache) == there
 
+    def test_a_change_says_what_it_has_made_and_of_what(self, it) -> None:
+        it.cache.set("a", 1)
+        before = it.cache.peek("a")
+        _, change = it.cache.update("a", lambda value: value + 1)
+        assert change.updated is before
+        assert change.entries == {"a": it.cache.peek("a")}
+        assert it.cache.replace({"a": 3}).updated is None
+
     def test_nothing_cannot_be_updated(self, it) -> None:
         with pytest.raises(KeyError):
             it.cache.update("a", lambda value: value)
@@ -215,6 +223,24 @@ class TestUpdating:
         it.clock.advance(0.001)
         value, _ = it.cache.update("a", change)
         assert (value, seen) == (12, [1, 11])
+
+
+def test_an_entry_is_known_to_be_invalidated_whether_or_not_it_has_left(it) -> None:
+    it.cache.set("a", 1)
+    entry = it.cache.peek("a")
+    it.cache.evict("a")
+    assert not it.cache.is_invalidated(entry)
+    it.receive("a")
+    assert it.cache.is_invalidated(entry)
+
+
+def test_an_entry_is_not_renewed_over_another(it) -> None:
+    """Its echo has voided it, and somebody has loaded it anew since."""
+    change = it.cache.replace({"a": "new"})
+    it.clock.advance(0.001)
+    it.cache.set("a", "loaded since")
+    it.cache.renew(change.entries, it.clock())
+    assert it.cache.get("a") == "loaded since"
 
 
 def test_making_room_lets_leave_what_was_not_used(it) -> None:

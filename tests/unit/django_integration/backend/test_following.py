@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, Literal, get_args
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.cache import caches
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.template import Context, Template
@@ -553,18 +553,47 @@ class TestWhichTransactions:
         assert cache.get("k") is None
         assert any(KEY in message.keys for message in wire.messages())
 
-    def test_a_coroutine_belongs_to_the_transactions_of_every_thread(self, alias: str) -> None:
-        """`async_to_sync` may have called it from any of them."""
+    def test_a_coroutine_belongs_to_the_transaction_that_waits_for_it(self, alias: str) -> None:
+        """Though it may run in another thread."""
         cache: Any = caches[alias]
 
         async def change() -> None:
             await asyncio.gather(cache.aset("k", 1), cache.aset_many({"l": 2}), cache.aadd("m", 3))
 
+        def view() -> None:
+            with transaction.atomic():
+                write()
+                async_to_sync(change)()
+                roll_back()
+
+        view()
+        assert cache.get_many(["k", "l", "m"]) == {}
+        asyncio.run(sync_to_async(view)())
+        assert cache.get_many(["k", "l", "m"]) == {}
+
+    @pytest.mark.parametrize("end", ["commit", "rollback"])
+    def test_and_to_no_other(self, alias: str, end: str, wire: Wire) -> None:
+        """The session of an async view is not concerned by what goes wrong in the transaction of another request."""
+        cache: Any = caches[alias]
         with transaction.atomic():
             write()
-            async_to_sync(change)()
-            roll_back()
-        assert cache.get_many(["k", "l", "m"]) == {}
+            elsewhere(lambda: asyncio.run(cache.aset("k", "a session")))
+            wire.messages()
+            if end == "rollback":
+                roll_back()
+        assert cache.get("k") == "a session"
+        assert [message.keys for message in wire.messages()] == ([set()] if end == "commit" else [])
+
+    def test_of_transactions_by_hand_nobody_knows_who_has_begun_them(self, alias: str) -> None:
+        cache: Any = caches[alias]
+        transaction.set_autocommit(False)
+        try:
+            write()
+            elsewhere(lambda: asyncio.run(cache.aset("k", "in doubt")))
+            transaction.rollback()
+        finally:
+            transaction.set_autocommit(True)
+        assert cache.get("k") is None
 
     def test_outside_of_any_nothing_is_noted(self, alias: str, wire: Wire) -> None:
         cache: Any = caches[alias]
@@ -594,6 +623,55 @@ def test_an_alias_may_stay_alone(alias: str, wire: Wire) -> None:
         wire.messages()
     (message,) = wire.messages()
     assert message.keys == set()
+
+
+# --------------------------------------------------------------------------------------- strict writes
+
+
+@both
+class TestWithStrictWrites:
+    @pytest.fixture(autouse=True)
+    def strict(self, leased: None) -> Iterator[None]:
+        setting = {"URL": "memory://", "NAMESPACE": "following", "MAX_STALENESS": 3, "WRITES": "strict"}
+        with override_settings(INVALIDATOR=setting):
+            assert bus().wait_until_leased(WAIT_S)
+            yield
+            assert settling.settle(WAIT_S)
+
+    def test_the_new_value_survives(self, alias: str) -> None:
+        cache: Any = caches[alias]
+        with transaction.atomic():
+            write()
+            cache.set("k", "committed")
+        assert cache.get("k") == "committed"
+
+    def test_the_key_of_a_deleted_value_is_held_before_the_commit(
+        self, alias: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A writer that dies right after it leaves no old value on another server."""
+        cached_there: list[bool] = []
+        commit = connection._commit
+
+        def look() -> None:
+            cached_there.append(wire.caches(KEY))
+            commit()
+
+        with transaction.atomic():
+            write()
+            caches[alias].delete("k")
+            assert wire.caches(KEY), "the row is the old one, and a reader in between keeps it"
+            monkeypatch.setattr(connection, "_commit", look)
+        monkeypatch.undo()
+        assert cached_there == [False]
+        assert wire.caches(KEY)
+
+    def test_a_rollback_takes_the_value_back(self, alias: str) -> None:
+        cache: Any = caches[alias]
+        with transaction.atomic():
+            write()
+            cache.set("k", "uncommitted")
+            roll_back()
+        assert cache.get("k") is None
 
 
 # --------------------------------------------------------------------------------------- many

@@ -1,6 +1,7 @@
 """Fills that come too late are taken back, and deletes that failed are made."""
 
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from django.core.cache import caches
@@ -10,6 +11,7 @@ from django_integration.backend import second_level, settling
 
 from ..conftest import WAIT_S, Wire
 from ..faulty import FaultyCache
+from ..zoo.models import Cage
 from .conftest import GONE, KEY
 
 
@@ -97,6 +99,32 @@ def test_only_what_cannot_be_the_same_differs_surely(one, other, differ) -> None
     assert settling.surely_differ(one, other) is differ
 
 
+class Unpicklable:
+    def __reduce__(self) -> str:
+        raise TypeError
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ({"a": [1, "b"]}, {"a": (1, "b")}, True),  # JSON has no tuples
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": 1}, {"b": 1}, False),
+        (1, 1.0, False),
+        (1, True, False),
+        (None, None, True),
+        (float("nan"), float("nan"), False),
+        ({1, 2}, {1, 2}, True),
+        (datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC), True),
+        (Cage(pk=1, name="a"), Cage(pk=1, name="b"), False),  # though Django says that they are equal
+        (Unpicklable(), Unpicklable(), False),
+    ],
+)
+def test_only_what_cannot_differ_is_surely_equal(one, other, equal) -> None:
+    """In doubt a value is deleted."""
+    assert settling.are_surely_equal(one, other) is equal
+
+
 def test_a_new_value_does_not_take_fills_back(cache, second) -> None:
     """It is in the second level: only the copies of the old one are stale."""
     taken_back = status().taken_back
@@ -159,6 +187,58 @@ def test_more_tasks_than_fit_become_one_clear(cache, monkeypatch) -> None:
     may_go_on.set()
     assert settler.settle(WAIT_S)
     assert calls == ["first", "everything", "last"]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(), KeyboardInterrupt()])
+def test_whatever_a_second_level_raises_does_not_end_the_thread(cache, monkeypatch, error) -> None:
+    """A client library may raise what is no `Exception`. The deletes that are owed would never be made."""
+    calls: list[str] = []
+    errors = iter([error])
+
+    def take_back(names) -> None:
+        for each in errors:
+            raise each
+        calls.extend(names)
+
+    monkeypatch.setattr(settling, "RETRY_S", 0.01)
+    monkeypatch.setattr(cache.second_level, "take_back", take_back)
+    settler = settling.Settler()
+    settler.add(settling.OwedDelete(cache.second_level, ("a",)))
+    assert settler.settle(WAIT_S)
+    assert calls == ["a"]
+
+
+def test_a_thread_that_cannot_start_is_tried_again(cache, monkeypatch, caplog) -> None:
+    """The write that owes a delete does not fail."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    calls: list[str] = []
+    monkeypatch.setattr(cache.second_level, "take_back", calls.extend)
+    settler = settling.Settler()
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", refuse)
+        settler.add(settling.OwedDelete(cache.second_level, ("a",)))
+    assert "settling_cannot_start" in caplog.text
+    settler.add(settling.OwedDelete(cache.second_level, ("b",)))
+    assert settler.settle(WAIT_S)
+    assert calls == ["a", "b"]
+
+
+def test_a_thread_that_gevent_ends_leaves_its_tasks_to_another(cache, monkeypatch) -> None:
+    class GreenletExit(BaseException):
+        pass
+
+    def end(names) -> None:
+        raise GreenletExit
+
+    monkeypatch.setattr(cache.second_level, "take_back", end)
+    settler = settling.Settler()
+    settler._tasks.append(settling.OwedDelete(cache.second_level, ("a",)))
+    with pytest.raises(GreenletExit):
+        settler._run()
+    assert (settler.waiting(cache.second_level), settler._thread) == (1, None)
 
 
 def test_a_process_that_ends_takes_back_what_is_not_proven(cache, second, monkeypatch) -> None:

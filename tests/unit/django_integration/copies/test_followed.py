@@ -14,7 +14,7 @@ from django.test import override_settings
 from django_integration import cache, cached
 from django_integration.copies import followed
 from django_integration.copies.followed import Followed
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 from invalidator.extending import clone_watchers
 
 from ..zoo.models import Animal, Cage, Crate, Label
@@ -113,7 +113,7 @@ class TestTheLog:
         return lambda: [each.getMessage() for each in caplog.records if each.name == "invalidator.copies"]
 
     def test_with_debug_each_place_is_said_once_when_it_happens_again(self, lines) -> None:
-        with override_settings(DEBUG=True), isolated_bus():
+        with override_settings(DEBUG=True), isolated():
             for times in range(4):
                 hit().cage  # noqa: B018
                 assert len(lines()) == (times > 0)
@@ -123,14 +123,14 @@ class TestTheLog:
         assert 'select_related("cage")' in line
 
     def test_without_debug_nothing_is_said(self, lines) -> None:
-        with isolated_bus():
+        with isolated():
             for _ in range(3):
                 hit().cage  # noqa: B018
         assert not lines()
 
     def test_there_is_an_end_to_it(self, lines, monkeypatch) -> None:
         monkeypatch.setattr(followed, "MOST_PLACES", 0)
-        with override_settings(DEBUG=True), isolated_bus():
+        with override_settings(DEBUG=True), isolated():
             for _ in range(3):
                 hit().cage  # noqa: B018
         assert not lines()

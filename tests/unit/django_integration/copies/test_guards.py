@@ -11,10 +11,11 @@ from django.test import override_settings
 
 from django_integration import cache, cached, value_changed
 from django_integration.copies import guards
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 from invalidator import Guard
 
 from ..zoo.models import Animal, Cage
+from .test_rows import Document
 
 OURS = "django_integration.backend.NearCacheBackend"
 
@@ -36,9 +37,9 @@ class TestTheSetting:
             assert share(DEBUG=debug, INVALIDATOR={**settings.INVALIDATOR, "GUARD": 0}) == 0
 
     def test_it_is_on_in_the_test_helpers(self) -> None:
-        with isolated_bus():
+        with isolated():
             assert share() == 1
-        with isolated_bus(GUARD=0):
+        with isolated(GUARD=0):
             assert share() == 0
 
 
@@ -50,7 +51,7 @@ def changes(db: None) -> Any:
         found.append(facts)
 
     value_changed.connect(note)
-    with isolated_bus(), override_settings(CACHES={"default": {"BACKEND": OURS, "OPTIONS": {"COPY": "none"}}}):
+    with isolated(), override_settings(CACHES={"default": {"BACKEND": OURS, "OPTIONS": {"COPY": "none"}}}):
         yield found
     value_changed.disconnect(note)
 
@@ -102,6 +103,16 @@ class TestWhatIsFound:
             row = cache.get("row")
             assert (row.name, row.cage.name, list(row.foods.all())) == ("a", "c", [])
         assert not changes
+
+    def test_looking_at_a_file_is_no_change(self, changes) -> None:
+        """Its name becomes an object then."""
+        cache.get_or_set("file", lambda: Document(pk=1, file="a.txt"), copy="none")
+        for _ in range(3):
+            assert cache.get("file").file.name == "a.txt"
+        assert not changes
+        cache.get("file").file = "b.txt"
+        assert cache.get("file") is None
+        assert changes[0]["where"] == ".file"
 
     def test_clones_are_not_watched(self, changes) -> None:
         cache.get_or_set("list", lambda: [1])

@@ -177,6 +177,8 @@ if hasattr(models, "FETCH_PEERS"):  # Django 6.1
         rows = Animal.objects.order_by("name").fetch_mode(models.FETCH_PEERS)
         get = cached(key="live", copy="none")(lambda: list(rows.all()))
         get()
-        assert [row.cage.name for row in get()] == ["a", "b"]
+        with CaptureQueriesContext(connection) as caught:
+            assert [row.cage.name for row in get()] == ["a", "b"]
+        assert not any(" IN (" in query["sql"] for query in caught.captured_queries)
         Cage.objects.update(name="new")
         assert [row.cage.name for row in get()] == ["new", "new"]

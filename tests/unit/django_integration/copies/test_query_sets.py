@@ -104,7 +104,9 @@ class TestNotEvaluated:
         kept = keep(rows)
         for _ in range(2):
             assert [row.name for row in hand_out(kept)[0].as_] == ["a"]
-        assert [row.name for row in hand_out(keep(evaluated(rows)))[0].as_] == ["a"]
+        mine = hand_out(keep(evaluated(rows)))
+        assert [row.name for row in mine[0].as_] == ["a"]
+        assert mine._prefetch_related_lookups[0] is rows._prefetch_related_lookups[0], "nobody changes it"
 
 
 @pytest.mark.usefixtures("cage")

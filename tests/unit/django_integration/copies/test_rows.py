@@ -2,6 +2,7 @@
 
 import pickle
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.db import connection, models, transaction
 from django.db.models import F, prefetch_related_objects
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import cached_property
+from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
 
 from django_integration import cached
 from invalidator.extending import hand_out, keep
@@ -198,6 +200,14 @@ class TestFiles:
         assert file.instance is mine
         assert file.storage is row.file.storage
 
+    def test_an_open_file_is_its_readers_own(self) -> None:
+        row = Document(pk=1, file="a.txt")
+        with Path(__file__).open("rb") as file:
+            row.file._file = file
+            kept = keep(row)
+        assert hand_out(kept).file.closed
+        assert "_file" not in vars(hand_out(kept).file)
+
     def test_a_file_that_is_not_saved_is_not_lost(self) -> None:
         row = Document(pk=1)
         row.file = ContentFile(b"", name="b.txt")
@@ -320,6 +330,11 @@ if hasattr(models, "FETCH_PEERS"):  # Django 6.1
             Cage.objects.update(name="new")
             assert again.cage.name == "new"
 
+        def test_no_weak_reference_is_copied(self, monkeypatch) -> None:
+            monkeypatch.setattr("invalidator.copying.keeping._OPAQUE", {"clone": None})
+            fresh()
+            assert keep(list(Animal.objects.fetch_mode(models.FETCH_PEERS))) is not None
+
         def test_a_row_alone_fetches_for_itself(self) -> None:
             fresh()
             mine = clone(Animal.objects.fetch_mode(models.FETCH_PEERS)[0])
@@ -380,3 +395,40 @@ class TestInACachedFunction:
         mine[0].append(2)
         assert function() == [1]
         assert function() is not function()
+
+    def test_the_data_of_a_serializer(self) -> None:
+        """A list of dicts that leads back to its serializer. Readers get plain ones, as by pickle."""
+        row = fresh()
+        data = ReturnList([ReturnDict({"id": row.pk, "tags": ["a"]}, serializer=object())], serializer=object())
+        function = cached(key="data")(lambda: data)
+        function()
+        function()[0]["tags"].append("b")
+        assert function() == [{"id": row.pk, "tags": ["a"]}]
+        assert type(function()) is list
+
+    def test_a_formset_over_a_cached_list(self) -> None:
+        """It writes into each instance, and saves what has changed."""
+        fresh("a")
+        fresh("b")
+        animals()
+        factory = forms.modelformset_factory(Animal, fields=("name", "weight"), extra=0)
+        sent = {"form-TOTAL_FORMS": "2", "form-INITIAL_FORMS": "2"}
+        for number, row in enumerate(animals()):
+            sent |= {f"form-{number}-id": str(row.pk), f"form-{number}-name": "typed", f"form-{number}-weight": "no"}
+        formset = factory(sent, queryset=keep_in(Animal.objects.order_by("pk"), animals()))
+        assert not formset.is_valid()
+        assert [row.name for row in animals()] == ["a", "b"]
+
+    def test_a_row_that_is_deleted_by_a_reader_who_rolls_back(self) -> None:
+        pk = fresh().pk
+        animal(pk)
+        with suppress(ZeroDivisionError), transaction.atomic():
+            animal(pk).delete()
+            raise ZeroDivisionError
+        assert animal(pk).pk == pk
+
+
+def keep_in(rows: Any, cached: list[Any]) -> Any:
+    """A query set that has been evaluated to these rows."""
+    rows._result_cache = cached
+    return rows

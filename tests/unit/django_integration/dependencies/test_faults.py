@@ -6,6 +6,7 @@ Every function that records is made to raise, one after another, while functions
 
 import contextlib
 import itertools
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType, ModuleType
@@ -43,7 +44,7 @@ RECORDING: list[ModuleType] = [
 ]
 PLACES = ("django_integration.dependencies.", "django_integration.sql.")
 FENCES = {
-    *("fenced", "lost", "loaded", "log_once", "warn_once", "__init__", "__enter__", "__exit__", "depends_on"),
+    *("fenced", "lost", "loaded", "report", "warn_once", "__init__", "__enter__", "__exit__", "depends_on"),
     *("_record", "_recorded", "_record_row", "_is_being_sent", "read_entry"),
     # They make the replacements, when the app is set up.
     *("_execute_sql", "_as_sql", "_get_from_clause", "_iter", "_cursor_execute", "_cursor_callproc"),
@@ -229,7 +230,20 @@ class TestTheFence:
         assert cache.get_or_set("outer", lambda: cache.get_or_set("inner", load)) == 1
         assert cache.get_many(["outer", "inner"]) == {}
 
+    def test_a_time_limit_that_strikes_there_is_not_ours(self) -> None:
+        """A task would run on beyond its limit."""
+        before = signal.signal(signal.SIGUSR1, _out_of_time)
+        try:
+            with pytest.raises(TimeoutError):
+                Recorder().fenced(signal.raise_signal, signal.SIGUSR1)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
     def test_what_works_is_returned(self) -> None:
         recorder = Recorder()
         assert recorder.fenced(max, 1, 2) == 2
         assert recorder.is_kept
+
+
+def _out_of_time(signum: int, frame: object) -> None:
+    raise TimeoutError

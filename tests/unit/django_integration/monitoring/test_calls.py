@@ -9,7 +9,7 @@ import pytest
 
 from django_integration import cached
 from django_integration.monitoring import calls
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 from invalidator import InvalidName
 
 SOME_ID = UUID(int=7)
@@ -94,7 +94,7 @@ def test_words_are_arguments() -> None:
 
 
 def test_a_call_calls_and_waits_for_coroutines() -> None:
-    with isolated_bus():
+    with isolated():
         assert calls.read(f"{HERE}.added(1, b=2)")() == 3
         assert calls.read(f"{HERE}.doubled(4)")() == 8
 

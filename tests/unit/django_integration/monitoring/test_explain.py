@@ -10,7 +10,7 @@ from django.test import override_settings
 
 from django_integration import Loaded, bus, cache, cached, invalidate, tag
 from django_integration.monitoring.explain import as_lines, explain
-from django_integration.testing import IsolatedBus, isolated_bus
+from django_integration.testing import IsolatedBus, isolated
 from invalidator import InvalidName
 from invalidator.protocol.subscription import Happening
 
@@ -19,7 +19,7 @@ BACKEND = {"default": {"BACKEND": "django_integration.backend.NearCacheBackend",
 
 @pytest.fixture(autouse=True)
 def memory() -> Iterator[IsolatedBus]:
-    with isolated_bus() as memory:
+    with isolated() as memory:
         yield memory
 
 
@@ -146,7 +146,7 @@ def test_the_backends_entries_are_found() -> None:
 
 
 def test_a_journal_that_cannot_be_read_is_said() -> None:
-    with isolated_bus(URL="redis://127.0.0.1:1/0", CLOSE_TIMEOUT=0):
+    with isolated(URL="redis://127.0.0.1:1/0", CLOSE_TIMEOUT=0):
         found = explain("a")
     assert found["problem"] is not None
     assert "voided last unknown: the journal cannot be read" in "\n".join(as_lines(found))

@@ -15,7 +15,7 @@ from django_integration.monitoring import verifier
 from django_integration.monitoring.status import look
 from django_integration.monitoring.verifier import MOST_FINDINGS, Counts, Finding, Verifier
 from django_integration.reads.default_cache import default_cache
-from django_integration.testing import IsolatedBus, isolated_bus
+from django_integration.testing import IsolatedBus, isolated
 from invalidator import Invalidator
 
 from ..zoo.models import Cage
@@ -25,7 +25,7 @@ QUICK = {"MAX_STALENESS": 0.6}
 
 @pytest.fixture(autouse=True)
 def memory() -> Iterator[IsolatedBus]:
-    with isolated_bus(**QUICK) as memory:
+    with isolated(**QUICK) as memory:
         yield memory
 
 
@@ -249,7 +249,7 @@ def test_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_setting_begins_and_ends_with_the_bus() -> None:
     assert verifier.report() is None
-    with isolated_bus(**QUICK, VERIFY=1.0, VERIFY_IGNORE=["clock:*"]):
+    with isolated(**QUICK, VERIFY=1.0, VERIFY_IGNORE=["clock:*"]):
         source = Source()
         source.ask()
         source.ask()
@@ -263,7 +263,7 @@ def test_the_setting_begins_and_ends_with_the_bus() -> None:
 
 def test_the_setting_is_in_the_status() -> None:
     assert look()["verifier"] is None
-    with isolated_bus(**QUICK, VERIFY=1.0):
+    with isolated(**QUICK, VERIFY=1.0):
         source = Source({"price": 1})
         source.ask()
         source.value = {"price": 2}
@@ -278,7 +278,7 @@ def test_the_setting_is_in_the_status() -> None:
 
 
 def test_a_forked_child_judges_for_itself() -> None:
-    with isolated_bus(**QUICK, VERIFY=1.0):
+    with isolated(**QUICK, VERIFY=1.0):
         source = Source()
         source.ask()
         reviewer = verifier._of_the_setting.verifier
@@ -301,6 +301,28 @@ def test_its_thread_ends_when_all_is_judged() -> None:
         if thread.name == "invalidator-verifier":
             thread.join(20)
             assert not thread.is_alive(), names
+
+
+def test_whatever_is_raised_while_it_judges_does_not_end_its_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A callback for evictions that ends the program, say: the others would never be judged."""
+    judge = verifier._judge
+    errors = iter([SystemExit()])
+
+    def judge_or_fail(suspect: verifier._Suspect) -> str:
+        for error in errors:
+            raise error
+        return judge(suspect)
+
+    monkeypatch.setattr(verifier, "_judge", judge_or_fail)
+    for _ in range(2):
+        source = Source()
+        source.ask()
+        source.value = 2
+        with reviewing():
+            source.ask()
+    assert caplog.text.count("verifier_failed") == 1
 
 
 def test_it_works_on_a_bus_that_was_closed() -> None:

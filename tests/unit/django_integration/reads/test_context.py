@@ -18,6 +18,8 @@ from django_integration import bus, cache, cached, coherent_lru_cache, invalidat
 from django_integration.monitoring.explain import explain
 from django_integration.reads import context
 from django_integration.reads.default_cache import default_cache
+from django_integration.transactions import schemas as schemas_module
+from django_integration.transactions.schemas import schemas
 from invalidator import InvalidName
 
 from ..zoo.models import Animal, Cage
@@ -318,6 +320,24 @@ class TestWhatCanBeNamed:
             assert cache.get("menu") == 1, "the tenant that was cached"
             cached_tenant.invalidate()
             assert cache.get("menu") is None
+
+    @pytest.mark.parametrize(
+        ("names", "is_shared"),
+        [((), False), (("language", "timezone"), False), ((f"{__name__}.current_tenant",), True)],
+    )
+    def test_coroutines_after_sql_has_chosen_a_schema(
+        self, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], is_shared: bool
+    ) -> None:
+        """Which connection they will use is not known, so a function has to tell the tenants."""
+
+        async def read() -> Any:
+            return cache.get("menu"), cache.set("menu", 1), cache.get("menu")
+
+        monkeypatch.setattr(schemas, "are_chosen", True)
+        monkeypatch.setattr(schemas_module, "known", ["one", "two"])
+        monkeypatch.setattr(schemas_module, "_known_schema_of", lambda connection: connection)
+        with key_context(*names):
+            assert asyncio.run(read())[2] == (1 if is_shared else None)
 
     def test_an_error_of_a_function_is_the_callers(self) -> None:
         """Nobody may be served what is another tenant's."""

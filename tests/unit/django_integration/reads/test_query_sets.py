@@ -170,12 +170,18 @@ class TestState:
 
     def test_a_query_of_a_class_of_its_own(self) -> None:
         rows = [Animal.objects.all() for _ in range(4)]
+        assert of.key(rows[0]) == of.key(rows[1])
         for one, language in zip(rows[1:], ("en", "nl", object()), strict=True):
             one.query = one.query.chain(Asked)
             vars(one.query)["language"] = language
         assert all_differ(*rows)
         names = [cached(lambda animals: vars(animals.query).get("language"))(one) for one in rows[:3]]
         assert names == [None, "en", "nl"]
+
+    def test_queries_of_two_classes(self) -> None:
+        rows, other = Animal.objects.all(), Animal.objects.all()
+        other.query = other.query.chain(Asked)
+        assert all_differ(rows, other)
 
     def test_a_lookup_of_a_class_of_its_own(self) -> None:
         lookups = [Prefetch("foods"), Extra("foods"), Extra("foods"), Extra("foods")]
@@ -449,6 +455,7 @@ class TestRowsInMemory:
 
         assert texts(elsewhere.note_set.all()) == ["there"]
         assert of.key(elsewhere.note_set.all()).endswith("@other)")
+        assert of(elsewhere.note_set.all())._db == "other", "and need not read the row for it"
 
     def test_nested_calls(self, cage: Cage) -> None:
         inner = cached(name_of_cage)

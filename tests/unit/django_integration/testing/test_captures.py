@@ -13,7 +13,7 @@ from django_integration.testing import (
     assert_invalidates_nothing,
     capture_invalidations,
     captures,
-    isolated_bus,
+    isolated,
 )
 from invalidator import InvalidName
 
@@ -24,7 +24,7 @@ BACKEND = {"default": {"BACKEND": "django_integration.backend.NearCacheBackend"}
 
 class TestMessages:
     def test_a_message_can_be_read(self, db: None) -> None:
-        with isolated_bus(), capture_invalidations() as captured:
+        with isolated(), capture_invalidations() as captured:
             cage = Cage.objects.create()
             invalidate("a", tag("prices"))
         saved, called = captured
@@ -46,7 +46,7 @@ class TestMessages:
         )
 
     def test_targets_are_found_in_it(self, db: None) -> None:
-        with isolated_bus(), capture_invalidations() as captured:
+        with isolated(), capture_invalidations() as captured:
             cage = Cage.objects.create()
             invalidate("a", tag("prices"))
         other = Cage(pk=cage.pk + 1)
@@ -58,7 +58,7 @@ class TestMessages:
 
     def test_unknown_rows_are_every_row_and_a_clear_is_all(self, db: None) -> None:
         cage = Cage.objects.create()
-        with isolated_bus():
+        with isolated():
             with capture_invalidations() as captured:
                 invalidate(Cage)
             assert cage in captured
@@ -69,7 +69,7 @@ class TestMessages:
             assert str(captured[0]) == "everything"
 
     def test_a_transaction_is_one_message(self, db: None) -> None:
-        with isolated_bus(), capture_invalidations() as captured, transaction.atomic():
+        with isolated(), capture_invalidations() as captured, transaction.atomic():
             cage = Cage.objects.create()
             with transaction.atomic():
                 Note.objects.create(cage=cage)
@@ -82,7 +82,7 @@ class TestMessages:
         assert Animal not in captured
 
     def test_a_transaction_in_progress_is_pending(self, db: None) -> None:
-        with isolated_bus(), transaction.atomic():
+        with isolated(), transaction.atomic():
             invalidate("before")
             with capture_invalidations() as captured:
                 invalidate("before", "inside")
@@ -90,13 +90,13 @@ class TestMessages:
             assert str(captured[0]) == "keys inside (not published yet: its transaction is in progress)"
 
     def test_what_a_strict_write_releases_is_one_message(self, db: None) -> None:
-        with isolated_bus(WRITES="strict"), capture_invalidations() as captured:
+        with isolated(WRITES="strict"), capture_invalidations() as captured:
             cage = Cage.objects.create()
         assert len(captured) == 1
         assert cage in captured
 
     def test_messages_of_the_backend_and_of_the_bare_bus_are_captured(self) -> None:
-        with override_settings(CACHES=BACKEND), isolated_bus(), capture_invalidations() as captured:
+        with override_settings(CACHES=BACKEND), isolated(), capture_invalidations() as captured:
             caches["default"].set("a", 1)
             bus().invalidate("b", tags=[tag("t")])
             assert repr(captured) == "<2 invalidations: keys :1:a | keys b; tags t>"
@@ -108,7 +108,7 @@ class TestMessages:
 class TestAssertions:
     def test_they_pass(self, db: None) -> None:
         ticket = Ticket.objects.create(day=1)
-        with isolated_bus():
+        with isolated():
             with assert_invalidates(ticket, Ticket, "day:1", "day:2", tag("photo:None")) as captured:
                 ticket.day = 2
                 ticket.save()
@@ -118,16 +118,16 @@ class TestAssertions:
 
     def test_a_deleted_row_is_expected_by_what_it_was(self, db: None) -> None:
         cage = Cage.objects.create()
-        with isolated_bus(), assert_invalidates(cage):
+        with isolated(), assert_invalidates(cage):
             cage.delete()
 
     def test_a_proxy_is_its_model(self, db: None) -> None:
-        with isolated_bus(), assert_invalidates(Pet, Animal):
+        with isolated(), assert_invalidates(Pet, Animal):
             Pet.objects.create()
 
     def test_a_failure_names_what_is_missing_and_what_was_published(self, db: None) -> None:
         cage, other = Cage.objects.create(), Cage.objects.create()
-        with isolated_bus(), pytest.raises(AssertionError) as failure:  # noqa: SIM117, PT012
+        with isolated(), pytest.raises(AssertionError) as failure:  # noqa: SIM117, PT012
             with assert_invalidates(other, cage, Animal, "a", tag("prices")):
                 bus().invalidate(tags=["zoo.cage", f"zoo.cage:{cage.pk}"])
                 invalidate("b")
@@ -140,14 +140,14 @@ class TestAssertions:
 
     def test_a_failure_when_nothing_was_published(self, db: None) -> None:
         nothing = r"Not invalidated: key 'a'\.\nNothing was published\."
-        with isolated_bus(), pytest.raises(AssertionError, match=nothing), assert_invalidates("a"):
+        with isolated(), pytest.raises(AssertionError, match=nothing), assert_invalidates("a"):
             pass
-        with isolated_bus(), pytest.raises(AssertionError, match=r"Nothing was to be .*\nPublished:\n  1\. keys a"):  # noqa: SIM117
+        with isolated(), pytest.raises(AssertionError, match=r"Nothing was to be .*\nPublished:\n  1\. keys a"):  # noqa: SIM117
             with assert_invalidates_nothing():
                 invalidate("a")
 
     def test_many_names_and_messages_are_cut_short(self, db: None) -> None:
-        with isolated_bus(), capture_invalidations() as captured:
+        with isolated(), capture_invalidations() as captured:
             invalidate(*map(str, range(30)))
             for _ in range(30):
                 invalidate("a")
@@ -155,7 +155,7 @@ class TestAssertions:
         assert captured.describe().splitlines()[-1] == "  … and 11 more messages"
 
     def test_an_error_in_the_block_comes_through(self) -> None:
-        with isolated_bus(), pytest.raises(ZeroDivisionError), assert_invalidates("a"):
+        with isolated(), pytest.raises(ZeroDivisionError), assert_invalidates("a"):
             raise ZeroDivisionError
 
     def test_impossible_targets_are_refused_at_once(self) -> None:
@@ -168,7 +168,7 @@ class TestAssertions:
         assert not reached
 
     def test_an_unwatched_model_is_named(self, db: None) -> None:
-        with isolated_bus(), pytest.MonkeyPatch.context() as patch:
+        with isolated(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(captures, "is_watched", lambda model: False)
             with pytest.raises(AssertionError, match=r"model contenttypes.contenttype \(its model is not watched\)"):  # noqa: SIM117
                 with assert_invalidates(ContentType):

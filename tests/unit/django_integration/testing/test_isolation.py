@@ -8,10 +8,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_integration import bus, cache, invalidate
-from django_integration.testing import (
-    isolated,
-    isolated_bus,
-)
+from django_integration.testing import isolated
 from invalidator.link import memory as link
 from tests.support import PATIENCE_S, wait_until
 
@@ -19,13 +16,13 @@ BACKEND = {"default": {"BACKEND": "django_integration.backend.NearCacheBackend"}
 
 
 @pytest.mark.usefixtures("databases")
-class TestIsolatedBus:
+class TestIsolated:
     def test_caches_are_empty_before_and_after(self) -> None:
         """The default cache and the caches of the backend alike."""
         with override_settings(CACHES=BACKEND):
             cache.set("a", "outside")
             caches["default"].set("a", "outside")
-            with isolated_bus():
+            with isolated():
                 assert cache.get("a") is None
                 assert caches["default"].get("a") is None
                 cache.set("a", "inside")
@@ -48,7 +45,7 @@ class TestIsolatedBus:
     def test_what_is_stored_first_stays(self) -> None:
         """The flush of the first subscription comes before it: a test that counts queries must not see two."""
         for _ in range(20):
-            with isolated_bus():
+            with isolated():
                 loads: list[int] = []
                 for _ in range(2):
                     cache.get_or_set("a", lambda loads=loads: loads.append(1))
@@ -57,7 +54,7 @@ class TestIsolatedBus:
                 assert len(loads) == 1
 
     def test_another_server_receives_it_as_the_bus_permits(self) -> None:
-        with isolated_bus() as memory:
+        with isolated() as memory:
             other = memory.other_server()
             other.set("a", 1)
             with memory.delayed():
@@ -67,9 +64,9 @@ class TestIsolatedBus:
 
     def test_settings_differ_as_asked(self) -> None:
         before = settings.INVALIDATOR
-        with isolated_bus(WRITES="strict", NAMESPACE="apart"):
+        with isolated(WRITES="strict", NAMESPACE="apart"):
             assert bus().namespace == "apart"
             assert settings.INVALIDATOR["WRITES"] == "strict"
-            with isolated_bus():
+            with isolated():
                 assert settings.INVALIDATOR["WRITES"] == "strict"
         assert before == settings.INVALIDATOR

@@ -152,6 +152,15 @@ class TestAsking:
         assert asyncio.run(here()) != asyncio.run(here())
         assert fake.connection.questions == 1
 
+    def test_a_coroutine_whose_tenant_somebody_else_knows(self, fake: SimpleNamespace) -> None:
+        async def here() -> str:
+            return found.here_in_threads()
+
+        found = Schemas()
+        found.chosen(fake)
+        assert asyncio.run(here()) == ""
+        assert found.here_in_threads() == "default=('public',) "
+
 
 def names() -> list[str]:
     """As any function that is cached."""

@@ -23,6 +23,7 @@ LIVE = Status(
     flushes=0,
     replays=0,
     reconnects=0,
+    failures=0,
     received=0,
     refused={},
     published=0,

@@ -56,6 +56,18 @@ def test_parts_that_need_each_other_cannot_be_drawn() -> None:
         draw(one, find)
 
 
+def test_what_a_kind_makes_while_it_draws_is_not_taken_for_something_else() -> None:
+    """Python gives the `id` of what is gone to the next object."""
+
+    def find(kind: type) -> Any:
+        return (lambda value, draft, node: draft.node_of([value.x])) if kind is Part else draw_of(kind)
+
+    value = [Part() for _ in range(20)]
+    for number, part in enumerate(value):
+        part.x = number  # type: ignore[attr-defined]
+    assert draw(value, find)(None) == [[number] for number in range(20)]
+
+
 def test_what_belongs_together_is_finished_together() -> None:
     met: list[Any] = []
 

@@ -197,6 +197,15 @@ class TestWhatOnlyItsClassCanCopy:
         clone = cloned([pair, two], how)
         assert clone[1].held[1] is clone[0][1] or clone[1].held[1] == [1]
 
+    def test_a_class_that_speaks_of_copies_in_any_way_is_asked(self, how) -> None:
+        class Restored(Plain):
+            def __setstate__(self, state: dict[str, Any]) -> None:
+                vars(self).update(state, restored=True)
+
+        globals()["Restored"] = Restored  # where pickle looks for it
+        Restored.__qualname__ = "Restored"
+        assert cloned(Restored(a=[1]), how).restored
+
     def test_an_exception_is_made_anew(self, how) -> None:
         error = ValueError("no", [1])
         assert cloned([error], how)[0].args == ("no", [1])
@@ -218,6 +227,9 @@ class Framework:
     def __init__(self) -> None:
         self.cache: list[object] = []
 
+    def __reduce__(self) -> Any:
+        raise AssertionError("it is not pickled")
+
 
 class Derived(Framework):
     pass
@@ -236,6 +248,7 @@ class TestKindsOfOthers:
         def draw(value: Framework, draft: Draft, node: Node) -> Node:
             return draft.object(node, type(value), {"cache": []})
 
+        kinds.draw_of(Derived)  # as if one had been cloned before
         add_kind(Framework, draw)
         value = Derived()
         value.cache.append(1)
@@ -245,6 +258,11 @@ class TestKindsOfOthers:
         add_kind(Framework, as_it_is)
         value = Derived()
         assert hand_out(keep([value, []]))[0] is value
+
+    def test_it_is_found_in_what_becomes_a_plain_container(self) -> None:
+        add_kind(Framework, as_it_is)
+        value = Framework()
+        assert hand_out(keep(Result(rows=[value])))["rows"][0] is value
 
     def test_a_kind_may_stand_for_another_value(self) -> None:
         add_kind(Framework, lambda value, draft, node: draft.node_of(value.cache))

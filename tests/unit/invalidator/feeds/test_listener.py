@@ -371,10 +371,13 @@ class TestSurviving:
         it.link.refusing = False
         it.until_live()
 
-    def test_a_bug_of_ours_does_not_end_the_listening(self, it, caplog) -> None:
-        """What it may have missed is void, and it begins again."""
+    @pytest.mark.parametrize(
+        "error", [ZeroDivisionError("a bug"), SystemExit("a bug"), KeyboardInterrupt("a bug"), BaseException("a bug")]
+    )
+    def test_whatever_is_raised_does_not_end_the_listening(self, it, caplog, error) -> None:
+        """What it may have missed is void, and it begins again. A library may raise what is no `Exception`."""
         it.start()
-        it.audience.fail_with = ZeroDivisionError("a bug")
+        it.audience.fail_with = error
         now = it.clock.advance(1)
         it.link.say("a")
         wait_until(lambda: len(it.link.connections) == 2)
@@ -382,6 +385,51 @@ class TestSurviving:
         assert it.ledger.words[FLUSHED_AT] == now
         assert "listener failed" in caplog.text
         assert "a bug" in it.subscription.tally.last_disconnect.reason
+        assert it.subscription.tally.failures == 1
+
+    def test_a_ledger_that_cannot_be_written_does_not_either(self, it, monkeypatch) -> None:
+        """A bug of ours, or memory that has run out."""
+        it.start()
+        fails = iter([MemoryError()])
+        stamp = it.ledger.stamp
+
+        def fail_once(*args: Any, **options: Any) -> None:
+            for error in fails:
+                raise error
+            stamp(*args, **options)
+
+        monkeypatch.setattr(it.ledger, "stamp", fail_once)
+        now = it.clock.advance(1)
+        it.link.say("a")
+        wait_until(lambda: len(it.link.connections) == 2)
+        it.until_live()
+        assert it.stamp("a") == now
+        assert it.subscription.tally.failures == 1
+
+    def test_failures_are_logged_once_a_minute_and_counted_each(self, it, caplog) -> None:
+        it.start()
+        for number in range(3):
+            it.audience.fail_with = ZeroDivisionError(f"bug {number}")
+            it.clock.advance(1)
+            it.link.say("a")
+            wait_until(lambda number=number: len(it.link.connections) == number + 2)
+            it.until_live()
+        assert it.subscription.tally.failures == 3
+        assert caplog.text.count("listener failed") == 1
+        assert "Traceback" in caplog.text
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_greenlet_that_is_killed_ends_and_can_be_seen_to_have(self, it) -> None:
+        """gevent raises it where the greenlet waits, and whoever kills one waits for its end."""
+
+        class GreenletExit(BaseException):
+            pass
+
+        it.start()
+        assert not it.listener.has_ended
+        it.link.connection.arrived.put(GreenletExit())
+        wait_until(lambda: it.listener.has_ended)
+        assert len(it.link.connections) == 1
 
     def test_every_flush_is_told(self, it) -> None:
         """A callback that acts on changes must hear of it, whatever the reason."""

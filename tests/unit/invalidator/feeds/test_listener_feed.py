@@ -105,6 +105,32 @@ def test_a_process_that_is_out_of_threads_tries_again(feed: ListenerFeed, maker:
     assert len(maker.made) == 2
 
 
+def test_one_that_has_ended_is_seen_by_the_next_fill(feed: ListenerFeed, ledger: Ledger, maker: Maker) -> None:
+    """Otherwise nothing would be leased any more, for as long as the process lives. Nothing is counted anew."""
+    feed.start()
+    ended = maker.made[0]
+    ended.subscription.journal = JOURNAL
+    ended.subscription.tally.reconnects = 7
+    ended.has_ended = True
+    before = ledger.words[CHANGES]
+    assert feed.state == "ended"
+    feed.start()
+    feed.start()
+    assert len(maker.made) == 2
+    assert maker.made[1].subscription.journal == JOURNAL
+    assert ledger.words[CHANGES] == before + 1
+    assert (feed.state != "ended", feed.tally.reconnects) == (True, 7)
+
+
+def test_one_that_was_closed_has_not_ended_by_itself(feed: ListenerFeed, maker: Maker) -> None:
+    feed.start()
+    feed.close(PATIENCE_S)
+    assert maker.made[0].has_ended
+    assert feed.state == State.CLOSED
+    feed.start()
+    assert len(maker.made) == 1
+
+
 def test_a_forked_child_has_a_listener_of_its_own(feed: ListenerFeed, ledger: Ledger, maker: Maker) -> None:
     """It goes on where the parent's is, and counts what that may have stamped without counting."""
     feed.start()

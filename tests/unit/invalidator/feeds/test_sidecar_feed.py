@@ -204,6 +204,24 @@ class TestReadingWhatOneWrote:
         host.apply()
         saying.outcome()
 
+    def test_what_it_keeps_to_itself_holds_though_the_sidecar_will_never_know(self, host, make) -> None:
+        """An integration publishes nothing while tests run."""
+
+        class Silent(Invalidator):
+            publishes = False
+
+        with Silent("memory://", namespace="shop", clock=host.clock, link=host, sidecar=host.path) as bus:
+            cache = WritableCache(bus)
+            for key in "ab":
+                cache.set(key, 1, tags=["t"])
+                assert cache.get(key) == 1
+            host.clock.advance(0.001)
+            bus.invalidate("a")
+            assert (cache.get("a"), cache.get("b")) == (None, 1)
+            bus.invalidate(tags=["t"])
+            assert cache.get("b") is None
+            assert host.published == []
+
     def test_a_load_that_overlaps_it_is_not_kept(self, host, bus, cache) -> None:
         """The fill comes while the invalidation is between Redis and the sidecar."""
         host.prompt = False

@@ -1,6 +1,7 @@
 """The table of stamps: what is written in which order, and that nothing goes back."""
 
 import sys
+import threading
 import time
 from itertools import pairwise
 
@@ -274,6 +275,7 @@ class TestOrder:
     def test_every_write_holds_the_lock(self, ledger, recorded, write) -> None:
         """The listener and every invalidating thread write: read, compare and store must be one step."""
         unlocked = []
+        ledger.lock = threading.Lock()  # of which one can see whether it is held
         recorded.on_write = lambda index: None if ledger.lock.locked() else unlocked.append(index)
         write(ledger)
         assert recorded.written

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 
 from django_integration import cache, cached, invalidate, tag
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 
 HERE = __name__
 prices = {"lamp": 1}
@@ -16,7 +16,7 @@ prices = {"lamp": 1}
 @pytest.fixture(autouse=True)
 def own_bus() -> Iterator[None]:
     prices.update(lamp=1)
-    with isolated_bus(MAX_STALENESS=0.6):
+    with isolated(MAX_STALENESS=0.6):
         yield
 
 

@@ -15,7 +15,7 @@ from django.test import override_settings
 
 from django_integration import cached, observing
 from django_integration.management.commands import _verify
-from django_integration.testing import isolated_bus
+from django_integration.testing import isolated
 
 HERE = __name__
 RUN = ("--seconds", "0", "--interval", "0")
@@ -25,7 +25,7 @@ prices = {"lamp": 1, "loads": 0}
 @pytest.fixture(autouse=True)
 def own_bus() -> Iterator[None]:
     prices.update(lamp=1, loads=0)
-    with isolated_bus(MAX_STALENESS=0.6):
+    with isolated(MAX_STALENESS=0.6):
         yield
 
 
@@ -158,7 +158,7 @@ def test_where_nothing_is_heard_nothing_is_verified(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_verify, "LEASE_TIMEOUT_S", 0.1)
-    with isolated_bus(URL="redis://127.0.0.1:1/0", CLOSE_TIMEOUT=0):
+    with isolated(URL="redis://127.0.0.1:1/0", CLOSE_TIMEOUT=0):
         assert verify("/", *RUN) == 1
     assert "nothing can be verified" in capsys.readouterr().err
 
