@@ -226,7 +226,7 @@ class Actor:
             transaction.set_autocommit(True)
 
     def autocommit(self) -> None:
-        """Commit by hand from now on. On SQLite that forbids `atomic`, say Django's docs, and with it half of its API."""
+        """Commit by hand from now on; not on SQLite, where Django forbids `atomic` then, and uses it itself."""
         if not self.in_transaction and connection.vendor != "sqlite":
             self.say(lambda: "set_autocommit(False)")
             transaction.set_autocommit(False)
