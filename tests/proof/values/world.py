@@ -379,13 +379,13 @@ class World:
         """Whoever waits for another's load gives its turn back."""
         wait, wait_async = loads.Load.wait, loads.Load.wait_async
 
-        def wait_in_turns(load: loads.Load) -> Any:
+        def wait_in_turns(load: loads.Load, *given: Any) -> Any:
             self.turns.wait_until(load._result.done)
-            return wait(load)
+            return wait(load, *given)
 
-        async def wait_async_in_turns(load: loads.Load) -> Any:
+        async def wait_async_in_turns(load: loads.Load, *given: Any) -> Any:
             self.turns.wait_until(load._result.done)  # this loop has nothing else to do
-            return await wait_async(load)
+            return await wait_async(load, *given)
 
         with (
             patch.object(loads.Load, "wait", wait_in_turns),
