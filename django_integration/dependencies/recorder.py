@@ -78,7 +78,7 @@ class Recorder:
         self.unknown: dict[str, None] = {}
         """What cannot be recorded, with its place in the source."""
         self.foreign: dict[type, None] = {}
-        """Classes in queries that are neither Django's nor a database backend's."""
+        """Classes of tables and joins that are not Django's."""
         self.tables: set[str] = set()
         """Plain names of tables that are recorded and are no registered model's."""
 
@@ -137,7 +137,7 @@ class Recorder:
             self.unknown[f"{_place_of(frame)}: {what}"] = None
 
     def read_foreign(self, kind: type) -> None:
-        """The loader has sent a query with something of this *kind* in it, which may read what its SQL does not say."""
+        """The loader has sent a query with a table or join of this *kind*, which may read what its SQL does not say."""
         self.foreign[kind] = None
 
     def fenced(self, record: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:

@@ -29,7 +29,7 @@ def is_understood(compiler: Any) -> bool:
     """Whether the query of *compiler* reads the tables of its `alias_map`, and no others."""
     query: Query = compiler.query
     return (
-        next(_foreign(compiler), None) is None
+        _is_djangos(compiler)
         and all(_models_of(table.table_name) or _models_by_query(query, table) for table in query.alias_map.values())
         and all(map(_models_of, query.extra_tables))
     )
@@ -43,8 +43,6 @@ def read_tables(recorder: Recorder, compiler: Any, aliases: list[str]) -> None:
     for name in query.extra_tables:
         for model in _models_of(name):
             recorder.read_table(model)
-    if (kind := next(_foreign(compiler), None)) is not None:
-        recorder.read_foreign(kind)
 
 
 def read_table(recorder: Recorder, query: Query, alias: str) -> None:
@@ -58,6 +56,7 @@ def read_table(recorder: Recorder, query: Query, alias: str) -> None:
             recorder.tables.add(plain_name(name))
     if type(table) not in _DJANGOS_TABLES:
         models = (*models, *_models_within(table))
+        recorder.read_foreign(type(table))
     for model in models:
         recorder.read_table(model)
 
@@ -92,17 +91,14 @@ def read_sql(recorder: Recorder, text: str, frame: FrameType | None) -> None:
         recorder.read_unknown(what, frame)
 
 
-def _foreign(compiler: Any) -> Iterator[type]:
-    """The classes of what makes the query of *compiler*, as far as they are neither Django's nor the backend's."""
-    query = compiler.query
-    for table in query.alias_map.values():
-        if type(table) not in _DJANGOS_TABLES:
-            yield type(table)
-    if not type(query).__module__.startswith("django."):
-        yield type(query)
+def _is_djangos(compiler: Any) -> bool:
+    """Whether all that makes the query of *compiler* is Django's or its backend's: it puts no tables into its SQL."""
     module = type(compiler).__module__
-    if not module.startswith("django.") and module != compiler.connection.ops.compiler_module:
-        yield type(compiler)
+    return (
+        all(type(table) in _DJANGOS_TABLES for table in compiler.query.alias_map.values())
+        and type(compiler.query).__module__.startswith("django.")
+        and (module.startswith("django.") or module == compiler.connection.ops.compiler_module)
+    )
 
 
 def _models_by_query(query: Query, table: Any) -> tuple[type[Model], ...]:

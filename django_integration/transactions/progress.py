@@ -9,22 +9,21 @@ connection was last made, committed, rolled back, or had its autocommit turned o
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Sequence
 from contextvars import ContextVar
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from invalidator.extending import now_ns
+from invalidator.extending import WeakList, now_ns
 
 from . import uncommitted
 
 _BEGAN = "_invalidator_began"
 """Where a connection keeps the time of `began_at`."""
 
-known: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
-"""Every connection of this process that was ever used."""
+known: WeakList[BaseDatabaseWrapper] = WeakList()
+"""Every connection of this process that was ever used. Threads add theirs while a coroutine looks at all."""
 
 
 def connections_in_view() -> Sequence[BaseDatabaseWrapper]:

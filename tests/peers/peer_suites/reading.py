@@ -13,21 +13,17 @@ from __future__ import annotations
 import collections
 import contextlib
 import copy
-import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from django.apps import apps
 from django.db import connections
 from django.db.models import Model
-from django.db.models.expressions import RawSQL
-from django.db.models.sql.where import ExtraWhere
 from django.test.utils import CaptureQueriesContext
 
-from django_integration import cache, depends_on, tag
+from django_integration import cache
 from django_integration.dependencies.recorder import recording
 
 _past: ContextVar[bool] = ContextVar("past", default=False)
@@ -158,27 +154,3 @@ def count_instead(context: type[CaptureQueriesContext]) -> None:
             tally.counted(self.num, len(sent))
 
     context.__exit__ = __exit__  # type: ignore[method-assign]
-
-
-def say_what_text_reads() -> None:
-    """Declare what subqueries in SQL text read (`depends_on`), as docs/dependencies.md asks of applications."""
-    for expression in (RawSQL, ExtraWhere):
-        _wrap_text(expression)
-
-
-def _wrap_text(expression: Any) -> None:
-    original = expression.as_sql
-
-    @functools.wraps(original)
-    def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        text = self.sql if isinstance(self, RawSQL) else " ".join(self.sqls)
-        if "select" in text.lower():
-            depends_on(*models_named(text), tag("text"))
-        return original(self, *args, **kwargs)
-
-    expression.as_sql = as_sql
-
-
-def models_named(sql: str) -> list[type[Model]]:
-    """The models whose tables *sql* names."""
-    return [model for model in apps.get_models(include_auto_created=True) if model._meta.db_table in sql]

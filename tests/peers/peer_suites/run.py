@@ -91,7 +91,6 @@ for connection in connections.all():
         # A file, so that they do.
         connection.features.test_db_allows_multiple_connections = True
 flushing.flush_quickly()
-reading.say_what_text_reads()
 reading.count_instead(testcases._AssertNumQueriesContext)
 if PEER == "cachalot":
     from cachalot.tests import test_utils  # type: ignore[import-not-found]

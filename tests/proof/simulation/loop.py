@@ -43,6 +43,10 @@ class SteppedLoop(asyncio.AbstractEventLoop):
 
     call_soon_threadsafe = call_soon
 
+    def call_later(self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+        """Never due: there is no time here, and nobody who waits gives up."""
+        return Handle(callback, args, context or contextvars.copy_context())
+
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 

@@ -39,7 +39,7 @@ from invalidator.weak_list import WeakList
 from .checks import EVERYTHING
 from .choices import MS, S
 from .network import SimConnection, SimLink
-from .words import SectionLock, SteppedWords
+from .words import SectionLock, SteppedWords, is_held
 
 if TYPE_CHECKING:
     from .world import World
@@ -301,7 +301,7 @@ class Process:
 
     def is_in_section(self) -> bool:
         """Whether one of its threads was stopped while it holds a lock that the listener takes."""
-        return any(lock.locked() for lock in self.bus.fork_locks())
+        return any(map(is_held, self.bus.fork_locks()))
 
     def can_run(self) -> bool:
         """Whether anything of it runs."""

@@ -28,6 +28,7 @@ from .network import SimConnection, SimServer, take_post
 from .process import NOT_YET, Process, Thread
 from .setup import Setup, draw_setup
 from .source import Source
+from .words import is_held
 
 DEEPEST = 4
 """How many threads may be in the middle of something while another one goes on."""
@@ -225,7 +226,7 @@ class World:
         ready: list[Thread | Handle] = [
             thread for process in self.everybody() for thread in process.threads() if thread.is_ready()
         ]
-        if not loads._waiting.lock.locked():
+        if not is_held(loads._waiting.lock):
             owners = {owner for owner in {handle.owner for handle in self.loop.ready} if self._may_run(owner)}
             ready += [handle for handle in self.loop.ready if handle.owner in owners]
         return ready

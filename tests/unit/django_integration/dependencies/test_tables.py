@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, models
-from django.db.models import Manager, QuerySet
+from django.db.models import Func, Manager, QuerySet
 from django.db.models.expressions import RawSQL
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
@@ -16,6 +16,7 @@ from django.test.utils import isolate_apps
 from django_integration import UnknownReads, depends_on
 from django_integration.dependencies import recorder as recorders
 from django_integration.dependencies.recorder import Recorder, recording
+from django_integration.dependencies.tables import read_sql
 from tests.unit.django_integration.zoo.models import Animal, Aquarium, Cage, Food, Note
 
 from .conftest import tags_of
@@ -59,8 +60,42 @@ def test_also_where_the_sql_is_asked(old: Any) -> None:
     with recording(recorder):
         list(old._base_manager.annotate(x=RawSQL("(SELECT MAX(id) FROM zoo_food)", ())))
         list(old._base_manager.extra(tables=["zoo_note"]))
+        list(old._base_manager.annotate(x=Func(template="(SELECT 1)", output_field=models.IntegerField())))
     assert set(recorder.tags()) == {"zoo.old", "zoo.food", "zoo.note"}
     assert not recorder.unknown
+
+
+class TestSql:
+    """What a text names, as models."""
+
+    def read(self, text: str) -> Recorder:
+        recorder = Recorder()
+        read_sql(recorder, text, None)
+        return recorder
+
+    def test_tables_are_read_whatever_their_names_look_like(self) -> None:
+        assert self.read('SELECT * FROM public."ZOO_Cage", zoo_animal_foods').tags() == ["zoo.cage", "zoo.animal_foods"]
+
+    def test_names_in_places_that_are_not_understood_count(self) -> None:
+        assert self.read("SELECT * FROM zoo_food PIVOT zoo_cage").tags() == ["zoo.food", "zoo.cage"]
+
+    def test_in_doubt_every_table_counts_that_is_mentioned_anywhere(self) -> None:
+        recorder = self.read(r"SELECT 'it\'s' FROM zoo_cage -- zoo_food")
+        assert set(recorder.tags()) == {"zoo.cage", "zoo.food"}
+        assert not recorder.unknown
+
+    def test_in_doubt_and_no_table_is_unknown(self) -> None:
+        assert "raw SQL" in str(self.read(r"SELECT 'it\'s'").unknown)
+
+    def test_what_a_procedure_is_given_is_read(self) -> None:
+        recorder = self.read("CALL copy_of('zoo_cage')")
+        assert recorder.tags() == ["zoo.cage"]
+        assert "the procedure 'copy_of'" in str(recorder.unknown)
+
+    def test_a_table_that_is_no_models_is_unknown(self) -> None:
+        recorder = self.read("SELECT * FROM zoo_cage JOIN cages_view ON true")
+        assert recorder.tags() == ["zoo.cage"]
+        assert "the table 'cages_view', which is no model's," in str(recorder.unknown)
 
 
 class OwnJoin:
@@ -125,19 +160,17 @@ def in_a_subquery() -> QuerySet[Food]:
 
 class TestForeign:
     @pytest.mark.parametrize(
-        ("rows", "kind"),
+        "rows",
         [
-            (lambda: joined(OwnJoin()), "OwnJoin"),
-            (lambda: joined(OwnJoin()).filter(pk=1), "OwnJoin"),
-            (own_query, "OwnQuery"),
-            (lambda: own_query().filter(pk=1), "OwnQuery"),
-            (in_a_subquery, "OwnQuery"),
-            (of_a_cte, "OwnQuery"),
+            lambda: joined(OwnJoin()),
+            lambda: joined(OwnJoin()).filter(pk=1),
+            own_query,
+            lambda: own_query().filter(pk=1),
+            in_a_subquery,
+            of_a_cte,
         ],
     )
-    def test_all_tables_that_its_sql_names_are_read_and_it_is_warned_of_once(
-        self, rows: Callable[[], QuerySet[Any]], kind: str
-    ) -> None:
+    def test_all_tables_that_its_sql_names_are_read(self, rows: Callable[[], QuerySet[Any]]) -> None:
         recorder = Recorder()
         with recording(recorder):
             assert list(rows()) == []
@@ -146,8 +179,27 @@ class TestForeign:
         assert {"zoo.cage", "zoo.note"} <= set(recorder.tags())
         assert not recorder.unknown
         assert recorder.is_kept
-        with pytest.warns(UnknownReads, match=rf"{__name__}\.{kind} in a query .* is not Django's own"):
+
+    def test_a_join_is_warned_of_once(self) -> None:
+        """It may stand for a view or function that reads more."""
+
+        def load() -> None:
+            recorder = Recorder()
+            with recording(recorder):
+                list(joined(OwnJoin()))
             recorder.loaded(None)
+
+        with pytest.warns(UnknownReads, match=rf"{__name__}\.OwnJoin in a query .* is not Django's own"):
+            load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load()
+
+    @pytest.mark.parametrize("rows", [own_query, in_a_subquery, of_a_cte])
+    def test_a_query_whose_sql_tells_all_is_not_warned_of(self, rows: Callable[[], QuerySet[Any]]) -> None:
+        recorder = Recorder()
+        with recording(recorder):
+            list(rows())
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             recorder.loaded(None)
