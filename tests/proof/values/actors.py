@@ -174,8 +174,10 @@ class Actor:
 
     def _write(self, write: Callable[[], object]) -> None:
         if self.in_transaction:
-            self.wrote = True
+            before, self.wrote = self.wrote, True
             outcome = outcome_of(write)
+            if outcome[0] == "raises" and isinstance(outcome[1], DatabaseError):
+                self.wrote = before  # what it has written is about to be rolled back
         else:
             with self.world.checks.committing():
                 outcome = outcome_of(write)
