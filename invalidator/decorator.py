@@ -259,13 +259,13 @@ def decorate(function: Any, decorator: Callable[[Callable[P, R]], CachedFunction
     return decorator(function)
 
 
-def refuse_unknown(unknown: Iterable[str], known: Iterable[str]) -> None:
-    """Raise TypeError, with a suggestion, if there are *unknown* options."""
+def refuse_unknown(unknown: Iterable[str], known: Iterable[str], of: str = "cached") -> None:
+    """Raise TypeError, with a suggestion, if there are *unknown* options *of* a decorator."""
     known = tuple(known)
     for name in unknown:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"its options are {', '.join(known)}"
-        raise TypeError(f"cached has no option {name!r}: {hint}")
+        raise TypeError(f"{of} has no option {name!r}: {hint}")
 
 
 def check_options(*, ttl: Any, key: Any, version: Any, copy: Any = None) -> None:

@@ -11,7 +11,7 @@ stays locked for ever, and what that thread was changing stays half changed. The
 - `on_fork_in_child(callback)` calls a module's function in every child.
 
 Rule 1: a fork releases the locks that it took itself, and no others. Its list is made before the fork: what another
-thread registers meanwhile is not on it.
+thread registers meanwhile is not on it. In a child the locks of those are made anew, since that thread may hold them.
 Rule 2: in a child, first every lock is free, then each owner forgets what only the parent has, then callbacks run; each
 in the order of registration. So a callback may start threads.
 Rule 3: owners and locks are kept by weak references. Callbacks are kept for ever.
@@ -104,6 +104,14 @@ class Fork:
                 lock.acquire()
                 self._taken.append(lock)
 
+    def renew_locks_of_others(self, owners: Iterable[ForkOwner]) -> None:
+        """In a child: free the locks of those *owners* that are not among its own, whoever holds them."""
+        own = {id(owner) for owner in self.owners}
+        for owner in owners:
+            for lock in owner.fork_locks() if id(owner) not in own else ():
+                # What the interpreter does with the locks of its own modules; those of gevent have it, too.
+                getattr(lock, "_at_fork_reinit", _nothing)()
+
     def release_locks(self) -> None:
         """Release exactly those that `take_locks` took, though it may have been interrupted."""
         while self._taken:
@@ -115,6 +123,10 @@ _fresh_locks: WeakList[FreshLock] = WeakList()
 _callbacks: list[Callable[[], object]] = []
 _under_way: dict[int, Fork] = {}
 """By thread: several may fork at once."""
+
+
+def _nothing() -> None:
+    pass
 
 
 def register_for_forks(owner: ForkOwner) -> None:
@@ -145,6 +157,7 @@ def _after_fork_in_child() -> None:
     if fork is None:
         return
     fork.release_locks()
+    fork.renew_locks_of_others(_owners)
     for lock in _fresh_locks:
         lock.renew()
     # Not only those of `fork`: what another thread registered in the last moment is here as well.

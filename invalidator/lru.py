@@ -31,11 +31,11 @@ from uuid import UUID
 
 from .any_key import AnyKeyCache
 from .bus import Invalidator
-from .config import MAXSIZE, TTL
-from .decorator import ABOUT_TO_LOAD
+from .config import MAXSIZE
+from .decorator import ABOUT_TO_LOAD, refuse_unknown
 from .errors import InvalidName, InvalidSetting
 from .keys import Binder, TagsSpec, name_of_function, tags_maker
-from .loaded import DEFAULT, Ttl
+from .loaded import DEFAULT, Ttl, check_ttl
 from .names import Tag, check_tag, check_tags
 from .receipt import Receipt
 from .source import SourceView
@@ -267,6 +267,7 @@ def coherent_lru_cache(
     invalidate: Invalidate | None = None,
     source: SourceView | None = None,
     context: LruContext | None = None,
+    **unknown: Any,
 ) -> Any:
     """
     Decorate a function, sync or async, as `functools.lru_cache` does; `cache_clear()` reaches every server.
@@ -283,16 +284,16 @@ def coherent_lru_cache(
         context: what results depend on besides their arguments. What clears and invalidates does so in all contexts.
 
     Raises:
-        TypeError: *maxsize* is neither a number, a function, nor None.
+        TypeError: *maxsize* is neither a number, a function, nor None; or an option is not known.
         InvalidName, InvalidSetting: *name*, *tags* or *ttl* cannot work.
     """
+    refuse_unknown(unknown, ("maxsize", "typed", "tags", "ttl", "name"), "coherent_lru_cache")
     function = None
     if callable(maxsize):
         function, maxsize = maxsize, 128
     elif maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("Expected first argument to be an integer, a callable, or None")
-    if ttl is not DEFAULT:
-        TTL.validate("ttl", ttl)
+    check_ttl(ttl)
 
     def decorate(function: F) -> CoherentLRU[F]:
         return CoherentLRU(

@@ -25,6 +25,8 @@ LONG = (
     "tests/integration/test_cli.py",
     "tests/proof/simulation/test_worlds.py",
     "tests/proof/simulation/test_mutations.py",
+    "tests/proof/values/test_values.py",
+    "tests/proof/values/test_mutations.py",
     "tests/integration/test_workers.py",
 )
 """Files that take long, in the order in which they start."""
@@ -36,6 +38,7 @@ CUT = frozenset(
         "tests/project/test_invalidator_pytest.py",
         "tests/proof/simulation/test_worlds.py",
         "tests/proof/torture/test_torture.py",
+        "tests/proof/values/test_mutations.py",
     }
 )
 """Files whose tests share no fixture that is dear to make: each test is a unit of its own."""

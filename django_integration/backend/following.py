@@ -14,7 +14,8 @@ the values are compared, and deleted when in doubt.
 Rule 4: the new values survive the second message, in the process that has set them and in a second level.
 Rule 5: more than MOST_NAMES changes of one stretch are the whole LOCATION.
 
-The transactions that count are those of `outgoing.follow`: of this thread, on whichever database.
+The transactions that count are those of `outgoing.follow`: of this thread, or of those that wait for this coroutine, on
+whichever database.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ What happens where this app itself fails to name what was written: the write suc
 Rule 1: an error of ours ends at the fence. The names become those of the whole table and of all that depends on it; if
 these cannot be told either, everything is invalidated.
 Rule 2: these pass, because they are the application's. Errors of `@invalidates` functions: they are called outside of
-fences. A broken setting. And errors of the database, where it has ended the transaction or the connection: only the
-application can begin another.
+fences. A broken setting. What strikes from outside, such as a time limit. And errors of the database, where it has
+ended the transaction or the connection: only the application can begin another.
 Rule 3: each kind of error is logged once for each model, with its traceback, not once for each write.
 """
 
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, InterfaceError, OperationalError, connections
+
+from ..interrupts import is_interruption
 
 if TYPE_CHECKING:
     from .names import Names
@@ -51,10 +53,12 @@ class fence:  # noqa: N801 - reads as what it does: `with fence(names, plan): â€
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> bool:
-        if not isinstance(error, Exception) or _is_the_application_s(error, self._plan):
+        if error is None:
+            return False
+        _add_coarsely(self._names, self._plan)
+        if not isinstance(error, Exception) or is_interruption(error) or _is_the_application_s(error, self._plan):
             return False
         log_once(error, self._plan)
-        _add_coarsely(self._names, self._plan)
         return True
 
 

@@ -223,6 +223,7 @@ class DefaultCache(_NearCache):
         key: KeySpec | None = None,
         version: int | str = 1,
         track: bool = True,
+        copy: Copy | None = None,
     ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
     def cached(
         self,
@@ -239,7 +240,7 @@ class DefaultCache(_NearCache):
     ) -> Any:
         """
         Decorate a function, sync or async, so that its results are cached: `@cached`, or with options, which are those
-        of `NearCache.cached` and *track*.
+        of `NearCache.cached`, *track* and *copy*.
 
         Rows, query sets and model classes may be arguments, too.
 

@@ -28,7 +28,8 @@ from invalidator.extending import LruContext, plain_key, within
 
 from .. import runtime
 from ..conf import CONTEXTS, conf
-from ..transactions.schemas import schemas
+from ..transactions.progress import known
+from ..transactions.schemas import is_in_a_coroutine, nothing_known, schemas
 from . import arguments
 
 MOST_TEXTS = 1_000
@@ -58,6 +59,8 @@ class Context(LruContext):
         except ImproperlyConfigured as error:
             self.part = _refusing(error)
         else:
+            if schema not in asks and _is_of_tenants():
+                asks.append(schema)
             if schemas.are_chosen:
                 asks.append(schemas.here if _KNOWN_TO_NO_TENANT.issuperset(asks) else schemas.here_in_threads)
             self.part = _text_of(asks) if asks else None
@@ -155,15 +158,25 @@ def current_timezone() -> str:
 
 
 def schema() -> str:
-    """The schemas that packages for tenants have chosen on the connections of this thread."""
-    chosen = [(connection.alias, _schema_of(connection)) for connection in connections.all(initialized_only=True)]
-    return ", ".join(f"{alias}={name!r}" for alias, name in sorted(chosen) if name is not None)
+    """
+    The schemas that a package for tenants has chosen on the connections of this thread; in a coroutine, which may use
+    any connection, a text like no other unless all of one database are at one.
+    """
+    if not is_in_a_coroutine():
+        return "".join(map(_schema_of, connections.all(initialized_only=True)))
+    names = {connection.alias: _schema_of(connection) for connection in list(known)}
+    is_sure = all(_schema_of(connection) == names[connection.alias] for connection in list(known))
+    return "".join(sorted(names.values())) if is_sure else nothing_known()
 
 
-def _schema_of(connection: Any) -> Any:
-    # django-tenants and its relatives.
-    name = getattr(connection, "schema_name", None)
-    return name if isinstance(name, str) else None
+def _schema_of(connection: Any) -> str:
+    name = getattr(connection, "schema_name", None)  # of django-tenants and its relatives
+    return f"{connection.alias}={name!r} " if isinstance(name, str) else ""
+
+
+def _is_of_tenants() -> bool:
+    """Whether such a package makes the connections."""
+    return any(hasattr(connections[alias], "schema_name") for alias in connections)
 
 
 def database() -> str:
@@ -171,7 +184,7 @@ def database() -> str:
     return " ".join(router.db_for_read(model) for model in apps.get_models(include_auto_created=True))
 
 
-_KNOWN_TO_NO_TENANT = frozenset({language, current_timezone})
+_KNOWN_TO_NO_TENANT = frozenset({language, current_timezone, schema, database})
 """Any other function is trusted to tell tenants in coroutines, where nobody knows which connection will be used."""
 
 _KNOWN: Mapping[str, Ask] = {

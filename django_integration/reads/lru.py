@@ -44,6 +44,7 @@ def coherent_lru_cache(
     tags: TagsSpec = (),
     ttl: Ttl = DEFAULT,
     name: str | None = None,
+    **unknown: Any,
 ) -> Any:
     """
     Decorate a function, sync or async, as `functools.lru_cache` does; options as for `invalidator.coherent_lru_cache`.
@@ -61,6 +62,7 @@ def coherent_lru_cache(
         invalidate=_publish_after_commit,
         source=_FunctionView(),
         context=context,
+        **unknown,  # refused there
     )
 
 

@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..patching import Patches
 from . import cursors, strict, uncommitted
 from .committing import committing, lost, refuse_or_hold
-from .progress import known, note_beginning
+from .progress import known, note_beginning, note_block
 from .sending import send_committed
 
 patches = Patches("Transactions")
@@ -104,12 +104,14 @@ def _set_autocommit(original: Any) -> Any:
         if not may_commit:
             original(self, autocommit, *args, **kwargs)
             uncommitted.of(self).begun_by_django()  # by a BEGIN in SQL, perhaps
+            note_block(self, is_begun=not autocommit)
             return
         refuse_or_hold(self)
         try:
             with committing(self):
                 original(self, autocommit, *args, **kwargs)
             uncommitted.of(self).begun_by_django()
+            note_block(self, is_begun=False)
         finally:
             send_committed(self)  # of the commit before, if autocommit could not be turned on
 

@@ -23,6 +23,7 @@ from .progress import (
     is_by_hand,
     is_in_own_transaction,
     is_in_transaction,
+    may_be_of_caller,
 )
 from .sending import send
 from .uncommitted import Batch, Follower
@@ -140,13 +141,18 @@ def _open_batch(connection: BaseDatabaseWrapper) -> Batch:
 def follow(key: Hashable, make: Callable[[], F]) -> list[tuple[F, bool]]:
     """
     Let a `Follower` know how the present stretch of each transaction in progress ends: those of the calling thread, on
-    whichever database, whether they have written or not; in a coroutine those of every thread (`view.py`, its rule 4).
+    whichever database, whether they have written or not. In a coroutine those from within which it was called; those
+    that are committed by hand or in SQL are everybody's, since that is not known of them.
 
     Returns:
         for each of them the follower under *key*, made now if there is none, and whether it has written; an empty list
         outside of a transaction.
     """
-    in_progress = [connection for connection in connections_in_view() if is_in_own_transaction(connection)]
+    in_progress = [
+        connection
+        for connection in connections_in_view()
+        if is_in_own_transaction(connection) and may_be_of_caller(connection)
+    ]
     return [
         (cast("F", _open_batch(connection).follow(key, make)), uncommitted.of(connection).has_written)
         for connection in in_progress

@@ -9,30 +9,54 @@ connection was last made, committed, rolled back, or had its autocommit turned o
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from invalidator.extending import now_ns
+from invalidator.extending import WeakList, now_ns
 
 from . import uncommitted
 
 _BEGAN = "_invalidator_began"
 """Where a connection keeps the time of `began_at`."""
 
-known: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
-"""Every connection of this process that was ever used."""
+known: WeakList[BaseDatabaseWrapper] = WeakList()
+"""Every connection of this process that was ever used. Threads add theirs while a coroutine looks at all."""
 
 
 def connections_in_view() -> Sequence[BaseDatabaseWrapper]:
     """The connections of this thread; of every thread, for a coroutine: its queries may run in any of them."""
+    return list(known) if _is_coroutine() else connections.all(initialized_only=True)
+
+
+def _is_coroutine() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return connections.all(initialized_only=True)
-    return list(known)
+        return False
+    return True
+
+
+_begun_here: ContextVar[frozenset[int]] = ContextVar("invalidator_begun_here", default=frozenset())
+"""The connections, by `id`, on which the calling thread or task, or what has called it, has begun a transaction."""
+
+
+def note_block(connection: BaseDatabaseWrapper, *, is_begun: bool) -> None:
+    """The calling thread has begun, or ended, a transaction on *connection*."""
+    begun, one = _begun_here.get(), frozenset({id(connection)})
+    _begun_here.set(begun | one if is_begun else begun - one)
+
+
+def may_be_of_caller(connection: BaseDatabaseWrapper) -> bool:
+    """
+    Whether the transaction in progress on *connection*, one of `connections_in_view`, may be the caller's own. In a
+    coroutine it is if something that has called it has begun it: context variables go through `async_to_sync`.
+    """
+    if id(connection) in _begun_here.get() or is_by_hand(connection) or uncommitted.of(connection).by_sql:
+        return True
+    return not _is_coroutine()
 
 
 def counts_as_in_transaction(using: str) -> bool:

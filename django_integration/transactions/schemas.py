@@ -99,20 +99,21 @@ class Schemas:
 
     def here_in_threads(self) -> str:
         """`here`, but "" in a coroutine, where the caller knows better."""
-        return "" if _is_in_a_coroutine() else self.here()
+        return "" if is_in_a_coroutine() else self.here()
 
     def here(self) -> str:
         """The schemas that were chosen on the connections of this thread; a text like no other, if it is not known."""
-        if _is_in_a_coroutine():
+        if is_in_a_coroutine():
             texts = {_known_schema_of(connection) for connection in list(known)}
-            return texts.pop() if len(texts) == 1 else _nothing_known()
+            return texts.pop() if len(texts) == 1 else nothing_known()
         return "".join(map(_schema_of, connections.all(initialized_only=True)))
 
 
 schemas = Schemas()
 
 
-def _is_in_a_coroutine() -> bool:
+def is_in_a_coroutine() -> bool:
+    """Whether the caller may use the connection of any thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -132,7 +133,7 @@ def _schema_of(connection: BaseDatabaseWrapper) -> str:
         state.in_transaction = state.in_transaction and is_in_transaction(connection)
         state.began_at = began_at(connection)
         state.text = _ask(connection)
-    return state.text or _nothing_known()
+    return state.text or nothing_known()
 
 
 def _known_schema_of(connection: BaseDatabaseWrapper) -> str:
@@ -140,7 +141,7 @@ def _known_schema_of(connection: BaseDatabaseWrapper) -> str:
     state: _State | None = connection.__dict__.get(_STATE)
     if state is None or state.session is not connection.connection:
         return ""
-    return _nothing_known() if state.text is None or state.in_transaction else state.text
+    return nothing_known() if state.text is None or state.in_transaction else state.text
 
 
 def _ask(connection: BaseDatabaseWrapper) -> str | None:
@@ -156,5 +157,6 @@ def _ask(connection: BaseDatabaseWrapper) -> str | None:
 _numbers = itertools.count()
 
 
-def _nothing_known() -> str:
+def nothing_known() -> str:
+    """Return a text like no other."""
     return f"unknown {next(_numbers)}"

@@ -3,6 +3,8 @@ Publishing what a transaction has invalidated: one message, after its commit.
 
 Rule 1: nothing is published before the commit. A reader would load the old row and keep it.
 Rule 2: after the commit nothing raises: the data is written, and an error of the request would suggest that it is not.
+A time limit that strikes here goes its way, since it is the application's; but it may have struck before the message
+was made, so that is sent once more.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from invalidator import Receipt
 
+from ..interrupts import is_interruption
 from ..names import Names
 from ..runtime import bus, publish_again
 from . import strict, uncommitted
@@ -32,12 +35,23 @@ def send(names: Names) -> Receipt:
 
 def send_committed(connection: BaseDatabaseWrapper, hold: strict.TransactionHold | None = None) -> None:
     """
-    Publish what was committed on *connection* and is not published yet, as one message. Never raises.
+    Publish what was committed on *connection* and is not published yet, as one message. Raises nothing but what strikes
+    from outside (rule 2).
 
     Names that *hold* holds are left out, since its release invalidates them; usually that is the one message.
     """
     batches = uncommitted.of(connection).take_committed()
     names, followers = uncommitted.names_of(batches), uncommitted.followers_of(batches)
+    try:
+        _send_following(names, followers, hold)
+    except BaseException:
+        for follower in followers:
+            names.update(quietly(follower.names) or Names())
+        _send_quietly(names, Again())
+        raise
+
+
+def _send_following(names: Names, followers: Sequence[Follower], hold: strict.TransactionHold | None) -> None:
     with _following(followers) as following:
         if hold is None:
             following.publish(names)
@@ -98,7 +112,9 @@ def _send_quietly(names: Names, again: Again) -> Receipt | None:
         if names.everything or again.names.everything:
             return bus().clear()
         return publish_again(names.keys, (*names.tags, *again.names.tags), again.names.keys, again.elsewhere)
-    except Exception:
+    except Exception as error:
+        if is_interruption(error):
+            raise
         logger.exception(
             "invalidation_failed keys=%d tags=%d everything=%s",
             len(names.keys) + len(again.names.keys) + len(again.elsewhere),

@@ -31,6 +31,7 @@ from invalidator import Receipt
 from invalidator.extending import name_slots, now_ns
 
 from .. import slow_path
+from ..interrupts import is_interruption
 from ..names import Names, label_in
 
 logger = logging.getLogger(__name__)
@@ -385,7 +386,9 @@ def quietly(call: Callable[..., T], *arguments: object) -> T | None:
     """Call a follower's method. Returns None if it fails, which is logged: the application has ended a transaction."""
     try:
         return call(*arguments)
-    except Exception:
+    except Exception as error:
+        if is_interruption(error):
+            raise
         logger.exception("follower_failed call=%s", call)
         return None
 

@@ -22,11 +22,12 @@ import contextlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from django.db import InterfaceError, OperationalError, connections, router
+from django.db import connections, router
 from django.db.models import Field, Model, QuerySet
 from django.db.models.deletion import Collector
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 
+from ..interrupts import is_interruption
 from ..names import Names, WritePlan, clone_of, concrete_of, fence, plan_of
 from ..patching import Patches
 from ..transactions.outgoing import announce, collect, own_transaction
@@ -156,15 +157,15 @@ def _save_table(original: Any) -> Any:
                 using=using,
                 update_fields=update_fields,
             )
-        except (InterfaceError, OperationalError):
-            if plan.is_watched and not connections[cast("str", using)].in_atomic_block:
-                plan.add_table(note_written(self))  # it may have run, and only its answer was lost
+            # Parents come first: with the model's own table the row is whole, and their columns are its attributes.
+            if plan.is_watched and plan.model is concrete_of(type(self)):
+                names = note_written(self)
+                with fence(names, plan):
+                    plan.add_written(names, self, update_fields, own_table=raw)
+        except BaseException as error:
+            if plan.is_watched and (not isinstance(error, Exception) or is_interruption(error)):
+                plan.add_coarsely(note_written(self))  # it struck after the statement, perhaps
             raise
-        # Parents come first: with the model's own table the row is whole, and their columns are its attributes.
-        if plan.is_watched and plan.model is concrete_of(type(self)):
-            names = note_written(self)
-            with fence(names, plan):
-                plan.add_written(names, self, update_fields, own_table=raw)
         return updated
 
     return save_table

@@ -7,7 +7,8 @@ objects, and the WHERE of its query shows whether the rows are chosen by primary
 
 Rule 1: no query is added, unless an `@invalidates` function wants to see the rows (`_Rows`).
 Rule 2: a statement is published if it has run and, as far as the database reports, has changed a row. If the
-connection was lost outside a transaction, the statement may have changed rows, and is published as well.
+connection was lost outside a transaction, or if something else than the database ended it (a time limit that strikes
+while it runs, a wrapper of the application's), it may have changed rows, and is published as well.
 Rule 3: `Model.save` and `Collector.delete` publish their rows themselves (`saves.py`). They mark the one statement that
 they are about to send, and no other: what a signal receiver or a field's `pre_save` writes meanwhile is published here.
 Rule 4: rows chosen by primary key are known rows, up to `KNOWN_ROWS`; all others are unknown rows.
@@ -21,7 +22,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import Error, InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from django.db.models.constants import OnConflict
@@ -31,7 +32,7 @@ from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLIns
 from django.db.models.sql.query import Query
 from django.db.models.sql.where import AND, WhereNode
 
-from ..names import Names, clone_of, concrete_of, ends_of, fence, plan_of
+from ..names import Names, WritePlan, clone_of, concrete_of, ends_of, fence, plan_of
 from ..patching import Patches
 from ..transactions.outgoing import collect, own_transaction
 
@@ -68,6 +69,12 @@ class Statement:
         rows: int = -1 if cursor.description else cursor.rowcount
         self.rows = -1 if rows < 0 or self.rows < 0 else self.rows + rows
         self.ran = True
+
+    def may_have_run(self, error: BaseException) -> bool:
+        """Whether the statement may have changed rows, though it ended with *error*."""
+        if isinstance(error, InterfaceError | OperationalError):
+            return not self.compiler.connection.in_atomic_block  # its answer may have been lost
+        return self.compiled and not isinstance(error, Error)
 
 
 def compiled_statement(connection: BaseDatabaseWrapper) -> Statement | None:
@@ -113,12 +120,12 @@ def _execute_sql(verb: Verb, kind: type[_Rows], original: Any) -> Any:
         statement = Statement(self)
         state[_STATEMENT], state[_HANDLED] = statement, None
         try:
-            if (
-                _is_handled_by_caller(mark, verb, self.query)
-                or not plan_of(_model_of(self.query), self.connection.alias).is_watched
-            ):
+            plan = plan_of(_model_of(self.query), self.connection.alias)
+            if not plan.is_watched:
                 return original(self, *args, **kwargs)
-            return _execute(self, statement, kind(self), lambda: original(self, *args, **kwargs))
+            if _is_handled_by_caller(mark, verb, self.query):
+                return _execute_handled(statement, plan, lambda: original(self, *args, **kwargs))
+            return _execute(statement, kind(self), lambda: original(self, *args, **kwargs))
         finally:
             state[_STATEMENT], state[_HANDLED] = outer, mark
 
@@ -133,34 +140,44 @@ def _is_handled_by_caller(mark: tuple[Verb, object] | None, verb: Verb, query: A
     return _model_of(query) is mark[1]
 
 
-def _execute(compiler: SQLCompiler, statement: Statement, rows: _Rows, original: Callable[[], Any]) -> Any:
-    using = rows.using
+def _execute_handled(statement: Statement, plan: WritePlan, original: Callable[[], Any]) -> Any:
+    try:
+        return original()
+    except BaseException as error:
+        if statement.may_have_run(error):
+            _collect_coarsely(plan)
+        raise
+
+
+def _execute(statement: Statement, rows: _Rows, original: Callable[[], Any]) -> Any:
     with rows.transaction():
         rows.before()
         try:
             result = original()
-        except (InterfaceError, OperationalError):
-            if not compiler.connection.in_atomic_block:
-                collect(_names_of(rows, -1, None), using)  # it may have run, and only its answer was lost
+        except BaseException as error:
+            if statement.may_have_run(error):
+                _collect_coarsely(rows.plan)
             raise
         if not statement.ran or statement.rows == 0:
             return result
-        names = _names_of(rows, statement.rows, result)
+        names = Names()
         try:
+            with fence(names, rows.plan):
+                names.update(rows.names(statement.rows, result))
             names.update(rows.after(statement.rows, result))
         except BaseException:
             names.everything = True
             raise
         finally:
-            collect(names, using)
+            collect(names, rows.using)
     return result
 
 
-def _names_of(rows: _Rows, count: int, result: Any) -> Names:
+def _collect_coarsely(plan: WritePlan) -> None:
     names = Names()
-    with fence(names, rows.plan):
-        names.update(rows.names(count, result))
-    return names
+    with fence(names, plan):
+        plan.add_coarsely(names)
+    collect(names, plan.using)
 
 
 class _Rows:

@@ -63,7 +63,10 @@ class ListenerFeed:
                 return
             if before is not None:
                 self._leave(before)
-            listener = self._listener = self._make_listener(self.own, self._journal)
+            listener = self._make_listener(self.own, self._journal)
+            if self._listener is not before:
+                return  # a signal handler was quicker: it does not wait for the lock of its own thread
+            self._listener = listener
             if before is not None:
                 listener.subscription.tally = before.subscription.tally
         # Not under the lock: gevent suspends whoever starts a thread, and a lock from before it took over (in an

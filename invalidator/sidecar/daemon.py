@@ -110,7 +110,7 @@ class ServedNamespace:
 
     def is_alive(self) -> bool:
         """Whether the listener makes progress, connected or not."""
-        return now_ns() < self._listener.turned_at + STUCK_AFTER_NS
+        return not self._listener.has_ended and now_ns() < self._listener.turned_at + STUCK_AFTER_NS
 
     def is_in_place(self) -> bool:
         """Whether the file at the path is the ledger that this sidecar writes."""

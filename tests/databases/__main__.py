@@ -23,7 +23,7 @@ from tests.databases.servers import SERVERS, DatabaseServerError
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIRE = "REQUIRE_DATABASES"
-ON_SERVERS = ("tests/unit/django_integration", "tests/databases")
+ON_SERVERS = ("tests/unit/django_integration", "tests/databases", "tests/proof/values/test_values.py")
 """What runs on the servers, too: no other tests use a database of Django's."""
 
 NO_TESTS = 5  # pytest's exit code

@@ -31,7 +31,7 @@ def test_all_tests_run_on_sqlite_and_those_of_django_on_servers(monkeypatch: pyt
 
     monkeypatch.setattr(runner, "run", run)
     assert runner.main(["--", "-x"]) == 0
-    on_servers = (["-x"], ("tests/unit/django_integration", "tests/databases"))
+    on_servers = (["-x"], ("tests/unit/django_integration", "tests/databases", "tests/proof/values/test_values.py"))
     assert ran == {"sqlite": (["-x"], ()), "postgresql": on_servers, "mariadb": on_servers}
 
 

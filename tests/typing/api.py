@@ -3,12 +3,14 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
 
-from invalidator import Hold, Invalidation, Invalidator, Loaded, NearCache, Receipt, Stats, Status, tag
+from invalidator import Guard, Hold, Invalidation, Invalidator, Loaded, NearCache, Receipt, Stats, Status, tag
 from invalidator.testing import EmbeddedServer, MemoryBus
 
 bus = Invalidator("redis://localhost:6379/0", namespace="shop", max_staleness=2.0, sidecar="auto")
 cache = NearCache(bus, maxsize=50_000, ttl=300)
 alone = NearCache("memory://", namespace="shop")
+own = NearCache(bus, copy="clone", guard=0.1)
+watched = NearCache(bus, guard=Guard(True, lambda changed: print(changed.where)))
 
 
 class Product:
@@ -92,6 +94,7 @@ def wrong() -> None:
     name("1")  # type: ignore[arg-type]
     cache.cached(tll=5)  # type: ignore[call-overload]
     cache.cached(300)  # type: ignore[call-overload]
+    NearCache(bus, copy="copy")  # type: ignore[arg-type]
     Product(1).pages("5")  # type: ignore[arg-type]
     cache.get_or_set("a", 1)  # type: ignore[call-overload]
     bus.invalidate(1)  # type: ignore[arg-type]

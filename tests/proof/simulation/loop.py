@@ -43,6 +43,10 @@ class SteppedLoop(asyncio.AbstractEventLoop):
 
     call_soon_threadsafe = call_soon
 
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        """Never: nobody gives up waiting for a load here."""
+        return Handle(callback, args, context or contextvars.copy_context())
+
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 

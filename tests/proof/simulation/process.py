@@ -38,8 +38,9 @@ from invalidator.weak_list import WeakList
 
 from .checks import EVERYTHING
 from .choices import MS, S
+from .loop import SteppedLoop
 from .network import SimConnection, SimLink
-from .words import SectionLock, SteppedWords
+from .words import SectionLock, SteppedWords, VisibleLock
 
 if TYPE_CHECKING:
     from .world import World
@@ -245,6 +246,7 @@ class Process:
         ):
             bus = SimBus(self)
         self.audience.bus = bus
+        bus._feed._lock = VisibleLock()
         if not self.listens:
             bus._feed._map = self.map_new_file
         return bus
@@ -547,10 +549,11 @@ def copy_memory(memory: T, found: Iterable[tuple[object, object]]) -> T:
     """
     reducers = {
         type(Lock()): lambda lock: (copy_lock, (lock.locked(),)),
-        type(RLock()): lambda lock: (RLock, ()),
+        type(RLock()): lambda lock: (copy_rlock, (lock._is_owned(),)),
         local: lambda it: (local, ()),
         WeakList: lambda items: (copy_weak_list, (list(items),)),
         asyncio.Task: lambda task: (lambda: task, ()),
+        SteppedLoop: lambda loop: (lambda: loop, ()),
     }
     with patch.dict(copyreg.dispatch_table, reducers):
         return copy.deepcopy(memory, {id(parents): childs for parents, childs in found})
@@ -560,6 +563,14 @@ def copy_lock(is_locked: bool) -> Any:
     """A lock in the same state."""
     lock = Lock()
     if is_locked:
+        lock.acquire()
+    return lock
+
+
+def copy_rlock(is_held: bool) -> Any:
+    """One that the only thread there is holds once, or not."""
+    lock = RLock()
+    if is_held:
         lock.acquire()
     return lock
 

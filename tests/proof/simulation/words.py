@@ -79,3 +79,25 @@ class SectionLock:
 
     def __exit__(self, *exception: object) -> None:
         self.release()
+
+
+class VisibleLock:
+    """A lock of which the world can see whether it is held. The world runs nobody who would have to wait for it."""
+
+    def __init__(self) -> None:
+        self.holds = 0
+
+    def acquire(self) -> None:
+        self.holds += 1
+
+    def release(self) -> None:
+        self.holds -= 1
+
+    def locked(self) -> bool:
+        return self.holds > 0
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()

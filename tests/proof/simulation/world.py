@@ -28,6 +28,7 @@ from .network import SimConnection, SimServer, take_post
 from .process import NOT_YET, Process, Thread
 from .setup import Setup, draw_setup
 from .source import Source
+from .words import VisibleLock
 
 DEEPEST = 4
 """How many threads may be in the middle of something while another one goes on."""
@@ -177,6 +178,7 @@ class World:
         loads._waiting.after_fork_in_child()
         with (
             self.loop.running(),
+            patch.object(loads._waiting, "lock", VisibleLock()),
             patch.object(subscription, "PAGE", self.setup.page),
             patch.object(sidecar_feed, "SPINS", 1),
             patch.object(sidecar_feed, "time", self),

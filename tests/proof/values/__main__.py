@@ -36,9 +36,9 @@ def _run(seeds, options) -> int:
         world, failure = run_seed(seed)
         worlds += 1
         operations += world.operations
-        reads += world.reads
-        checked += world.checked
-        looks += world.looks
+        reads += world.checks.reads
+        checked += world.checks.compared
+        looks += world.checks.looks
         if failure is not None:
             failures += 1
             print(explain(failure) if not options.all else f"seed {failure.seed}: {failure.violation}", flush=True)

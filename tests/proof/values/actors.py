@@ -6,6 +6,7 @@ was handed. One operation at a time, which may be left in the middle.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -148,15 +149,15 @@ class Actor:
     def read(self) -> None:
         """Ask a question, and see whether the answer is right."""
         question = self.choices.pick(self.world.questions)
-        if not self.world.may_read(self, question):
+        if self.wrote and not happens("tx"):
             return
         is_changed = bool(self.choices.draw(2)) and question.argument is not None
         self.say(lambda: f"{question}{', changed in memory' if is_changed else ''}")
-        with self.world.watched(self) as seen:
-            outcome = outcome_of(lambda: question.ask(is_changed))
+        seen = self.world.checks.begin_read(self.process)
+        outcome = outcome_of(lambda: question.ask(is_changed))
         self._raise_database_error(outcome)
         said = said_by(outcome)
-        self.world.check_answer(self, question, said, seen)
+        self.world.checks.check_answer(self, question, said, seen)
         if outcome[0] == "returns" and not question.shares:
             self.held = [*self.held, Held(question, outcome[1], said[1])][-MOST_HELD:]
 
@@ -173,10 +174,12 @@ class Actor:
 
     def _write(self, write: Callable[[], object]) -> None:
         if self.in_transaction:
-            self.wrote = True
+            before, self.wrote = self.wrote, True
             outcome = outcome_of(write)
+            if outcome[0] == "raises" and isinstance(outcome[1], DatabaseError):
+                self.wrote = before  # what it has written is about to be rolled back
         else:
-            with self.world.committing():
+            with self.world.checks.committing():
                 outcome = outcome_of(write)
         self._raise_database_error(outcome)
         if outcome[0] == "raises":
@@ -188,8 +191,6 @@ class Actor:
         """Enter a block."""
         if len(self.blocks) >= DEEPEST:
             return
-        if not connection.autocommit and connection.vendor == "sqlite":
-            return  # "it is impossible to use atomic() when autocommit is turned off", say Django's docs
         savepoint = bool(self.choices.draw(4)) or not self.blocks
         self.say(lambda: f"with atomic({'' if savepoint else 'savepoint=False'}):")
         block = transaction.atomic(savepoint=savepoint)
@@ -202,7 +203,7 @@ class Actor:
             self._leave(None)
         elif not connection.autocommit:
             self.say(lambda: "commit()")
-            with self.world.committing():
+            with self.world.checks.committing():
                 transaction.commit()
             self._forget_transaction()
             self._end_by_hand()
@@ -217,6 +218,7 @@ class Actor:
     def roll_back_by_hand(self) -> None:
         """Roll back without a block."""
         self.say(lambda: "rollback()")
+        connection.in_atomic_block = False  # Django forgets that if a block cannot be entered
         transaction.rollback()
         self._forget_transaction()
         self._end_by_hand()
@@ -227,8 +229,8 @@ class Actor:
             transaction.set_autocommit(True)
 
     def autocommit(self) -> None:
-        """Commit by hand from now on."""
-        if not self.in_transaction:
+        """Commit by hand from now on; not on SQLite, where Django forbids `atomic` then, and uses it itself."""
+        if not self.in_transaction and connection.vendor != "sqlite":
             self.say(lambda: "set_autocommit(False)")
             transaction.set_autocommit(False)
 
@@ -236,7 +238,7 @@ class Actor:
         block = self.blocks.pop()
         self.say(lambda: "# the block ends" if error is None else f"# the block ends by {type(error).__name__}")
         is_last = not self.blocks
-        with self.world.committing() if is_last and error is None else self.world.rolling_back():
+        with self.world.checks.committing() if is_last and error is None else nullcontext():
             try:
                 outcome = outcome_of(lambda: block.__exit__(*_details(error)))
             except TimeLimitError as limit:
@@ -262,12 +264,12 @@ class Actor:
         self.say(lambda: text)
         if adds and self.wrote:
             self.sets.add(pk)
-        with world.watched(self) as seen:
-            outcome = outcome_of(read)
+        seen = world.checks.begin_read(self.process)
+        outcome = outcome_of(read)
         self._raise_database_error(outcome)
-        if outcome == ("returns", by_hand.MISSING) or self.owes or world.is_set_by_others(pk, self):
+        if outcome == ("returns", by_hand.MISSING) or self.owes or world.checks.is_set_by_others(pk, self):
             return
-        world.check(self, text, said_by(outcome), lambda: by_hand.amount_of(pk), seen)
+        world.checks.check(self, text, said_by(outcome), lambda: by_hand.amount_of(pk), seen)
 
     def write_stock(self) -> None:
         """Write a row, and delete or set its key."""
@@ -308,10 +310,10 @@ class Actor:
         text, follow, truth = following
         self.held.remove(held)  # from now on it has more in it
         self.say(lambda: f"follows {text} of the answer of {held.question}")
-        with self.world.watched(self) as seen:
-            outcome = outcome_of(follow)
+        seen = self.world.checks.begin_read(self.process)
+        outcome = outcome_of(follow)
         self._raise_database_error(outcome)
-        self.world.check(self, text, said_by(outcome), truth, seen, is_query=True)
+        self.world.checks.check(self, text, said_by(outcome), truth, seen)
 
     def look_again(self) -> None:
         """Look at something that it was handed a while ago: nobody else may have changed it."""
@@ -321,7 +323,7 @@ class Actor:
         with self.world.calm():
             said = plainly(held.value)
         if said != held.said:
-            self.world.fail("handed out", f"{held.question} said\n    {held.said}\n  and says now\n    {said}")
+            self.world.checks.fail("handed out", f"{held.question} said\n    {held.said}\n  and says now\n    {said}")
 
     def speak(self) -> None:
         """Speak another language from now on, or be another tenant."""

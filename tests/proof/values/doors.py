@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.cache import caches
@@ -55,7 +55,8 @@ class Question:
 
     Args:
         number: of this question, in this world.
-        inner: another question, which the body asks first.
+        inner: another question, which the body asks, too.
+        twin: a question of the same function, with another argument.
     """
 
     door = ""
@@ -65,11 +66,21 @@ class Question:
     has_context = True
     """Whether KEY_CONTEXT is part of the key."""
 
-    def __init__(self, number: int, body: Body, argument: Argument | None, inner: Question | None = None) -> None:
+    takes_twins = False
+
+    def __init__(
+        self,
+        number: int,
+        body: Body,
+        argument: Argument | None,
+        inner: Question | None = None,
+        twin: Question | None = None,
+    ) -> None:
         self.number = number
         self.body = body
         self.argument = argument
         self.inner = inner
+        self.twin = twin
         self.open()
 
     def __str__(self) -> str:
@@ -111,21 +122,24 @@ class Question:
     @property
     def key(self) -> str:
         """A key of its own, for doors that take one."""
-        return f"q{self.number}"
+        return self.twin.key if self.twin else f"q{self.number}"
 
 
 class Cached(Question):
     """`@cached`."""
 
     door = "cached"
+    takes_twins = True
+    options: ClassVar[dict[str, Any]] = {"ttl": 300}
 
     def open(self) -> None:
+        if isinstance(self.twin, Cached):
+            self.function = self.twin.function
+            return
         function = self._function()
-        if not happens("keys"):  # they would share a name
+        if not happens("keys"):  # else all share a name
             function.__qualname__ = f"question_{self.number}"
-        else:
-            function.__qualname__ = "Question.answer"
-        self.function = cached(ttl=300)(function)
+        self.function = cached(**self.options)(function)
 
     def _function(self) -> Any:
         def without() -> Any:
@@ -142,6 +156,13 @@ class Cached(Question):
     def is_kept(self) -> bool:
         args = (self.argument.given(False),) if self.argument else ()
         return cache.peek(self.function._key(args, {})) is not None
+
+
+class Templated(Cached):
+    """`@cached` with a template, the same for all functions."""
+
+    door = "cached(key=…)"
+    options: ClassVar[dict[str, Any]] = {"key": "page:{argument}"}
 
 
 class AsyncCached(Cached):
@@ -293,6 +314,7 @@ class InTemplate(Question):
     """`{% cached %}`, and what is in it is text."""
 
     door = "{% cached %}"
+    takes_twins = True
 
     def open(self) -> None:
         on = " argument" if self.argument else ""
@@ -327,6 +349,7 @@ DOORS: tuple[type[Question], ...] = (
     BackendGetManySetMany,
     Lru,
     InTemplate,
+    Templated,
     AsyncCached,
     AsyncGetOrSet,
     AsyncBackend,
@@ -339,6 +362,8 @@ def fits(door: type[Question], body: Body, argument: Argument | None) -> bool:
         return False
     if issubclass(door, GetOrSet | Backend | Lru) and argument is not None and not argument.is_plain:
         return False  # what the application makes of its own row is its own affair
+    if issubclass(door, Templated):
+        return argument is not None and argument.is_plain
     if issubclass(door, Lru):
         return body.is_plain
     if issubclass(door, InTemplate):

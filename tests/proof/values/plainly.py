@@ -67,4 +67,4 @@ def outcome_of(call: Callable[[], Any]) -> tuple[str, Any]:
 def said_by(outcome: tuple[str, Any]) -> tuple[str, Any]:
     """What an outcome says."""
     how, value = outcome
-    return how, type(value).__name__ if how == "raises" else plainly(value)
+    return how, f"{type(value).__name__}: {value}" if how == "raises" else plainly(value)

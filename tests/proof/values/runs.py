@@ -22,7 +22,8 @@ from tests.databases.chosen import start  # noqa: E402
 from tests.proof.simulation.choices import Choices, Plan  # noqa: E402
 from tests.proof.simulation.shrink import shrink  # noqa: E402
 
-from .world import Violation, World  # noqa: E402
+from .checks import Violation  # noqa: E402
+from .world import World  # noqa: E402
 
 STEPS = 60
 """Long enough for a transaction, a second one beside it, and what is left of both."""

@@ -7,30 +7,25 @@ is kept anywhere, and would be served now, is compared with the truth.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import patch
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import caches
-from django.db import DatabaseError, connection, connections
-from django.utils import translation
+from django.db import connection, connections
 
 from django_integration.backend import settling
 from invalidator import loads
 from invalidator.link.memory import MemoryServer, close_server, open_server
 from tests.proof.simulation.choices import Choices
 
-from . import by_hand
 from .actors import Actor
 from .arguments import draw_argument, pks_of_models
+from .checks import Checks, Violation
 from .doors import DOORS, Lru, Question, bare, fits
-from .kinds import happens
 from .models import Book, Detail, Item, Label, Maker, Note, Shelf, Stock, Supply
-from .plainly import outcome_of, said_by
 from .processes import Process, Processes
 from .questions import BODIES
 from .setup import Setup, draw_setup
@@ -39,17 +34,6 @@ from .writes import fill
 
 URL = "memory://values"
 TABLES = (Note, Supply, Detail, Item.labels.through, Book, Item, Label, Shelf, Maker, Stock)
-
-
-class Violation(Exception):
-    """Somebody was served something that is not true."""
-
-
-class Seen(NamedTuple):
-    """What the world was like when a read began."""
-
-    moment: int
-    is_quiet: bool
 
 
 class World:
@@ -67,19 +51,12 @@ class World:
         self.setup: Setup = draw_setup(choices)
         self.trace: list[str] = []
         self.traced = traced
-        self.failure: Violation | None = None
         self.turns = Turns()
-        self.moment = 0
-        """Grows whenever what is committed may change."""
-        self.open_commits = 0
-        """How many operations may have committed something that is not published yet."""
-        self.reads = self.checked = self.looks = self.operations = 0
+        self.checks = Checks(self)
+        self.operations = 0
         self.has_ended = False
         """Whether what went wrong did so after the last step."""
         self._calm = 0
-        self._tasks: list[Any] = []
-        self._truths: dict[tuple[str, str], Any] = {}
-        self._truths_of = -1
         self.actors: list[Actor] = []
         self.server = open_server("values", MemoryServer())
         self.observer = Thread(self.turns, "observer")
@@ -99,7 +76,16 @@ class World:
         fill()
         pks = pks_of_models()
         self.stock = list(Stock.objects.order_by("pk").values_list("pk", flat=True))
-        self.questions = [self._draw_question(number, pks) for number in range(1, self.setup.questions + 1)]
+        self.questions: list[Question] = []
+        for number in range(1, self.setup.questions + 1):
+            question = self._draw_question(number, pks)
+            self.questions.append(question)
+            if question.takes_twins and question.argument is not None and self.choices.draw(2):
+                argument = draw_argument(self.choices, question.body, pks)
+                if fits(type(question), question.body, argument):
+                    self.questions.append(
+                        type(question)(100 + number, question.body, argument, question.inner, question)
+                    )
 
     def _draw_question(self, number: int, pks: Any, *, is_inner: bool = False) -> Question:
         choices = self.choices
@@ -144,166 +130,6 @@ class World:
         if self.traced:
             self.trace.append(text())
 
-    # What is committed.
-
-    @contextmanager
-    def committing(self) -> Iterator[None]:
-        """Inside, something may be committed; at the end it is published."""
-        self.moment += 1
-        self.open_commits += 1
-        try:
-            yield
-        finally:
-            self.moment += 1
-            self.open_commits -= 1
-
-    @contextmanager
-    def rolling_back(self) -> Iterator[None]:
-        """Inside, something is rolled back."""
-        yield
-
-    @contextmanager
-    def watched(self, actor: Actor) -> Iterator[Seen]:
-        """Inside, *actor* reads."""
-        self.reads += 1
-        yield self._seen(actor.process)
-
-    def _seen(self, process: Process) -> Seen:
-        return Seen(self.moment, self.open_commits == 0 and not process.is_behind)
-
-    def is_set_by_others(self, pk: int, actor: Actor | None) -> bool:
-        """Whether another transaction than that of *actor* has set the key of that row, and not ended."""
-        return any(pk in other.sets for other in self.actors if other is not actor)
-
-    # Checks.
-
-    def may_read(self, actor: Actor, question: Question) -> bool:
-        """Whether this world's kinds allow that read."""
-        return happens("tx") or not actor.wrote
-
-    def check_answer(self, actor: Actor, question: Question, said: Any, seen: Seen) -> None:
-        """Compare what *question* answered to *actor* with the truth."""
-        self.check(actor, str(question), said, question.truth, seen, mixes=question.inner is not None)
-
-    def check(
-        self,
-        actor: Actor,
-        what: str,
-        said: Any,
-        truth: Callable[[], Any],
-        seen: Seen,
-        *,
-        mixes: bool = False,
-        is_query: bool = False,
-    ) -> None:
-        """
-        Compare what *actor* was served with the truth. In its own turn.
-
-        Args:
-            mixes: whether it may be made of a cached part, and of one that is as old as the transaction.
-            is_query: whether it was a query of its own, which may be as old as its transaction.
-        """
-        if not seen.is_quiet or self._seen(actor.process) != seen:
-            return
-        self.checked += 1
-        in_transaction = actor.in_transaction
-        with self.calm(), bare():
-            outcome = outcome_of(truth)
-            own = said_by(outcome)
-        if outcome[0] == "raises" and isinstance(outcome[1], DatabaseError):
-            return  # a transaction that is broken has no truth
-        if said == own:
-            return
-        if not actor.wrote and connection.vendor == "sqlite":
-            # As old as its transaction, or as a cursor that an error has left open; or as new as the cache.
-            # (PostgreSQL and MariaDB read what is committed.)
-            if mixes:
-                return
-            if said == self._committed(truth):
-                return
-        where = "inside its transaction" if in_transaction else "outside of any transaction"
-        self.fail("served", f"{actor.name}, {where}, was served by {what}\n    {said}\n  and the truth is\n    {own}")
-
-    def _committed(self, truth: Callable[[], Any]) -> Any:
-        """The truth for whoever is in no transaction."""
-        result: list[Any] = []
-        context, language = copy_context(), translation.get_language()
-
-        def ask() -> None:
-            translation.activate(language)
-            result.append(said_by(outcome_of(truth)))
-            connections.close_all()
-
-        thread = threading.Thread(target=lambda: context.run(ask))
-        with self.calm(), bare():
-            thread.start()
-            thread.join()
-        return result[0]
-
-    def fail(self, rule: str, text: str) -> None:
-        """Somebody was served something wrong. The world ends."""
-        if self.failure is None:
-            self.failure = Violation(f"{rule}: {text}")
-            self.note(lambda: f"!! {rule}: {text}")
-
-    def look(self) -> None:
-        """Compare everything that is kept, and would be served now outside of a transaction, with the truth."""
-        if self.open_commits:
-            return
-        self._settle()
-        for process in self.processes.all:
-            if not process.is_behind:
-                self.processes.switch_to(process)
-                with self.calm():
-                    self.observer.call(lambda process=process: self._look_in(process))
-
-    def _settle(self) -> None:
-        """What the second level still has to be told, as soon as everybody knows everything."""
-        if self._tasks and not any(process.is_behind for process in self.processes.all):
-            with self.calm():
-                tasks, self._tasks[:] = list(self._tasks), []
-                self.observer.call(lambda: [settling._do_task(task) for task in tasks])
-
-    def _look_in(self, process: Process) -> None:
-        translation.activate("en")
-        for question in self.questions:
-            if outcome_of(question.is_kept) != ("returns", True):
-                continue
-            self.looks += 1
-            said = said_by(outcome_of(lambda question=question: question.look()))
-            truth = self._truth(question.key, lambda question=question: said_by(outcome_of(question.truth)))
-            if said != truth:
-                self.fail("kept", f"{process.name} keeps for {question}\n    {said}\n  and the truth is\n    {truth}")
-        if self.setup.stock:
-            self._look_at_stock(process)
-
-    def _look_at_stock(self, process: Process) -> None:
-        for pk in self.stock:
-            if self.is_set_by_others(pk, None):
-                continue
-            truth = self._truth(f"stock {pk}", lambda pk=pk: by_hand.amount_of(pk))
-            key = by_hand.key_of(pk)
-            for alias in by_hand.ALIASES:
-                cache: Any = caches[alias]
-                entry = cache._place.near.peek(cache.key_name(key))
-                if entry is not None and (said := cache.get(key)) != truth:
-                    self.fail(
-                        "kept", f"{process.name} keeps {key!r} in caches[{alias!r}]: {said}; the truth is {truth}"
-                    )
-            if not any(other.is_behind for other in self.processes.all):
-                said = caches["shared"].get(caches["two"].key_name(key), truth)  # type: ignore[attr-defined]
-                if said != truth:
-                    self.fail("second level", f"it has {key!r}: {said}; the truth is {truth}")
-
-    def _truth(self, key: str, ask: Callable[[], Any]) -> Any:
-        if self._truths_of != self.moment:
-            self._truths.clear()
-            self._truths_of = self.moment
-        if (key, "en") not in self._truths:
-            with bare():
-                self._truths[key, "en"] = ask()
-        return self._truths[key, "en"]
-
     # Life.
 
     def run(self, steps: int) -> None:
@@ -342,7 +168,7 @@ class World:
         if not actor.thread.busy:
             self.operations += 1
             self._raise_failure()
-            self.look()
+            self.checks.look()
 
     def _finish(self) -> None:
         self.has_ended = True
@@ -358,30 +184,30 @@ class World:
             for process in self.processes.all:
                 self.processes.switch_to(process)
                 process.receive()
-            self.look()
+            self.checks.look()
         self._raise_failure()
 
     def _raise_failure(self) -> None:
-        if self.failure is not None:
-            raise self.failure
+        if self.checks.failure is not None:
+            raise self.checks.failure
 
     @contextmanager
     def _patched(self) -> Iterator[None]:
         """Whoever waits for another's load gives its turn back."""
         wait, wait_async = loads.Load.wait, loads.Load.wait_async
 
-        def wait_in_turns(load: loads.Load) -> Any:
+        def wait_in_turns(load: loads.Load, *given: Any) -> Any:
             self.turns.wait_until(load._result.done)
-            return wait(load)
+            return wait(load, *given)
 
-        async def wait_async_in_turns(load: loads.Load) -> Any:
+        async def wait_async_in_turns(load: loads.Load, *given: Any) -> Any:
             self.turns.wait_until(load._result.done)  # this loop has nothing else to do
-            return await wait_async(load)
+            return await wait_async(load, *given)
 
         with (
             patch.object(loads.Load, "wait", wait_in_turns),
             patch.object(loads.Load, "wait_async", wait_async_in_turns),
-            patch.object(settling.settler, "add", self._tasks.append),
+            patch.object(settling.settler, "add", self.checks.tasks.append),
         ):
             yield
 

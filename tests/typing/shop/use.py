@@ -32,6 +32,11 @@ def product(pk: int) -> Product:
     return Product.objects.get(pk=pk)
 
 
+@cached(copy="none")
+def shared(pk: int) -> Product:
+    return Product.objects.get(pk=pk)
+
+
 @cached(tags=[model_tag(Product), tag("prices")])
 async def prices(least: int = 0) -> list[int]:
     return [found.price async for found in Product.objects.filter(price__gte=least)]

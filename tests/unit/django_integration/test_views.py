@@ -68,6 +68,8 @@ def test_a_process_that_hears_everything(staff: Client) -> None:
     assert "Everything that was invalidated up to a moment ago is known here." in text
     assert "CACHES: default, twin" in text
     assert "Second levels" in text
+    assert "for what was loaded in the last" in text
+    assert "failures" not in text
 
 
 def test_names_are_escaped(staff: Client) -> None:

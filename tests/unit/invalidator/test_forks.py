@@ -160,20 +160,35 @@ class TestOwners:
         in_child(take_all)
         Thread(take_all).outcome()
 
-    def test_one_that_is_registered_during_a_fork_is_not_released(self) -> None:
-        """It was not taken: a release would raise, or free what somebody else holds."""
-        late = Owner(threading.Lock())
+    @pytest.mark.parametrize("kind", [threading.Lock, threading.RLock])
+    def test_one_that_is_registered_during_a_fork_is_free_in_the_child_alone(self, kind) -> None:
+        """
+        It was not taken, so in the parent a release would free what somebody else holds. In the child that somebody
+        does not exist: a cache that another thread has just made, and is filling, would hang whoever invalidates.
+        """
+        late, threads = Owner(kind()), []
+
+        def use() -> None:
+            late.locks[0].acquire()
+            has_it.set()
+            enough.wait(PATIENCE_S)
+            late.locks[0].release()
 
         class Slow(Owner):
             def fork_locks(self) -> tuple[forks.Lock, ...]:
-                forks.register_for_forks(late)
-                late.locks[0].acquire()
+                if not threads:
+                    forks.register_for_forks(late)
+                    threads.append(Thread(use))
+                    has_it.wait(PATIENCE_S)
                 return ()
 
+        has_it, enough = threading.Event(), threading.Event()
         slow = Slow()
         forks.register_for_forks(slow)
-        in_child(lambda: _must_be(late.locks[0].locked(), expected=True))
-        assert late.locks[0].locked()
+        in_child(lambda: _must_be(late.locks[0].acquire(blocking=False), expected=True))
+        assert not late.locks[0].acquire(blocking=False)
+        enough.set()
+        threads[0].outcome()
 
     def test_one_that_dies_is_forgotten(self) -> None:
         owner = Owner()

@@ -505,3 +505,10 @@ def test_functions_of_one_name_have_results_of_their_own() -> None:
 def test_a_partial_is_named_by_its_function() -> None:
     with Invalidator("memory://", namespace="shop") as bus:
         assert coherent_lru_cache(bus=bus)(functools.partial(pow, 2)).tag == "builtins.pow"
+
+
+def test_an_option_that_is_not_known_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(TypeError, match=r"coherent_lru_cache has no option 'max_size': did you mean maxsize\?"):
+        coherent_lru_cache(bus=lambda: None, max_size=5)  # type: ignore[call-overload]
+    with pytest.raises(InvalidSetting, match=r"ttl must be .*, not '5': did you mean 5\?"):
+        coherent_lru_cache(bus=lambda: None, ttl="5")  # type: ignore[call-overload]

@@ -12,9 +12,9 @@ from itertools import product
 from typing import Any, Literal, get_args
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.cache import caches
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.template import Context, Template
 from django.test import TestCase, override_settings
 
@@ -69,7 +69,14 @@ def roll_back() -> None:
 
 def elsewhere(call: Callable[[], Any]) -> Any:
     """What another thread, which is in no transaction, gets."""
-    return Thread(call).outcome()
+
+    def call_and_close() -> Any:
+        try:
+            return call()
+        finally:
+            connections.close_all()
+
+    return Thread(call_and_close).outcome()
 
 
 # --------------------------------------------------------------------------------------- the table
@@ -379,6 +386,19 @@ class TestWhatOthersHaveSetMeanwhile:
 
 
 @both
+@pytest.mark.parametrize("update", [lambda cache: cache.incr("k"), lambda cache: cache.decr("k", 3)])
+def test_what_an_update_has_made_last_of_a_value_that_falls_falls_with_it(alias: str, update: Any) -> None:
+    """In a second level it is another number than the one that was set."""
+    cache: Any = caches[alias]
+    with transaction.atomic():
+        write()
+        cache.set("k", 5)
+        update(cache)
+        roll_back()
+    assert cache.get("k") is None
+
+
+@both
 def test_what_an_update_has_made_of_a_value_that_falls_falls_with_it(alias: str) -> None:
     """`incr`, `decr` and `touch` stand; but the number was never committed."""
     cache: Any = caches[alias]
@@ -553,18 +573,47 @@ class TestWhichTransactions:
         assert cache.get("k") is None
         assert any(KEY in message.keys for message in wire.messages())
 
-    def test_a_coroutine_belongs_to_the_transactions_of_every_thread(self, alias: str) -> None:
-        """`async_to_sync` may have called it from any of them."""
+    def test_a_coroutine_belongs_to_the_transaction_that_waits_for_it(self, alias: str) -> None:
+        """Though it may run in another thread."""
         cache: Any = caches[alias]
 
         async def change() -> None:
             await asyncio.gather(cache.aset("k", 1), cache.aset_many({"l": 2}), cache.aadd("m", 3))
 
+        def view() -> None:
+            with transaction.atomic():
+                write()
+                async_to_sync(change)()
+                roll_back()
+
+        view()
+        assert cache.get_many(["k", "l", "m"]) == {}
+        asyncio.run(sync_to_async(view)())
+        assert cache.get_many(["k", "l", "m"]) == {}
+
+    @pytest.mark.parametrize("end", ["commit", "rollback"])
+    def test_and_to_no_other(self, alias: str, end: str, wire: Wire) -> None:
+        """The session of an async view is not concerned by what goes wrong in the transaction of another request."""
+        cache: Any = caches[alias]
         with transaction.atomic():
             write()
-            async_to_sync(change)()
-            roll_back()
-        assert cache.get_many(["k", "l", "m"]) == {}
+            elsewhere(lambda: asyncio.run(cache.aset("k", "a session")))
+            wire.messages()
+            if end == "rollback":
+                roll_back()
+        assert cache.get("k") == "a session"
+        assert [message.keys for message in wire.messages()] == ([set()] if end == "commit" else [])
+
+    def test_of_transactions_by_hand_nobody_knows_who_has_begun_them(self, alias: str) -> None:
+        cache: Any = caches[alias]
+        transaction.set_autocommit(False)
+        try:
+            write()
+            elsewhere(lambda: asyncio.run(cache.aset("k", "in doubt")))
+            transaction.rollback()
+        finally:
+            transaction.set_autocommit(True)
+        assert cache.get("k") is None
 
     def test_outside_of_any_nothing_is_noted(self, alias: str, wire: Wire) -> None:
         cache: Any = caches[alias]
@@ -707,6 +756,14 @@ class TestInATestCase(TestCase):
             assert cache.delete("k")
             assert cache.get_many(["k", "l", "m"]) == {"m": 3}
         assert caches["below"]._cache == {}, "nothing was written there"
+
+    def test_nor_is_anything_deleted_there(self) -> None:
+        """What lies there may be that of a developer's own server."""
+        caches["below"].set(KEY, "somebody's")
+        invalidate(KEY)
+        bus().clear()
+        assert caches["below"].get(KEY) == "somebody's"
+        caches["below"].clear()
 
     def test_the_applications_own_blocks_roll_back(self) -> None:
         for alias in LEVELS:

@@ -13,6 +13,7 @@ from django.db import connection, models, transaction
 from django.db.models import F, prefetch_related_objects
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import cached_property
+from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
 
 from django_integration import cached
 from invalidator.extending import hand_out, keep
@@ -394,3 +395,40 @@ class TestInACachedFunction:
         mine[0].append(2)
         assert function() == [1]
         assert function() is not function()
+
+    def test_the_data_of_a_serializer(self) -> None:
+        """A list of dicts that leads back to its serializer. Readers get plain ones, as by pickle."""
+        row = fresh()
+        data = ReturnList([ReturnDict({"id": row.pk, "tags": ["a"]}, serializer=object())], serializer=object())
+        function = cached(key="data")(lambda: data)
+        function()
+        function()[0]["tags"].append("b")
+        assert function() == [{"id": row.pk, "tags": ["a"]}]
+        assert type(function()) is list
+
+    def test_a_formset_over_a_cached_list(self) -> None:
+        """It writes into each instance, and saves what has changed."""
+        fresh("a")
+        fresh("b")
+        animals()
+        factory = forms.modelformset_factory(Animal, fields=("name", "weight"), extra=0)
+        sent = {"form-TOTAL_FORMS": "2", "form-INITIAL_FORMS": "2"}
+        for number, row in enumerate(animals()):
+            sent |= {f"form-{number}-id": str(row.pk), f"form-{number}-name": "typed", f"form-{number}-weight": "no"}
+        formset = factory(sent, queryset=keep_in(Animal.objects.order_by("pk"), animals()))
+        assert not formset.is_valid()
+        assert [row.name for row in animals()] == ["a", "b"]
+
+    def test_a_row_that_is_deleted_by_a_reader_who_rolls_back(self) -> None:
+        pk = fresh().pk
+        animal(pk)
+        with suppress(ZeroDivisionError), transaction.atomic():
+            animal(pk).delete()
+            raise ZeroDivisionError
+        assert animal(pk).pk == pk
+
+
+def keep_in(rows: Any, cached: list[Any]) -> Any:
+    """A query set that has been evaluated to these rows."""
+    rows._result_cache = cached
+    return rows

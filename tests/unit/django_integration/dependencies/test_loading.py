@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.utils.functional import SimpleLazyObject
 
 from django_integration import Loaded, cache, cached, depends_on, invalidate, tag
 from django_integration.reads.default_cache import default_cache
+from invalidator.extending import COPIES
 from tests.support import Thread, wait_until
 from tests.unit.django_integration.zoo.models import Animal, Cage, Food, Note
 
@@ -250,3 +252,35 @@ def test_relations_read_in_a_loader_count() -> None:
     cage.name = "new"
     cage.save()
     assert cache.get_or_set("a", load) == "new"
+
+
+LEFT_TO_READ: dict[str, tuple[Callable[[], Any], Callable[[Any], str]]] = {
+    "a query set": (lambda: Cage.objects.order_by("pk"), lambda found: found[0].name),
+    "in a dict": (lambda: {"rows": Cage.objects.order_by("pk")}, lambda found: found["rows"][0].name),
+    "a lazy row": (lambda: SimpleLazyObject(Cage.objects.get), lambda found: found.name),
+    "lazy rows in a list": (lambda: [SimpleLazyObject(Cage.objects.get)], lambda found: found[0].name),
+    "a row with deferred fields": (lambda: Cage.objects.only("name").order_by("pk"), lambda found: found[0].name),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize(("make", "name_in"), LEFT_TO_READ.values(), ids=LEFT_TO_READ)
+def test_what_a_coroutine_leaves_to_be_read_is_not_read_on_the_event_loop(make, name_in, track, copy) -> None:
+    """Django refuses that; nor does a hit read anything."""
+    Cage.objects.create(name="big")
+
+    async def load() -> Any:
+        return make()
+
+    @cached(key="b", track=track, copy=copy)
+    async def function() -> Any:
+        return make()
+
+    async def main() -> None:
+        for _ in range(2):
+            for found in (await cache.aget_or_set("a", load, track=track, copy=copy), await function()):
+                if track or copy != "none":  # else nobody has read it, and that is for its readers
+                    assert name_in(found) == "big"
+
+    asyncio.run(main())

@@ -23,10 +23,10 @@ from ..conftest import WAIT_S
 
 OURS = "django_integration.backend.NearCacheBackend"
 CACHES = {
-    "default": {"BACKEND": OURS, "LOCATION": "one", "OPTIONS": {"L2": "below"}},
+    "default": {"BACKEND": OURS, "LOCATION": "one", "OPTIONS": {"L2": "below the page"}},
     "twin": {"BACKEND": OURS, "LOCATION": "one"},
     "other": {"BACKEND": OURS, "LOCATION": "two"},
-    "below": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "of the page"},
+    "below the page": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "of the page"},
 }
 AWAY = {"URL": "redis://ann:hunter2@127.0.0.1:1/0", "NAMESPACE": "away", "CLOSE_TIMEOUT": 0}
 
@@ -74,7 +74,7 @@ def test_every_near_cache_is_there() -> None:
         assert (one["name"], one["aliases"], one["location"]) == ("CACHES: default, twin", ["default", "twin"], "one")
         assert one["stats"]["hits"] >= 1
         assert (two["location"], two["stats"]) == ("two", None)
-        [level] = [level for level in found["second_levels"] if level["alias"] == "below"]
+        [level] = [level for level in found["second_levels"] if level["alias"] == "below the page"]
         assert (level["reachable"], level["errors"]) == (True, 0)
         json.dumps(found, allow_nan=False)
 

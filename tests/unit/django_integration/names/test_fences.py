@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -187,6 +188,28 @@ def test_what_is_the_application_s_passes(error: type[BaseException]) -> None:
     """A broken setting; a database that is away or has chosen us as a victim; an end of the process."""
     with pytest.raises(error), fence(Names(), plan_of(Cage, None)):
         raise error
+
+
+def test_a_time_limit_that_strikes_while_we_name_passes_and_voids(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task queue's handler raises an Exception of its own wherever it strikes: the task has to end."""
+
+    def handler(number: int, frame: object) -> None:
+        raise Ours
+
+    def struck(*_: object, **__: object) -> None:
+        handler(14, sys._getframe())
+
+    cage = Cage.objects.create()
+    wire.messages()
+    for write in (cage.save, lambda: Cage.objects.filter(pk=cage.pk).update(name="x")):
+        with monkeypatch.context() as patch:
+            for name in ("add_written", "add_columns"):
+                patch.setattr(WritePlan, name, struck)
+            with pytest.raises(Ours):
+                write()
+        said = wire.message()
+        assert said.everything or {"zoo.cage", "zoo.cage:*"} <= said.tags
+    assert not _logged
 
 
 def test_an_error_that_ends_the_transaction_passes() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -274,6 +275,28 @@ class TestWhatCanBeNamed:
             for name in ("one", "two", "one"):
                 monkeypatch.setattr(connections["default"], "schema_name", name, raising=False)
                 assert cache.get_or_set("menu", lambda name=name: name) == name
+
+    def test_a_package_for_tenants_needs_no_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connections["default"], "schema_name", "one", raising=False)
+        with key_context():
+            for name in ("one", "two", "one"):
+                monkeypatch.setattr(connections["default"], "schema_name", name)
+                assert cache.get_or_set("menu", lambda name=name: name) == name
+
+    def test_coroutines_of_tenants_share_nothing_unless_all_connections_are_at_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The connection of the event loop's thread is not the one that their queries will use."""
+
+        async def read() -> Any:
+            return cache.set("menu", 1), cache.get("menu")
+
+        there = SimpleNamespace(alias="default", schema_name="one")
+        monkeypatch.setattr(context, "known", [there, there, SimpleNamespace(alias="other")])
+        with key_context("schema"):
+            assert asyncio.run(read()) == (True, 1)
+            monkeypatch.setattr(context, "known", [there, SimpleNamespace(alias="default", schema_name="two")])
+            assert asyncio.run(read()) == (True, None)
 
     def test_the_database_that_a_router_chooses(self) -> None:
         @cached

@@ -59,10 +59,14 @@ def test_a_time_limit_in_a_commit_may_have_been_one(wire: Wire) -> None:
         real()
         raise TimeLimit
 
+    log: list[str] = []
     real = connection._commit
-    with pytest.raises(TimeLimit):
-        create_with(interrupt)
-    assert "zoo.cage" in set().union(*[message.tags for message in wire.messages()])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TimeLimit), transaction.atomic():  # noqa: PT012
+        invalidate("a")
+        follow("key", lambda: Following(log))
+        patch.setattr(connection, "_commit", interrupt)
+    assert log[:2] == ["it rolled back", "it committed"]
+    assert {"a", "it"} == set().union(*[message.keys for message in wire.messages()])
 
 
 @pytest.mark.usefixtures("autocommit_off")

@@ -7,6 +7,7 @@ from django.db import connection, connections, transaction
 from django.test import TestCase
 
 from django_integration import bus, invalidate
+from django_integration.transactions import progress
 from django_integration.transactions.progress import (
     began_at,
     blocks_of_test_case,
@@ -33,6 +34,16 @@ def in_a_test_case() -> Iterator[None]:
     yield
     Case._rollback_atomics(for_the_test)
     Case._rollback_atomics(for_the_class)
+
+
+def test_a_thread_may_connect_while_a_coroutine_looks_at_all_connections() -> None:
+    """Otherwise a request fails because another one has opened its first connection."""
+    seen = iter(progress.known)
+    first = next(seen)
+    other = first.copy()
+    progress.known.add(other)
+    assert other not in list(seen)
+    assert other in list(progress.known)
 
 
 def test_asking_for_a_transaction_connects_to_no_database(wire: Wire) -> None:

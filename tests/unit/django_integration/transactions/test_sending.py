@@ -106,6 +106,22 @@ def test_a_failure_after_the_commit_is_logged_and_not_raised(
     assert "invalidation_failed" in caplog.text
 
 
+def test_a_time_limit_that_strikes_while_the_message_is_made_goes_its_way_and_the_message_too(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TimeLimit(BaseException):
+        pass
+
+    def interrupt(*_: object, **__: object) -> None:
+        monkeypatch.undo()
+        raise TimeLimit
+
+    with pytest.raises(TimeLimit), transaction.atomic():  # noqa: PT012
+        invalidate("a")
+        monkeypatch.setattr(bus(), "invalidate", interrupt)
+    assert wire.messages() == [keys("a")]
+
+
 def test_too_many_names_become_everything(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_integration.names.names.MAX_NAMES", 10)
     with transaction.atomic():

@@ -286,6 +286,15 @@ def test_what_is_set_after_a_write_says_by_its_tags_of_what_it_was_made() -> Non
     assert not may([model_tag(Food), "a tag of one's own"])
 
 
+def test_tags_of_ones_own_do_not_say_what_was_read() -> None:
+    """Nothing is recorded, since it was read before, and it is not committed."""
+    with rolled_back():
+        made = Cage.objects.create(name="never")
+        assert cache.get_or_set("page", lambda: made.name, tags=["mine"]) == "never"
+        assert elsewhere(lambda: cache.get("page")) is None
+    assert cache.get("page") is None
+
+
 def test_what_a_cached_function_sets_may_be_made_of_what_it_has_read() -> None:
     def load() -> list[str]:
         found = names(Animal.objects.filter(cage__name="a"))
@@ -295,6 +304,7 @@ def test_what_a_cached_function_sets_may_be_made_of_what_it_has_read() -> None:
     with rolled_back():
         ape().delete()
         cache.get_or_set("names", load)
+        assert elsewhere(lambda: cache.get("page")) is None
     assert cache.get("page") is None
 
 

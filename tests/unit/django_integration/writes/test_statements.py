@@ -1,5 +1,6 @@
 """Writes without signals: every statement of the ORM publishes the rows it changed, and adds no query."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -339,6 +340,66 @@ def test_a_write_whose_answer_was_lost_may_have_worked(cage: Cage, wire: Wire, w
     with pytest.raises(OperationalError), transaction.atomic(), connection.execute_wrapper(lose):
         write(cage)
     assert wire.messages() == [], "that was rolled back"
+
+
+class TimeLimit(BaseException):
+    """No error of a database, and no Exception: a soft time limit, a greenlet's time-out, Ctrl-C."""
+
+
+class LimitOfATask(Exception):
+    """As task queues have it: an Exception, which a signal handler raises."""
+
+
+STRUCK: dict[str, Callable[[Cage], object]] = {
+    "update": lambda cage: Cage.objects.update(name="x"),
+    "update with functions": lambda cage: Ticket.objects.update(day=2),
+    "save": lambda cage: cage.save(),
+    "create": lambda cage: Cage.objects.create(),
+    "bulk_create": lambda cage: Cage.objects.bulk_create([Cage()]),
+    "bulk_update": lambda cage: Cage.objects.bulk_update([cage], ["name"]),
+    "delete": lambda cage: Note.objects.get().delete(),
+    "fast delete": lambda cage: Note.objects.all().delete(),
+}
+
+
+@pytest.mark.parametrize("kind", [TimeLimit, LimitOfATask])
+@pytest.mark.parametrize("in_transaction", [False, True])
+@pytest.mark.parametrize("write", STRUCK)
+def test_a_write_that_something_ends_after_its_statement_is_published(
+    write: str, in_transaction: bool, kind: type[BaseException], cage: Cage, wire: Wire
+) -> None:
+    """The statement has run; outside of a transaction it is committed, and in one the application may go on."""
+
+    def strike(execute: Callable[..., object], sql: str, *rest: Any) -> None:
+        execute(sql, *rest)
+        if sql.startswith(("UPDATE", "INSERT", "DELETE")):
+            raise kind
+
+    Note.objects.create()
+    Ticket.objects.create(day=1)
+    wire.messages()
+    with transaction.atomic() if in_transaction else contextlib.nullcontext():
+        with connection.execute_wrapper(strike), pytest.raises(kind):
+            STRUCK[write](cage)
+        if connection.needs_rollback:  # a transaction of Django's own was in between
+            transaction.set_rollback(False)
+    label = {"update with functions": "zoo.ticket"}.get(write, "zoo.note" if "delete" in write else "zoo.cage")
+    messages = wire.messages()
+    # Some have a transaction of their own.
+    own = {"bulk_create", "bulk_update", "delete", "fast delete", "update with functions"}
+    is_rolled_back = not in_transaction and not messages and write in own
+    assert is_rolled_back or any(message.everything or label in message.tags for message in messages)
+
+
+def test_a_write_that_fails_before_its_statement_publishes_nothing(cage: Cage, wire: Wire) -> None:
+    for fail in (
+        lambda: Cage.objects.update(name=[object()], id="x"),
+        lambda: Animal.objects.create(weight="heavy"),
+        lambda: Animal.objects.bulk_create([Animal(weight="heavy")]),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            fail()
+    assert not wire.messages()
 
 
 def test_the_wrappers_are_put_on_once() -> None:

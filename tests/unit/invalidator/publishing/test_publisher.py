@@ -13,7 +13,8 @@ from invalidator.names import redis_names
 from invalidator.publishing.hold import Hold
 from invalidator.publishing.publisher import BODIES_AT_ONCE, Publisher
 from invalidator.receipt import Receipt
-from tests.support import SilentLink, Thread, wait_until
+from invalidator.steps import Steps
+from tests.support import PATIENCE_S, SilentLink, Thread, wait_until
 
 
 class Hasty(Random):
@@ -291,3 +292,58 @@ class TestFork:
         assert publisher.publish(["childs"], ()).accepted
         assert decode(link.published[-1][0]).node == "child"
         courier.join(30)
+
+
+class NoThread:
+    """A worker for which there is no thread."""
+
+    def __init__(self, name: str, steps: Steps) -> None:
+        self.was_started = False
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def join(self, timeout_s: float) -> bool:
+        return True
+
+
+class TestWithoutThreads:
+    def test_the_caller_delivers_what_waits(self, make, link) -> None:
+        """The interpreter is going down, or the system is out of threads."""
+        publisher = make(make_worker=NoThread)
+        link.down = True
+        first = publisher.publish(["a"], ())
+        assert first.queued
+        link.down = False
+        second = publisher.publish(["b"], ())
+        assert first.accepted
+        assert second.accepted
+        assert link.names_published == ["a", "b"]
+
+    def test_closing_delivers_what_waits(self, make, link) -> None:
+        publisher = make(make_worker=NoThread)
+        link.down = True
+        receipt = publisher.publish(["a"], ())
+        link.down = False
+        assert publisher.close(PATIENCE_S) == 0
+        assert receipt.accepted
+
+    def test_closing_says_what_is_lost(self, make, link) -> None:
+        publisher = make(make_worker=NoThread)
+        link.down = True
+        publisher.publish(["a", "b"], ())
+        assert publisher.close(0) == 2
+
+
+class TestAnythingThatIsRaised:
+    def test_the_courier_goes_on(self, make, link) -> None:
+        """A bug of ours, or a library's BaseException: a courier that ended would leave the queue for ever."""
+        errors = iter([LinkDown("away"), SystemExit("odd"), RuntimeError("odd")])
+
+        def fail() -> None:
+            if (error := next(errors, None)) is not None:
+                raise error
+
+        link.before_publish = fail
+        assert make().publish(["a"], ()).wait(PATIENCE_S)
+        assert link.names_published == ["a"]

@@ -65,6 +65,14 @@ def test_a_listener_that_is_stuck_is_not_alive(sidecar: Sidecar, monkeypatch: py
     assert not namespace.is_alive()
 
 
+def test_a_listener_whose_thread_has_ended_is_not_alive(sidecar: Sidecar) -> None:
+    """Nothing but a new process starts another: whoever watches `/livez` has to see it at once."""
+    namespace = sidecar.served[0]
+    assert namespace.is_alive()
+    namespace._listener.close(PATIENCE_S)
+    assert not namespace.is_alive()
+
+
 def test_a_ledger_stays_locked_as_long_as_its_listener_may_write(paths: dict[str, Path]) -> None:
     config = Config(namespace="shop", slots=1024, close_timeout=0)
     namespace = ServedNamespace(URL, config, paths["shop"])
