@@ -137,7 +137,7 @@ class OwnQuery(Query):
 class OwnCompiler(SQLCompiler):
     def as_sql(self, *args: Any, **kwargs: Any) -> Any:
         sql, params = super().as_sql(*args, **kwargs)
-        return f"WITH before AS (SELECT cage_id FROM zoo_note) {sql}", params
+        return f"WITH earlier AS (SELECT cage_id FROM zoo_note) {sql}", params
 
 
 def own_query() -> QuerySet[Cage]:
@@ -149,7 +149,7 @@ def of_a_cte() -> QuerySet[Cage]:
     cages = own_query()
     cages.query.get_initial_alias()
     cages.query.join(
-        Join("before", "zoo_cage", "before", "INNER JOIN", Note._meta.get_field("cage").remote_field, nullable=False)
+        Join("earlier", "zoo_cage", "earlier", "INNER JOIN", Note._meta.get_field("cage").remote_field, nullable=False)
     )
     return cages
 
