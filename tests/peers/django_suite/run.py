@@ -38,7 +38,7 @@ settings.configure(
 django.setup()
 
 from cache.tests import BaseCacheTests, caches_setting_for_tests  # type: ignore[import-not-found]  # noqa: E402
-from django.test import TestCase, override_settings  # noqa: E402
+from django.test import TestCase, TransactionTestCase, override_settings  # noqa: E402
 from django.test.utils import (  # noqa: E402
     setup_databases,
     setup_test_environment,
@@ -75,14 +75,14 @@ class DeepTests(BaseCacheTests, TestCase):  # type: ignore[misc]
 
 
 @override_settings(CACHES=with_l2(BACKEND="django.core.cache.backends.redis.RedisCache", LOCATION=L2_URL))
-class OnRedisTests(BaseCacheTests, TestCase):  # type: ignore[misc]
-    """Values live in Django's RedisCache."""
+class OnRedisTests(BaseCacheTests, TransactionTestCase):  # type: ignore[misc]
+    """Values live in Django's RedisCache. (Inside a TestCase no second level is used.)"""
 
     incr_decr_type_error = redis.ResponseError  # as in Django's own tests of RedisCache
 
 
 @override_settings(CACHES=with_l2(BACKEND="django.core.cache.backends.locmem.LocMemCache", LOCATION="l2"))
-class OnLocMemTests(BaseCacheTests, TestCase):  # type: ignore[misc]
+class OnLocMemTests(BaseCacheTests, TransactionTestCase):  # type: ignore[misc]
     """Values live in Django's LocMemCache."""
 
 
