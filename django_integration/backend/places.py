@@ -32,7 +32,7 @@ class PlaceView(TransactionView):
 
     def knows_sources(self, entry: Entry[Any]) -> bool:
         """See `TransactionView`."""
-        return RECORDED in entry.tags and bool(entry.parts or any(not tag.startswith(OWN_TAGS) for tag in entry.tags))
+        return RECORDED in entry.tags
 
 
 class Place:

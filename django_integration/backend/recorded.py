@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from invalidator import Loaded
 from invalidator.extending import ABOUT_TO_LOAD
 
-from ..dependencies import loading
+from ..dependencies import loading, recorder
 from .one_level import OneLevel
 from .places import RECORDED
 
@@ -29,11 +30,22 @@ class Recorded(OneLevel):
         kept = self.near.get(name, ABOUT_TO_LOAD)
         if kept is not ABOUT_TO_LOAD:
             return kept
-        return loading.load(self.near, name, loader, ttl=ttl, tags=(*self.tags, RECORDED), track=True)
+        return loading.load(self.near, name, lambda: _marked(loader()), ttl=ttl, tags=self.tags, track=True)
 
     async def aload(self, name: str, loader: Callable[[], Awaitable[Any]], ttl: float | None) -> Any:
         """See `Levels`."""
         kept = self.near.get(name, ABOUT_TO_LOAD)
         if kept is not ABOUT_TO_LOAD:
             return kept
-        return await loading.aload(self.near, name, loader, ttl=ttl, tags=(*self.tags, RECORDED), track=True)
+
+        async def load() -> Any:
+            return _marked(await loader())
+
+        return await loading.aload(self.near, name, load, ttl=ttl, tags=self.tags, track=True)
+
+
+def _marked(kept: Any) -> Any:
+    """Mark what a loader has returned, at its end, if anything was recorded."""
+    recording = recorder.current()
+    has_read = recording is not None and (recording.models() or recording.made_from)
+    return Loaded(kept, tags=(RECORDED,)) if has_read else kept

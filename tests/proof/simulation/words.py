@@ -11,7 +11,6 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 Memory = array  # of signed 64-bit integers
 
@@ -53,18 +52,6 @@ class SteppedWords:
         """Let the listener finish the section it is in."""
         while self.unstored:
             self.store_next()
-
-
-def is_held(lock: Any) -> bool:
-    """Whether anybody has *lock*, of whatever kind."""
-    if hasattr(lock, "locked"):
-        return bool(lock.locked())
-    if lock._is_owned():  # an RLock, before Python 3.14
-        return True
-    is_free: bool = lock.acquire(blocking=False)
-    if is_free:
-        lock.release()
-    return not is_free
 
 
 class SectionLock:

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.cache import caches
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.template import Context, Template
 from django.test import TestCase, override_settings
 
@@ -69,7 +69,14 @@ def roll_back() -> None:
 
 def elsewhere(call: Callable[[], Any]) -> Any:
     """What another thread, which is in no transaction, gets."""
-    return Thread(call).outcome()
+
+    def call_and_close() -> Any:
+        try:
+            return call()
+        finally:
+            connections.close_all()
+
+    return Thread(call_and_close).outcome()
 
 
 # --------------------------------------------------------------------------------------- the table
@@ -376,6 +383,19 @@ class TestWhatOthersHaveSetMeanwhile:
             elsewhere(another)
             roll_back()
         assert cache.get_many(["k", "l"]) == {"l": "another"}
+
+
+@both
+@pytest.mark.parametrize("update", [lambda cache: cache.incr("k"), lambda cache: cache.decr("k", 3)])
+def test_what_an_update_has_made_last_of_a_value_that_falls_falls_with_it(alias: str, update: Any) -> None:
+    """In a second level it is another number than the one that was set."""
+    cache: Any = caches[alias]
+    with transaction.atomic():
+        write()
+        cache.set("k", 5)
+        update(cache)
+        roll_back()
+    assert cache.get("k") is None
 
 
 @both
@@ -736,6 +756,14 @@ class TestInATestCase(TestCase):
             assert cache.delete("k")
             assert cache.get_many(["k", "l", "m"]) == {"m": 3}
         assert caches["below"]._cache == {}, "nothing was written there"
+
+    def test_nor_is_anything_deleted_there(self) -> None:
+        """What lies there may be that of a developer's own server."""
+        caches["below"].set(KEY, "somebody's")
+        invalidate(KEY)
+        bus().clear()
+        assert caches["below"].get(KEY) == "somebody's"
+        caches["below"].clear()
 
     def test_the_applications_own_blocks_roll_back(self) -> None:
         for alias in LEVELS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 
 from django_integration.backend import following_below, settling
 from tests.support import Thread
@@ -118,6 +118,7 @@ def test_a_fill_that_arrives_after_the_commit_is_taken_back(cache, second) -> No
         with transaction.atomic():
             cache.delete("k")
             Cage.objects.update(name="new")
+        connections.close_all()
         return name
 
     assert Thread(lambda: cache.get_or_set("k", load)).outcome() == "old"

@@ -25,6 +25,8 @@ CACHES: dict[str, Any] = {
     "default": {"BACKEND": OURS, "OPTIONS": {"DEPENDENCIES": True}},
     "live": {"BACKEND": OURS, "LOCATION": "live", "OPTIONS": {"DEPENDENCIES": True, "COPY": "none"}},
     "same place": {"BACKEND": OURS},
+    "tagged": {"BACKEND": OURS, "OPTIONS": {"TAGS": ["zoo.food", "prices"]}},
+    "recorded and tagged": {"BACKEND": OURS, "OPTIONS": {"TAGS": ["zoo.food", "prices"], "DEPENDENCIES": True}},
 }
 
 
@@ -168,7 +170,7 @@ class TestInATransactionThatHasWritten:
         assert load(cache, name) == "big"
 
     @both
-    @pytest.mark.parametrize("alias", ["default", "same place"])
+    @pytest.mark.parametrize("alias", ["default", "same place", "tagged", "recorded and tagged"])
     def test_nor_what_has_read_nothing(self, cage, load, alias) -> None:
         """It may have been computed from what the transaction has in memory."""
         with transaction.atomic():
