@@ -102,6 +102,7 @@ MUTATIONS = (
     mutation(
         "with autocommit off, a commit publishes",
         (f"{TRANSACTIONS}.committing", "if changed.by_hand or hold is not None:", "if hold is not None:"),
+        tests="tests/unit/django_integration/transactions",
     ),
     mutation(
         "what was set in a transaction is void at its rollback",
@@ -268,9 +269,9 @@ MUTATIONS = (
 )
 
 IN_SHORT = (
-    "a list that a row may have left is not kept",
-    "a row that is an argument is read again",
-    "what would be read later is read in the load",
+    "a transaction reads past the caches what it has changed",
+    "nothing is shared that may be uncommitted (the whole rule)",
+    "what is read in a transaction is as old as its beginning",
     "a hit hands out a clone",
 )
 """Tried in every `make test`."""

@@ -224,6 +224,28 @@ def test_the_end_of_a_test_voids_what_it_has_stored_and_nothing_else() -> None:
     assert set(caches["l2"]._cache) == {caches["l2"].make_key(caches["over"].make_key("before"))}, "nothing of a test"
 
 
+class OnlyReading(TestCase):
+    """What the class has written is cached from its beginning to its end, since no test writes to that table."""
+
+    __test__ = False  # for pytest: they are run below
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        Food.objects.create()
+        assert committed() == 1
+
+    def test_it(self) -> None:
+        for _ in range(2):
+            with self.assertNumQueries(0):
+                assert committed() == 1
+
+
+@pytest.mark.usefixtures("project")
+def test_what_a_class_has_stored_leaves_at_its_end() -> None:
+    run(OnlyReading)
+    assert committed() == 0
+
+
 class OnTwoDatabases(TestCase):
     """Each has blocks of its own, which end one after the other."""
 
@@ -291,8 +313,9 @@ def test_a_load_that_is_under_way_at_the_end_is_not_kept() -> None:
         Case._rollback_atomics(for_the_class)
         return found
 
-    assert cache.get_or_set("tc:names", load) == ["never"]
-    assert names() == []
+    cache.evict("tc:load")
+    assert cache.get_or_set("tc:load", load) == ["never"]
+    assert cache.get("tc:load") is None
 
 
 # ------------------------------------------------------------------------------------------- the project's bus

@@ -298,7 +298,7 @@ def test_tags_of_ones_own_do_not_say_what_was_read() -> None:
 def test_what_a_cached_function_sets_may_be_made_of_what_it_has_read() -> None:
     def load() -> list[str]:
         found = names(Animal.objects.filter(cage__name="a"))
-        cache.set("page", found, tags=[model_tag(Food)])
+        cache.set("page", found, tags=[model_tag(Aquarium)])
         return found
 
     with rolled_back():
