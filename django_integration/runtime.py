@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
-from invalidator import Hold, Invalidator, Receipt, Tag
+from invalidator import Hold, Invalidator, InvalidatorError, Receipt, Tag
 from invalidator.extending import CONFIG_OPTIONS, FreshRLock
 
 from . import conf as configuration
@@ -58,8 +58,15 @@ class Bus(Invalidator):
     """The library's, but names leave the shared stores before they are published."""
 
     def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
-        """See `Invalidator.invalidate`."""
-        return _publish_deleted(self, keys, lambda: super(Bus, self).invalidate(*keys, tags=tags))
+        """See `Invalidator.invalidate`; an exception that strikes while a shared store deletes is made up for, too."""
+        try:
+            tags = tags if isinstance(tags, Collection) else tuple(tags)  # it may be needed twice
+            return _publish_deleted(self, keys, lambda: super(Bus, self).invalidate(*keys, tags=tags))
+        except InvalidatorError:
+            raise
+        except BaseException:
+            _publish_deleted(self, keys, lambda: self.invalidate_later(*keys, tags=tags))
+            raise
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """See `Invalidator.ainvalidate`."""

@@ -138,6 +138,42 @@ def test_what_a_transaction_publishes_again_is_deleted_from_no_shared_store() ->
         runtime._shared_stores.remove(store)
 
 
+def test_a_time_limit_in_a_shared_store_loses_nothing() -> None:
+    """The key is deleted there, and published, though the exception goes on to the caller."""
+    deleted: list[str] = []
+
+    class Struck(Exception):
+        """Of a task queue, such as Celery's."""
+
+    class Store:
+        strikes = True
+
+        def is_used(self) -> bool:
+            return True
+
+        def delete(self, keys: Sequence[str]) -> None:
+            if self.strikes:
+                self.strikes = False
+                raise Struck
+            deleted.extend(keys)
+
+        def check_again(self, keys: Sequence[str], receipt: Receipt, begun: int) -> None:
+            """Nothing was stored meanwhile."""
+
+        def delete_all(self) -> None:
+            raise AssertionError("this is no clear")
+
+    store = Store()
+    runtime.add_shared_store(store)
+    try:
+        with pytest.raises(Struck):
+            bus().invalidate("a", tags=iter(["t"]))
+    finally:
+        runtime._shared_stores.remove(store)
+    assert deleted == ["a"]
+    wait_until(lambda: any("a" in each.keys and "t" in each.tags for each in bus().read_journal(10)))
+
+
 def test_a_wrong_setting_is_said_on_first_use() -> None:
     with override_settings(INVALIDATOR={"URL": "memory://"}), pytest.raises(ImproperlyConfigured, match="NAMESPACE"):
         bus()
