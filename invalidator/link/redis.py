@@ -116,7 +116,8 @@ class RedisLink:
             raise InvalidSetting(f"url cannot work: {error}") from error
         self._most = connections
         self._connections = Connections(self._make_connection, most=connections, wait_s=timeout_s)
-        self._heads: tuple[Literal["EVALSHA", "EVAL"], ...] = ("EVALSHA", "EVAL")
+        self._sends_text = False
+        """Whether the script is sent as text each time, because the server refuses to run it by its hash."""
 
     def connect(self) -> RedisConnection:
         return RedisConnection(self._make_connection())
@@ -130,18 +131,18 @@ class RedisLink:
         return Accepted(id.decode(), listeners)
 
     def _run_script(self, names: RedisNames, journal_length: int, rest: Packed) -> Any:
-        if self._heads[0] == "EVAL":
-            return self._ask(_packed_head("EVAL", names, journal_length), rest)
-        try:
-            return self._ask(_packed_head("EVALSHA", names, journal_length), rest)
-        except redis.exceptions.NoScriptError:  # a new server, a failover, SCRIPT FLUSH: EVAL also loads it
-            return self._ask(_packed_head("EVAL", names, journal_length), rest)
-        except redis.ResponseError as error:
-            if not _is_refused_command(error):
-                raise
-            answer = self._ask(_packed_head("EVAL", names, journal_length), rest)
-            self._heads = ("EVAL",)  # this user may send EVAL alone, or EVALSHA was renamed
-            return answer
+        was_refused = False
+        if not self._sends_text:
+            try:
+                return self._ask(_packed_head("EVALSHA", names, journal_length), rest)
+            except redis.ResponseError as error:
+                was_refused = _is_refused_command(error)  # this user may send EVAL alone, or EVALSHA was renamed
+                # Else a new server, a failover, SCRIPT FLUSH: EVAL also loads the script.
+                if not (was_refused or isinstance(error, redis.exceptions.NoScriptError)):
+                    raise
+        answer = self._ask(_packed_head("EVAL", names, journal_length), rest)
+        self._sends_text = self._sends_text or was_refused
+        return answer
 
     def _ask(self, head: Packed, rest: Packed) -> Any:
         """

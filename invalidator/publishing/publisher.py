@@ -229,9 +229,12 @@ class Publisher:
             # application that was preloaded) would block every other greenlet, and with them this one.
             courier.start()
         except RuntimeError as error:  # out of threads, or the interpreter is going down
-            self._courier = None
             log.warning("no thread can be started to deliver the queue error=%s", error)
-            self._deliver_here(HERE_S)
+            try:
+                self._deliver_here(HERE_S)  # still the one courier: another thread leaves the batch under way to it
+            finally:
+                if self._courier is courier:
+                    self._courier = None
         except BaseException:  # rule 4: it may have struck before the courier began
             if courier is not None and not courier.was_started and self._courier is courier:
                 self._courier = None

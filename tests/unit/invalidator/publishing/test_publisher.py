@@ -320,6 +320,22 @@ class TestWithoutThreads:
         assert second.accepted
         assert link.names_published == ["a", "b"]
 
+    def test_one_caller_delivers_at_a_time(self, make, link) -> None:
+        """Two that took one batch would each take the next one for delivered."""
+        publisher = make(make_worker=NoThread)
+        link.down = True
+        publisher.publish(["a"], ())
+        link.down = False
+        more = iter(["c"])
+
+        def publish_more() -> None:
+            for key in more:
+                publisher.publish([key], ())
+
+        link.before_publish = publish_more
+        publisher.publish(["b"], ())
+        assert link.names_published == ["a", "b", "c"]
+
     def test_closing_delivers_what_waits(self, make, link) -> None:
         publisher = make(make_worker=NoThread)
         link.down = True
