@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 
-from invalidator import Hold, Invalidator, InvalidatorError, Receipt, Tag
-from invalidator.extending import CONFIG_OPTIONS, FreshRLock
+from invalidator import Hold, Invalidator, Receipt, Tag
+from invalidator.extending import CONFIG_OPTIONS, FreshRLock, check_tags
 
 from . import conf as configuration
 from .conf import conf
@@ -57,16 +57,14 @@ def add_shared_store(store: SharedStore) -> None:
 class Bus(Invalidator):
     """The library's, but names leave the shared stores before they are published."""
 
-    def invalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
-        """See `Invalidator.invalidate`; an exception that strikes while a shared store deletes is made up for, too."""
-        try:
-            tags = tags if isinstance(tags, Collection) else tuple(tags)  # it may be needed twice
-            return _publish_deleted(self, keys, lambda: super(Bus, self).invalidate(*keys, tags=tags))
-        except InvalidatorError:
-            raise
-        except BaseException:
-            _publish_deleted(self, keys, lambda: self.invalidate_later(*keys, tags=tags))
-            raise
+    def _invalidate(self, keys: tuple[str, ...], tags: Iterable[str | Tag]) -> Receipt:
+        return _publish_deleted(self, keys, lambda: super(Bus, self)._invalidate(keys, tags))
+
+    def invalidate_later(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
+        """See `Invalidator.invalidate_later`; it does wait for a second level, which has to lose *keys* first."""
+        tags = check_tags(tags)
+        _report(keys, tags)
+        return _publish_deleted(self, keys, lambda: super(Bus, self).invalidate_later(*keys, tags=tags))
 
     async def ainvalidate(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """See `Invalidator.ainvalidate`."""

@@ -185,13 +185,16 @@ class Invalidator:
         """
         try:
             tags = tags if isinstance(tags, Collection) else tuple(tags)  # it may be needed twice
-            return self.announce(*keys, tags=tags)()
+            return self._invalidate(keys, tags)
         except InvalidatorError:
             raise
         except BaseException:
             # Wherever it struck: before the first byte, or after the answer.
             self.invalidate_later(*keys, tags=tags)
             raise
+
+    def _invalidate(self, keys: tuple[str, ...], tags: Iterable[str | Tag]) -> Receipt:
+        return self.announce(*keys, tags=tags)()
 
     def invalidate_later(self, *keys: str, tags: Iterable[str | Tag] = ()) -> Receipt:
         """
